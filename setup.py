@@ -1,0 +1,61 @@
+"""Builds the compiled core from csrc/. Everything else about the package is in pyproject.toml.
+
+Switches (environment variables):
+  QPROF_DEBUG=1                  no optimization, assertions and bounds checks on
+  QPROF_SANITIZE=address,undefined   build with those sanitizers (run with their runtime preloaded)
+  QPROF_COVERAGE=1               gcov counters and Cython line tracing
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+DEBUG = os.environ.get("QPROF_DEBUG") == "1"
+SANITIZE = os.environ.get("QPROF_SANITIZE", "")
+COVERAGE = os.environ.get("QPROF_COVERAGE") == "1"
+
+
+def compile_args() -> list[str]:
+    args = ["-std=c++20", "-Wall", "-Wextra", "-fvisibility=hidden"]
+    # Cython's generated code casts function pointers and leaves helpers unused by design.
+    args += ["-Wno-unused-function", "-Wno-cast-function-type", "-Wno-unused-parameter"]
+    args += ["-O0", "-g3", "-D_GLIBCXX_ASSERTIONS"] if DEBUG or COVERAGE else ["-O2", "-g0"]
+    if SANITIZE:
+        args += [f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer", "-g"]
+    if COVERAGE:
+        args += ["--coverage"]
+    return args
+
+
+def link_args() -> list[str]:
+    args = [f"-fsanitize={SANITIZE}"] if SANITIZE else []
+    return args + (["--coverage"] if COVERAGE else [])
+
+
+def extension(name: str, folder: str, sources: list[str]) -> Extension:
+    return Extension(
+        f"qprof.core.{name}",
+        [f"csrc/{folder}/{source}" for source in sources],
+        include_dirs=[f"csrc/{folder}"],
+        define_macros=[("CYTHON_TRACE", "1")] if COVERAGE else [],
+        extra_compile_args=compile_args(),
+        extra_link_args=link_args(),
+        language="c++",
+        depends=["csrc/litert/op_profiler.h", "csrc/litert/op_profiler.pxd", "csrc/litert/tflite_abi.h"],
+        # Elsewhere than on Linux the profiler's clock and loader do not exist: qprof then times end to end only.
+        optional=not sys.platform.startswith("linux"),
+    )
+
+
+setup(
+    ext_modules=cythonize(
+        [extension("_op_profiler", "litert", ["_op_profiler.pyx", "op_profiler.cpp"])],
+        include_path=["csrc/litert"],
+        build_dir="build/cython",
+        compiler_directives={"boundscheck": DEBUG, "wraparound": False, "linetrace": COVERAGE},
+    )
+)

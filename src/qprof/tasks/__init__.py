@@ -1,0 +1,1 @@
+"""Data set, preprocessing, decoding and scoring of what a variant is run on; see `base.Task`."""
