@@ -1,0 +1,116 @@
+# distutils: language = c++
+# cython: language_level=3
+"""Python face of the LiteRT op profiler: one `OpProfiler` per interpreter."""
+
+from libc.stdint cimport uint64_t
+from libc.string cimport memcpy
+from libcpp.vector cimport vector
+
+import numpy as np
+
+from op_profiler cimport NodeInfo, Record, Session, TensorInfo
+
+#: This file: LiteRT's `load_delegate` opens it a second time, as a delegate plugin.
+PLUGIN_PATH = __file__
+
+#: Layout of `Record` in op_profiler.h.
+record_dtype = np.dtype(
+    [
+        ("kind", np.int32),
+        ("inference", np.int32),
+        ("subgraph", np.int32),
+        ("node", np.int32),
+        ("kernel", np.int32),
+        ("name", np.int32),
+        ("start_ns", np.int64),
+        ("duration_ns", np.int64),
+        ("duration_us", np.int64),
+    ]
+)
+KIND_NODE = 0
+KIND_KERNEL = 1
+
+if record_dtype.itemsize != sizeof(Record):
+    raise ImportError("qprof.core._op_profiler: the record layout differs between C++ and NumPy; rebuild qprof")
+
+
+cdef class OpProfiler:
+    cdef Session* _session
+
+    def __cinit__(self, tensor_counts):
+        self._session = Session.create()
+        cdef vector[uint64_t] counts = tensor_counts
+        self._session.expect_tensors(counts)
+
+    def __dealloc__(self):
+        if self._session != NULL:
+            self._session.release()
+
+    @property
+    def options(self):
+        return {"session": str(self._session.id())}
+
+    @property
+    def refused(self):
+        return self._session.refused()
+
+    @property
+    def subgraph_count(self):
+        return self._session.subgraph_count()
+
+    @property
+    def kernel_names(self):
+        cdef size_t i
+        return [self._session.names()[i].decode("utf-8", "replace") for i in range(self._session.names().size())]
+
+    def hook(self):
+        return self._session.hook()
+
+    def unhook(self):
+        self._session.unhook()
+
+    def reserve(self, size_t records):
+        self._session.reserve(records)
+
+    def start(self, int inference):
+        self._session.set_inference(inference)
+        self._session.set_recording(True)
+
+    def stop(self):
+        self._session.set_recording(False)
+
+    def drain(self):
+        cdef size_t count = self._session.records().size()
+        records = np.empty(count, dtype=record_dtype)
+        cdef unsigned char[::1] view
+        if count:
+            view = records.view(np.uint8)
+            memcpy(&view[0], self._session.records().data(), count * sizeof(Record))
+        self._session.clear()
+        return records
+
+    def nodes(self, int subgraph=0):
+        self._check(subgraph)
+        cdef NodeInfo info
+        result = []
+        for info in self._session.nodes(subgraph):
+            members = list(info.members) if info.is_delegate else None
+            name = info.custom_name.decode("utf-8", "replace")
+            result.append((info.index, info.builtin_code, name, members, info.is_hooked))
+        return result
+
+    def builtin_codes(self, int subgraph, int count):
+        self._check(subgraph)
+        return list(self._session.builtin_codes(subgraph, count))
+
+    def tensors(self, int subgraph=0):
+        self._check(subgraph)
+        cdef TensorInfo info
+        result = []
+        for info in self._session.tensors(subgraph):
+            result.append((info.name.decode("utf-8", "replace"), info.allocation_type, info.bytes, info.address))
+        return result
+
+    def _check(self, int subgraph):
+        if not 0 <= subgraph < self._session.subgraph_count():
+            raise IndexError(f"subgraph {subgraph} of {self._session.subgraph_count()}")

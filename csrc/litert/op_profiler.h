@@ -1,0 +1,141 @@
+// Per-op timing inside a LiteRT interpreter: a delegate that claims no node, but times every one.
+//
+// A session belongs to one interpreter. The interpreter loads this very shared object as an external delegate
+// (`tflite_plugin_create_delegate`, with the session's number as its option); the delegate's Prepare saves each
+// subgraph's context and plants a tflite::Profiler, which makes XNNPACK report the time of its kernels. After
+// AllocateTensors, `hook` puts a timing trampoline in front of each node's invoke.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "tflite_abi.h"
+
+namespace qprof::litert {
+
+enum class RecordKind : int32_t { kNode = 0, kKernel = 1 };
+
+// One timing. A node: CLOCK_MONOTONIC nanoseconds in start_ns and duration_ns. A kernel inside a delegate's node:
+// duration_us in whole microseconds (as XNNPACK reports it), `kernel` its position in the delegate's own order and
+// `name` an index into the session's names. The layout is read by NumPy: keep `record_dtype` (_op_profiler.pyx) equal.
+struct Record {
+  RecordKind kind;
+  int32_t inference;
+  int32_t subgraph;
+  int32_t node;
+  int32_t kernel;
+  int32_t name;
+  int64_t start_ns;
+  int64_t duration_ns;
+  int64_t duration_us;
+};
+
+struct NodeInfo {
+  int index;
+  int builtin_code;
+  std::string custom_name;
+  bool is_delegate;
+  bool is_hooked;
+  std::vector<int> members;  // of a delegate's node: the nodes it replaced, in their order
+};
+
+struct TensorInfo {
+  std::string name;
+  int allocation_type;
+  uint64_t bytes;
+  uint64_t address;
+};
+
+class Session final : public abi::Profiler {
+ public:
+  // A new session, held by the caller until `release`.
+  static Session* create();
+  void release();
+
+  int64_t id() const { return id_; }
+  // Tensor counts of the model's subgraphs, as its flatbuffer has them, and whether a context had another one: then
+  // the struct layouts do not fit this runtime, and that context was left alone.
+  void expect_tensors(const std::vector<uint64_t>& counts) { expected_tensors_ = counts; }
+  bool refused() const { return refused_; }
+  int subgraph_count() const { return static_cast<int>(subgraphs_.size()); }
+
+  // Wrap every node's invoke that is not wrapped yet; the number of nodes that are wrapped afterwards.
+  int hook();
+  // Put the original functions back. To be called before the interpreter is resized or allocated anew.
+  void unhook();
+
+  void set_recording(bool on) { recording_ = on; }
+  void set_inference(int inference) { inference_ = inference; }
+  const std::vector<Record>& records() const { return records_; }
+  void clear() { records_.clear(); }
+  void reserve(size_t count) { records_.reserve(count); }
+  const std::vector<std::string>& names() const { return names_; }
+
+  // The execution plan of a subgraph as it stands now, delegates' nodes included. Empty where it cannot be read.
+  std::vector<NodeInfo> nodes(int subgraph) const;
+  // Node indices of the flatbuffer's own ops whose opcode can be read, delegated or not: [index] -> builtin code.
+  std::vector<int> builtin_codes(int subgraph, int count) const;
+  std::vector<TensorInfo> tensors(int subgraph) const;
+
+  // tflite::Profiler: only the kernels' times matter, the rest is ignored.
+  uint32_t BeginEvent(const char*, int, int64_t, int64_t) override { return 0; }
+  void EndEvent(uint32_t, int64_t, int64_t) override {}
+  void EndEvent(uint32_t) override {}
+  void AddEvent(const char* tag, int type, uint64_t metric, int64_t metadata1, int64_t metadata2) override;
+  void AddEventWithData(const char*, int, const void*) override {}
+
+  // The C entry points of the plugin.
+  static abi::Delegate* attach(int64_t id);
+  static void detach(abi::Delegate* delegate);
+
+ private:
+  using Invoke = abi::Status (*)(abi::Context*, abi::Node*);
+
+  // Outside Prepare the interpreter replaces these two functions by refusing ones; the saved pointers still work.
+  struct Subgraph {
+    abi::Context* context;
+    abi::Status (*get_execution_plan)(abi::Context*, abi::IntArray**);
+    abi::Status (*get_node)(abi::Context*, int, abi::Node**, abi::Registration**);
+    std::unordered_map<int, Invoke> originals;  // node -> the function that the trampoline stands in front of
+  };
+
+  struct Hook {
+    Session* session;
+    abi::Registration* registration;
+    Invoke original;
+    int subgraph;
+    int node;
+  };
+
+  Session();
+  ~Session() override;
+
+  static abi::Status prepare(abi::Context* context, abi::Delegate* delegate);
+  static abi::Status trampoline(abi::Context* context, abi::Node* node);
+  static bool find_hook(abi::Context* context, abi::Node* node, Hook* hook);
+  bool rehook(abi::Context* context, abi::Node* node, Hook* hook);
+  abi::Status timed(const Hook& hook, abi::Context* context, abi::Node* node);
+  int intern(const char* tag);
+  int kernel_name(int kernel, const char* tag);
+
+  int64_t id_;
+  int references_ = 1;
+  abi::Delegate delegate_{};
+  std::vector<Subgraph> subgraphs_;
+  std::vector<Record> records_;
+  std::vector<std::string> names_;
+  std::unordered_map<std::string, int> name_ids_;
+  std::unordered_map<uint64_t, int> kernel_names_;  // (subgraph, node, kernel) -> name, so that no text is hashed per event
+  std::vector<uint64_t> expected_tensors_;
+  bool refused_ = false;
+  bool recording_ = false;
+  int inference_ = 0;
+  int current_subgraph_ = -1;
+  int current_node_ = -1;
+
+  friend struct Registry;
+};
+
+}  // namespace qprof::litert

@@ -1,0 +1,44 @@
+# distutils: language = c++
+from libc.stdint cimport int32_t, int64_t, uint64_t
+from libcpp cimport bool
+from libcpp.string cimport string
+from libcpp.vector cimport vector
+
+
+cdef extern from "op_profiler.h" namespace "qprof::litert" nogil:
+    cdef struct Record:
+        pass
+
+    cdef struct NodeInfo:
+        int index
+        int builtin_code
+        string custom_name
+        bool is_delegate
+        bool is_hooked
+        vector[int] members
+
+    cdef struct TensorInfo:
+        string name
+        int allocation_type
+        uint64_t bytes
+        uint64_t address
+
+    cdef cppclass Session:
+        @staticmethod
+        Session* create() except +
+        void release()
+        int64_t id()
+        void expect_tensors(const vector[uint64_t]& counts) except +
+        bool refused()
+        int subgraph_count()
+        int hook() except +
+        void unhook()
+        void set_recording(bool on)
+        void set_inference(int inference)
+        const vector[Record]& records()
+        void clear()
+        void reserve(size_t count) except +
+        const vector[string]& names()
+        vector[NodeInfo] nodes(int subgraph) except +
+        vector[int] builtin_codes(int subgraph, int count) except +
+        vector[TensorInfo] tensors(int subgraph) except +

@@ -1,0 +1,1 @@
+"""The compiled part of qprof; sources in csrc/, stubs beside this file."""

@@ -1,0 +1,65 @@
+"""Python face of the LiteRT op profiler (sources: csrc/litert)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+PLUGIN_PATH: str
+record_dtype: np.dtype[Any]
+KIND_NODE: int
+KIND_KERNEL: int
+
+class OpProfiler:
+    """Times every node of one LiteRT interpreter.
+
+    Hand `load_delegate(PLUGIN_PATH, profiler.options)` to the interpreter, allocate its tensors, then `hook()`.
+    `unhook()` before any resize or re-allocation, `hook()` again after it. Not for use by two threads at once.
+    """
+
+    def __init__(self, tensor_counts: Sequence[int]) -> None:
+        """`tensor_counts`: the number of tensors of each subgraph of the flatbuffer (the first ABI check)."""
+
+    @property
+    def refused(self) -> bool:
+        """True if a context did not have one of those counts: the runtime's structs are not the ones we know."""
+
+    @property
+    def options(self) -> dict[str, str]:
+        """Options for `load_delegate` that tie the delegate to this profiler."""
+
+    @property
+    def subgraph_count(self) -> int:
+        """Subgraphs that the interpreter has shown to the delegate (0 before it is applied)."""
+
+    @property
+    def kernel_names(self) -> list[str]:
+        """Names of the kernels seen, by the `name` field of a record."""
+
+    def hook(self) -> int:
+        """Put the timing trampoline in front of every node; returns how many nodes are timed."""
+
+    def unhook(self) -> None:
+        """Restore every node's own function."""
+
+    def reserve(self, records: int) -> None:
+        """Make room for that many records, so that no allocation falls into a timed inference."""
+
+    def start(self, inference: int) -> None:
+        """Record from now on, under the given inference number."""
+
+    def stop(self) -> None:
+        """Stop recording; nodes then run through the trampoline untimed."""
+
+    def drain(self) -> NDArray[Any]:
+        """The records since the last call, as an array of `record_dtype`, and forget them."""
+
+    def nodes(self, subgraph: int = 0) -> list[tuple[int, int, str, list[int] | None, bool]]:
+        """Execution plan: (node, builtin code, custom name, nodes replaced or None, is timed) in order."""
+
+    def builtin_codes(self, subgraph: int, count: int) -> list[int]:
+        """Builtin codes of the first `count` nodes, whether in the plan or inside a delegate; -1 where unreadable."""
+
+    def tensors(self, subgraph: int = 0) -> list[tuple[str, int, int, int]]:
+        """(name, allocation type, bytes, address) of every tensor; address 0 where nothing is allocated."""
