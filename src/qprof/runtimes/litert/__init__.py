@@ -1,0 +1,1 @@
+"""LiteRT (TensorFlow Lite): load a `.tflite`, run it, and time every op inside it."""

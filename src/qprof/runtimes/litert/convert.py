@@ -1,0 +1,278 @@
+"""Variants of a SavedModel or Keras model, converted with tf.lite.TFLiteConverter (extra `tensorflow`)."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import importlib.util
+import json
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from qprof.errors import DataError, MissingExtraError, ModelError
+from qprof.runtimes.litert import float_model, quantize
+from qprof.runtimes.litert.variant import (
+    MadeVariant,
+    file_sha256,
+    first_line,
+    refuse_unloadable,
+    tool_output_to_log,
+    write_atomically,
+)
+
+TOOL = "tf.lite.TFLiteConverter"
+
+#: The methods that the converter knows; the others of `quantize.METHODS` start from its float32 result.
+METHODS = ("float32", "float16", "int8-dynamic", "int8", "int16x8")
+
+#: Keras layers that hold Python code of the model's author, which loading would run.
+_UNSAFE_LAYERS = frozenset({"Lambda"})
+
+
+def is_convertible(source: Path) -> bool:
+    """Whether `source` looks like a SavedModel folder or a Keras file."""
+    return (source / "saved_model.pb").is_file() or source.suffix in (".keras", ".h5", ".hdf5")
+
+
+def versions() -> dict[str, str]:
+    """The packages whose versions shape a conversion.
+
+    Raises:
+        MissingExtraError: TensorFlow is not installed.
+    """
+    _require_tensorflow()
+    return {name: importlib.metadata.version(name) for name in ("tensorflow", "keras")}
+
+
+def convert(
+    method: str,
+    source: Path,
+    destination: Path,
+    *,
+    calibration: Iterable[Sequence[NDArray[Any]]] | None = None,
+    io: str | None = None,
+    batch: int | None = 1,
+) -> MadeVariant:
+    """Convert a SavedModel folder or a Keras file and write the .tflite to `destination`, atomically.
+
+    Args:
+        method: one of `METHODS`.
+        source: folder with saved_model.pb, or .keras, .h5, .hdf5 file.
+        destination: the file to write.
+        calibration: for int8 and int16x8: samples, one array per model input in the order of the float32 variant.
+        io: type of inputs and outputs for int8 and int16x8: "float", or "int8" ("int16"), which is also taken where
+            it is left open, as in `quantize.make`.
+        batch: size given to an open first dimension; `None` leaves it open.
+
+    Raises:
+        MissingExtraError: TensorFlow is not installed.
+        ModelError: the source cannot be read, holds code, or cannot be converted; the method or io is not possible.
+        DataError: calibration samples are missing.
+    """
+    started = time.perf_counter()
+    if method not in METHODS:
+        raise ModelError(f"{source}: the converter has no method {method!r}; use one of {', '.join(METHODS)}")
+    chosen = quantize.METHODS[method]
+    io = _checked_io(chosen, io)
+    if chosen.needs_calibration and calibration is None:
+        raise DataError(f"{source}: method {method} needs calibration samples; name a data set that has them")
+    version = versions()["tensorflow"]
+    with tool_output_to_log(), _as_saved_model(source) as folder:
+        content = _convert(chosen, source, folder, calibration, io, batch)
+    refuse_unloadable(content, f"{source}: method {method}", "choose another method")
+    write_atomically(destination, content)
+    return MadeVariant(
+        path=destination,
+        sha256=file_sha256(destination),
+        bytes=len(content),
+        method=method,
+        seconds=time.perf_counter() - started,
+        tool=TOOL,
+        tool_version=version,
+        settings={"io": io, "batch": batch} | ({"ranges": "min-max"} if chosen.how == "static" else {}),
+        notes=_notes(chosen, content),
+    )
+
+
+def _checked_io(method: quantize.Method, io: str | None) -> str:
+    if method.how != "static":
+        if io not in (None, "float"):
+            raise ModelError(f"{method.name}: io {io!r} is not possible; use 'float'")
+        return "float"
+    if io not in (None, "float", method.integer_io):
+        raise ModelError(f"{method.name}: io {io!r} is not possible; use 'float' or '{method.integer_io}'")
+    return io or method.integer_io
+
+
+def _require_tensorflow() -> None:
+    if importlib.util.find_spec("tensorflow") is None:
+        raise MissingExtraError(
+            'converting a SavedModel or Keras model needs TensorFlow; run: pip install "qprof[tensorflow]"'
+        )
+
+
+def _convert(
+    method: quantize.Method,
+    source: Path,
+    folder: Path,
+    calibration: Iterable[Sequence[NDArray[Any]]] | None,
+    io: str,
+    batch: int | None,
+) -> bytes:
+    import tensorflow as tf  # type: ignore[import-untyped,unused-ignore]
+
+    function, owner = _serving_function(source, folder, batch)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], owner)
+    if method.name != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if method.name == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if method.how == "static":
+        # Float builtins beside the integer ones: an op without an integer form stays float and is noted.
+        integer = (
+            tf.lite.OpsSet.TFLITE_BUILTINS_INT8
+            if method.activation_bits == 8
+            else tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+        )
+        converter.target_spec.supported_ops = [integer, tf.lite.OpsSet.TFLITE_BUILTINS]
+        converter.representative_dataset = _representative(source, calibration or ())
+        if io != "float":
+            converter.inference_input_type = converter.inference_output_type = getattr(tf, io)
+    try:
+        return bytes(converter.convert())
+    except Exception as error:
+        raise ModelError(
+            f"{source}: method {method.name} failed in {TOOL}: {first_line(error)}; "
+            "convert the model yourself and give the .tflite"
+        ) from error
+
+
+def _representative(
+    source: Path, samples: Iterable[Sequence[NDArray[Any]]]
+) -> Callable[[], Iterator[list[NDArray[Any]]]]:
+    # Kept, because for int16 activations the converter goes through the samples twice.
+    kept = [list(arrays) for arrays in samples]
+    if not kept:
+        raise DataError(f"{source}: calibration got no sample; give the data set's calibration images or inputs")
+    return lambda: iter(kept)
+
+
+@contextlib.contextmanager
+def _as_saved_model(source: Path) -> Iterator[Path]:
+    """A SavedModel folder: the source itself, or what a Keras file was exported to for the time being."""
+    if not source.exists():
+        raise ModelError(f"{source}: does not exist; check the path of the model")
+    if source.is_dir():
+        if not (source / "saved_model.pb").is_file():
+            raise ModelError(f"{source}: holds no saved_model.pb; give a SavedModel folder, a Keras file or a .tflite")
+        yield source
+        return
+    with tempfile.TemporaryDirectory(prefix="qprof-") as temporary:
+        _export_keras(source, Path(temporary))
+        yield Path(temporary)
+
+
+def _serving_function(source: Path, folder: Path, batch: int | None) -> tuple[Any, Any]:
+    """The serving function of a SavedModel with its batch fixed, and the object that keeps its variables alive."""
+    import tensorflow as tf
+
+    try:
+        loaded = tf.saved_model.load(str(folder))
+        signatures = loaded.signatures
+    except Exception as error:
+        raise ModelError(f"{source}: cannot be loaded as a SavedModel: {first_line(error)}; export it again") from error
+    keys = sorted(signatures)
+    if "serving_default" in keys:
+        serve = signatures["serving_default"]
+    elif len(keys) == 1:
+        serve = signatures[keys[0]]
+    else:
+        raise ModelError(
+            f"{source}: has no signature 'serving_default' (it has {', '.join(keys) or 'none'}); "
+            "export it with one serving signature"
+        )
+    arguments = serve.structured_input_signature[1]
+    fixed = {name: tf.TensorSpec(_shape(spec.shape, batch), spec.dtype, name) for name, spec in arguments.items()}
+
+    @tf.function  # type: ignore[untyped-decorator,unused-ignore]
+    def serving(**tensors: Any) -> Any:
+        return serve(**tensors)
+
+    return serving.get_concrete_function(**fixed), loaded
+
+
+def _export_keras(source: Path, folder: Path) -> None:
+    """Write a Keras model as a SavedModel: from there its variables are frozen, while a function traced over the
+    live model keeps them as resource variables, which integer conversion cannot run."""
+    import keras  # type: ignore[import-untyped,unused-ignore]
+
+    _refuse_code(source)
+    try:
+        model = keras.saving.load_model(str(source), compile=False, safe_mode=True)
+        model.export(str(folder), format="tf_saved_model", verbose=False)
+    except Exception as error:
+        raise ModelError(
+            f"{source}: cannot be loaded by Keras {keras.__version__}: {first_line(error)}; export it as a SavedModel"
+        ) from error
+
+
+def _refuse_code(source: Path) -> None:
+    """Refuse a file with Lambda layers before Keras sees it: their code would run on loading or on the first call."""
+    try:
+        layers = set(_class_names(json.loads(_keras_config(source))))
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ModelError(f"{source}: is not a Keras model file ({first_line(error)}); save the model again") from error
+    if layers & _UNSAFE_LAYERS:
+        raise ModelError(
+            f"{source}: holds a Lambda layer, that is, Python code inside the file, which qprof does not run; "
+            "convert the model yourself and give the .tflite or the SavedModel"
+        )
+
+
+def _keras_config(source: Path) -> str | bytes:
+    if source.suffix == ".keras":
+        with zipfile.ZipFile(source) as archive:
+            return archive.read("config.json")
+    import h5py  # type: ignore[import-untyped,unused-ignore]
+
+    with h5py.File(source, "r") as archive:
+        config: str | bytes = archive.attrs["model_config"]
+        return config
+
+
+def _class_names(config: Any) -> Iterator[str]:
+    if isinstance(config, dict):
+        if isinstance(config.get("class_name"), str):
+            yield config["class_name"].rpartition(">")[2]
+        for value in config.values():
+            yield from _class_names(value)
+    elif isinstance(config, list):
+        for value in config:
+            yield from _class_names(value)
+
+
+def _shape(shape: Any, batch: int | None) -> list[int | None]:
+    sizes = list(shape)
+    if sizes and sizes[0] is None:
+        sizes[0] = batch
+    return sizes
+
+
+def _notes(method: quantize.Method, content: bytes) -> list[str]:
+    if method.name in ("float32", "float16"):
+        return []
+    found = float_model.outcome(content, static=method.how == "static")
+    if not found.float_ops:
+        return []
+    part = "activations" if method.how == "static" else "weights"
+    listed = ", ".join(f"{op_type} x{count}" for op_type, count in sorted(found.float_ops.items()))
+    return [
+        f"{part} left in float32 by {TOOL}: {listed}; expect float kernels and conversions around them"
+        + ("" if method.how == "static" else " (it keeps weights of fewer than 1024 elements in float)")
+    ]
