@@ -1,0 +1,119 @@
+"""A LiteRT model whose every op is timed: the instrumented twin of `LiteRTModel`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from qprof.core._op_profiler import KIND_KERNEL, PLUGIN_PATH, OpProfiler
+from qprof.errors import ModelError
+from qprof.runtimes.base import OpEvents, OpMeta
+from qprof.runtimes.litert.events import EventLayout, to_events
+from qprof.runtimes.litert.flatbuffer import read_model
+from qprof.runtimes.litert.guard import LayoutError, arena_bytes, check_layout
+from qprof.runtimes.litert.interpreter import LiteRTModel
+from qprof.runtimes.litert.ops import SubgraphView, describe_ops
+
+
+class ProfilingUnavailableError(ModelError):
+    """This runtime cannot be timed per op; end-to-end timing goes on. The text says why."""
+
+
+class ProfiledModel(LiteRTModel):
+    """A `.tflite` with the op profiler attached. Latency is never taken from it: that is `LiteRTModel`'s part.
+
+    Raises:
+        ModelError: as `LiteRTModel`.
+        ProfilingUnavailableError: the runtime's layout is not the one the profiler knows (see `guard`).
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        threads: int = 1,
+        delegate: str = "xnnpack",
+        input_shapes: Mapping[str, Sequence[int]] | None = None,
+    ) -> None:
+        from ai_edge_litert.interpreter import load_delegate
+
+        facts = read_model(path)
+        self.profiler = OpProfiler([len(subgraph.tensors) for subgraph in facts.subgraphs])
+        plugin = load_delegate(PLUGIN_PATH, self.profiler.options)
+        super().__init__(
+            path, threads=threads, delegate=delegate, input_shapes=input_shapes, facts=facts, plugins=[plugin]
+        )
+        try:
+            self.subgraphs = check_layout(self.profiler, facts)
+        except LayoutError as error:
+            raise ProfilingUnavailableError(
+                f"per-op timing is off for {path.name}: this LiteRT is laid out otherwise than known ({error})"
+            ) from error
+        self._start_timing()
+        self.ops: list[OpMeta] = []
+        self._layout: EventLayout | None = None
+
+    def _start_timing(self) -> None:
+        self.hooked_nodes = self.profiler.hook()
+        self.untimed_nodes = sum(
+            not node[4] for number in range(self.profiler.subgraph_count) for node in self.profiler.nodes(number)
+        )
+
+    def resize(self, input_shapes: Mapping[str, Sequence[int]]) -> None:
+        """As `LiteRTModel.resize`; the op list must be discovered again afterwards."""
+        self.profiler.unhook()
+        super().resize(input_shapes)
+        self._start_timing()
+        self.ops, self._layout = [], None
+
+    def discover(self) -> list[OpMeta]:
+        """Run one inference on the present inputs and learn which kernels run in which op; returns the op list."""
+        self.record(0)
+        records = self.profiler.drain()
+        names = self.profiler.kernel_names
+        kernels: dict[tuple[int, int], dict[int, str]] = {}
+        for record in records[records["kind"] == KIND_KERNEL]:
+            key = (int(record["subgraph"]), int(record["node"]))
+            kernels.setdefault(key, {})[int(record["kernel"])] = names[int(record["name"])]
+        views = [
+            SubgraphView(
+                number=number,
+                facts=facts,
+                nodes=self.profiler.nodes(number),
+                kernels={node: found for (owner, node), found in kernels.items() if owner == number},
+            )
+            for number, facts in enumerate(self.subgraphs)
+        ]
+        self.ops, self._layout = describe_ops(self.facts, views, self.tensor_shapes())
+        # Twice what one inference left behind, for a whole block: growth would otherwise fall into a timed op.
+        self._records_per_inference = max(1, len(records))
+        return self.ops
+
+    def reserve(self, inferences: int) -> None:
+        """Make room for that many recorded inferences."""
+        self.profiler.reserve(self._records_per_inference * inferences + 64)
+
+    def record(self, inference: int) -> None:
+        """Run one inference with every op timed."""
+        self.profiler.start(inference)
+        try:
+            self.run_once()
+        finally:
+            self.profiler.stop()
+
+    def drain(self) -> OpEvents:
+        """Op events recorded since the last call; `op` indexes `ops`. `discover` must have been called."""
+        if self._layout is None:
+            raise ModelError(f"{self.path}: ops are timed before they were discovered")
+        return to_events(self.profiler.drain(), self._layout)
+
+    def arena_bytes(self) -> int | None:
+        """Bytes of the interpreter's tensor arenas (all subgraphs), `None` where it cannot be seen or is unused."""
+        spans = [arena_bytes(self.profiler.tensors(number)) for number in range(self.profiler.subgraph_count)]
+        known = [span for span in spans if span is not None]
+        return sum(known) if known else None
+
+    def timing_facts(self) -> dict[str, Any]:
+        """What the manifest keeps of the instrumentation."""
+        return {"timed_nodes": self.hooked_nodes, "untimed_nodes": self.untimed_nodes, "ops": len(self.ops)}
