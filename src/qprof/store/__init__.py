@@ -1,0 +1,1 @@
+"""The run directory: written once, block by block; versioned; resumable; read by everything above."""

@@ -1,0 +1,106 @@
+"""One measured block, and its file: what a run that is killed is resumed from."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qprof.errors import StoreError
+from qprof.store.files import write_atomic
+
+#: Arrays of a block's inferences, one element per inference in the order they ran.
+SAMPLE_COLUMNS = {"sample": np.int32, "start_ns": np.int64, "duration_ns": np.int64}
+#: Arrays of a profiled block's op events, one element per event.
+OP_COLUMNS = {
+    "inference": np.int32,
+    "op": np.int32,
+    "start_ns": np.int64,
+    "duration_ns": np.int64,
+    "source": np.uint8,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One sensor value: `provenance` is "measured", "estimated" or "modelled"."""
+
+    probe: str
+    t_ns: int
+    value: float
+    unit: str
+    provenance: str
+
+
+@dataclass(slots=True)
+class Block:
+    """Consecutive inferences in one worker. `kind`: "warmup", "clean" or "profiled"; `round` is -1 for warm-up."""
+
+    number: int
+    round: int
+    variant: str
+    kind: str
+    samples: dict[str, NDArray[Any]]
+    ops: dict[str, NDArray[Any]] | None = None
+    predictions: dict[int, Any] = field(default_factory=dict)
+    readings: list[Reading] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def block_path(folder: Path, number: int) -> Path:
+    return folder / f"block-{number:06d}.npz"
+
+
+def write_block(folder: Path, block: Block) -> None:
+    """Write a block's file, atomically. Raises `StoreError`."""
+    header = {
+        "number": block.number,
+        "round": block.round,
+        "variant": block.variant,
+        "kind": block.kind,
+        "facts": block.facts,
+        "predictions": {str(sample): value for sample, value in block.predictions.items()},
+        "readings": [[r.probe, r.t_ns, r.value, r.unit, r.provenance] for r in block.readings],
+    }
+    text = json.dumps(header, allow_nan=False).encode()
+    arrays = {f"samples.{name}": block.samples[name].astype(kind) for name, kind in SAMPLE_COLUMNS.items()}
+    if block.ops is not None:
+        arrays |= {f"ops.{name}": block.ops[name].astype(kind) for name, kind in OP_COLUMNS.items()}
+
+    def write(stream: IO[bytes]) -> None:
+        np.savez(stream, header=np.frombuffer(text, np.uint8), **arrays)  # type: ignore[arg-type]
+
+    write_atomic(block_path(folder, block.number), write)
+
+
+def read_block(path: Path) -> Block:
+    """Read a block's file. Raises `StoreError` where it is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            header = json.loads(arrays["header"].tobytes())
+            samples = {name: arrays[f"samples.{name}"] for name in SAMPLE_COLUMNS}
+            has_ops = "ops.op" in arrays.files
+            ops = {name: arrays[f"ops.{name}"] for name in OP_COLUMNS} if has_ops else None
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise StoreError(f"{path}: damaged block file ({error}); delete it and resume the run") from error
+    return Block(
+        number=header["number"],
+        round=header["round"],
+        variant=header["variant"],
+        kind=header["kind"],
+        samples=samples,
+        ops=ops,
+        predictions={int(sample): value for sample, value in header["predictions"].items()},
+        readings=[Reading(*fields) for fields in header["readings"]],
+        facts=header["facts"],
+    )
+
+
+def block_files(folder: Path) -> list[Path]:
+    """The block files of a folder, in the order in which the blocks were planned."""
+    return sorted(folder.glob("block-*.npz"))

@@ -1,0 +1,78 @@
+"""Files that are either whole or absent: written beside their place, flushed, renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+from qprof.errors import StoreError
+
+
+def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Let `write` fill a temporary file beside `path`, flush it to the disk, and rename it into place.
+
+    A crash leaves the old file or the new one, never half of one. Raises `StoreError` where the disk is full or the
+    folder cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as stream:
+            write(stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+        _flush_folder(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise store_error(path, error) from error
+
+
+def write_json(path: Path, value: Any, indent: int | None = 1) -> None:
+    """Write `value` as JSON, atomically; NaN is refused (`ValueError`): a missing figure is null."""
+    text = json.dumps(value, indent=indent, allow_nan=False, ensure_ascii=False)
+    write_atomic(path, lambda stream: stream.write(text.encode() + b"\n"))
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file of the run directory. Raises `StoreError` where it is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read ({error.strerror}); is this a qprof run directory?") from error
+    except ValueError as error:
+        raise StoreError(f"{path}: damaged, not valid JSON ({error}); restore it or run anew") from error
+
+
+def make_folder(path: Path) -> None:
+    """Create a folder and its parents. Raises `StoreError` where that is not allowed."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise store_error(path, error) from error
+
+
+def store_error(path: Path, error: OSError) -> StoreError:
+    """What an `OSError` means for a run, and what to do about it."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return StoreError(
+            f"{path}: no space left to write; all blocks before it are kept: free some space, then continue with "
+            "qprof run --resume"
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT):
+        return StoreError(f"{path}: cannot be written ({error.strerror}); choose another place with --output DIR")
+    return StoreError(f"{path}: {error.strerror or error}")
+
+
+def _flush_folder(folder: Path) -> None:
+    """A rename is only safe from a power cut once the folder itself is on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,205 @@
+"""Reading a run: what every command, report and explanation draws from, finished or not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qprof.errors import StoreError
+from qprof.store import tables
+from qprof.store.blocks import Block, block_files, read_block
+from qprof.store.files import read_json
+from qprof.store.writer import PARTS, read_manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Latencies:
+    """Inferences of one variant and kind, as parallel arrays in the order they ran."""
+
+    block: NDArray[np.int32]
+    round: NDArray[np.int32]
+    inference: NDArray[np.int32]
+    sample: NDArray[np.int32]
+    start_ns: NDArray[np.int64]
+    duration_ns: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class OpTimes:
+    """Op events of one variant as parallel arrays; `op` indexes the variant's rows of `Run.op_meta`."""
+
+    block: NDArray[np.int32]
+    round: NDArray[np.int32]
+    inference: NDArray[np.int32]
+    op: NDArray[np.int32]
+    start_ns: NDArray[np.int64]
+    duration_ns: NDArray[np.int64]
+
+
+class Run:
+    """One run directory, opened for reading. Raises `StoreError` where it is not one."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.manifest = read_manifest(folder)
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def complete(self) -> bool:
+        return bool(self.manifest.get("status") == "complete")
+
+    @property
+    def variants(self) -> list[dict[str, Any]]:
+        """The manifest's entries of the variants, baseline first."""
+        return list(self.manifest.get("variants", []))
+
+    def variant(self, name: str) -> dict[str, Any]:
+        """One variant's manifest entry. Raises `StoreError` naming those there are."""
+        for entry in self.variants:
+            if entry["name"] == name:
+                return entry
+        known = ", ".join(entry["name"] for entry in self.variants)
+        raise StoreError(f"{self.folder}: no variant {name!r} in this run; it has {known}")
+
+    @cached_property
+    def _blocks(self) -> list[Block]:
+        """The blocks of a run that is not finished."""
+        return [read_block(path) for path in block_files(self.folder / PARTS)]
+
+    @cached_property
+    def samples(self) -> Any:
+        """`samples.parquet` as an Arrow table."""
+        return (
+            tables.read_table(self.folder / "samples.parquet") if self.complete else tables.samples_table(self._blocks)
+        )
+
+    @cached_property
+    def op_meta(self) -> dict[str, list[dict[str, Any]]]:
+        """variant -> rows of `op_meta.parquet`, in the order of the variant's op list."""
+        if self.complete:
+            rows = tables.read_table(self.folder / "op_meta.parquet").to_pylist()
+        else:
+            rows = [
+                {"variant": entry["name"], **row}
+                for entry in self.variants
+                if (path := self.folder / PARTS / f"ops-{entry['name']}.json").exists()
+                for row in read_json(path)
+            ]
+        found: dict[str, list[dict[str, Any]]] = {}
+        for row in rows:
+            found.setdefault(row["variant"], []).append(row)
+        return found
+
+    @cached_property
+    def ops(self) -> Any:
+        """`ops.parquet` as an Arrow table."""
+        if self.complete:
+            return tables.read_table(self.folder / "ops.parquet")
+        op_ids = {variant: [row["op"] for row in rows] for variant, rows in self.op_meta.items()}
+        return tables.ops_table(self._blocks, op_ids, self.manifest.get("op_sources", []))
+
+    @cached_property
+    def readings(self) -> Any:
+        """`readings.parquet` as an Arrow table."""
+        if self.complete:
+            return tables.read_table(self.folder / "readings.parquet")
+        return tables.readings_table(self._blocks)
+
+    @cached_property
+    def scores(self) -> list[dict[str, Any]]:
+        """Rows of `scores.parquet`; empty for a run that is not finished or has no labels."""
+        rows: list[dict[str, Any]] = (
+            tables.read_table(self.folder / "scores.parquet").to_pylist() if self.complete else []
+        )
+        return rows
+
+    def score(self, variant: str, metric: str) -> float | None:
+        """A variant's score over the whole data set, `None` where it was not scored or is undefined."""
+        for row in self.scores:
+            if row["variant"] == variant and row["metric"] == metric and row["sample"] is None:
+                return None if row["value"] is None else float(row["value"])
+        return None
+
+    def latency(self, variant: str, kind: str = "clean") -> Latencies:
+        """Inferences of one variant: "clean" (what latency is quoted from), "profiled" or "warmup"."""
+        self.variant(variant)
+        columns = _filtered(self.samples, variant=variant, kind=kind)
+        return Latencies(**{name: columns[name] for name in Latencies.__slots__})
+
+    def op_times(self, variant: str) -> OpTimes:
+        """Op events of one variant, from its profiled blocks."""
+        self.variant(variant)
+        columns = _filtered(self.ops, variant=variant)
+        position = {row["op"]: i for i, row in enumerate(self.op_meta.get(variant, []))}
+        dictionary = columns.pop("op.names")
+        codes = np.array([position.get(name, -1) for name in dictionary], np.int32)
+        columns["op"] = codes[columns["op"]] if len(codes) else columns["op"]
+        return OpTimes(**{name: columns[name] for name in OpTimes.__slots__})
+
+
+def _filtered(table: Any, **equal: str) -> dict[str, Any]:
+    """Columns of the rows whose dictionary columns have the given values; dictionary columns stay codes + names."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    mask = None
+    for name, value in equal.items():
+        found = pc.equal(table[name].cast(pa.string()), value)
+        mask = found if mask is None else pc.and_(mask, found)
+    rows = table.filter(mask)
+    columns: dict[str, Any] = {}
+    for name in rows.column_names:
+        column = rows[name].combine_chunks()
+        if isinstance(column, pa.ChunkedArray):
+            column = column.chunk(0) if column.num_chunks else pa.array([], column.type)
+        if pa.types.is_dictionary(column.type):
+            columns[name] = column.indices.to_numpy(zero_copy_only=False)
+            columns[f"{name}.names"] = column.dictionary.to_pylist()
+        else:
+            columns[name] = column.to_numpy(zero_copy_only=False)
+    return columns
+
+
+def runs_folder() -> Path:
+    """Where runs are kept unless --output says otherwise: $QPROF_RUNS, else ./runs."""
+    import os
+
+    return Path(os.environ.get("QPROF_RUNS") or "runs")
+
+
+def list_runs(folder: Path | None = None) -> list[Path]:
+    """Run directories in the runs folder, newest first."""
+    place = folder if folder is not None else runs_folder()
+    if not place.is_dir():
+        return []
+    found = [path.parent for path in place.glob("*/manifest.json")]
+    return sorted(found, key=lambda path: (path / "manifest.json").stat().st_mtime, reverse=True)
+
+
+def find_run(reference: str) -> Path:
+    """The run directory that a command line means: a path, a name or its beginning in the runs folder, or "latest".
+
+    Raises `StoreError` where there is none, or more than one.
+    """
+    direct = Path(reference)
+    if (direct / "manifest.json").is_file():
+        return direct
+    runs = list_runs()
+    if reference == "latest":
+        if not runs:
+            raise StoreError(f"{runs_folder()}: no runs yet; make one with qprof run")
+        return runs[0]
+    matches = [path for path in runs if path.name == reference] or [p for p in runs if p.name.startswith(reference)]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise StoreError(f"{reference}: means {len(matches)} runs ({', '.join(p.name for p in matches[:4])}); say more")
+    raise StoreError(f"{reference}: no such run here or in {runs_folder()}; see qprof list")

@@ -1,0 +1,151 @@
+"""The Parquet tables of a run: their columns, and how they are put together from blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from qprof.errors import StoreError
+from qprof.store.blocks import Block
+from qprof.store.files import write_atomic
+
+OP_META_COLUMNS: dict[str, str] = {
+    "variant": "string",
+    "op": "string",
+    "name": "string",
+    "type": "string",
+    "index": "int32",
+    "subgraph": "int32",
+    "kernel": "string",
+    "delegate": "string",
+    "partition": "int32",
+    "parent": "string",
+    "inputs": "list<string>",
+    "outputs": "list<string>",
+    "quantization": "string",
+    "macs": "int64",
+    "weight_bytes": "int64",
+    "activation_bytes": "int64",
+}
+SCORE_COLUMNS: dict[str, str] = {"variant": "string", "metric": "string", "sample": "int32", "value": "float64"}
+
+
+def samples_table(blocks: Sequence[Block]) -> Any:
+    """variant, block, round, kind, inference, sample, start_ns, duration_ns: one row per inference."""
+    import pyarrow as pa
+
+    lengths = [len(block.samples["sample"]) for block in blocks]
+    columns = _block_columns(blocks, lengths)
+    columns["inference"] = pa.array(_concatenate([np.arange(n, dtype=np.int32) for n in lengths], np.int32))
+    for name, kind in (("sample", np.int32), ("start_ns", np.int64), ("duration_ns", np.int64)):
+        columns[name] = pa.array(_concatenate([block.samples[name] for block in blocks], kind))
+    return pa.table(columns)
+
+
+def ops_table(blocks: Sequence[Block], op_ids: Mapping[str, Sequence[str]], sources: Sequence[str]) -> Any:
+    """variant, block, round, kind, inference, sample, op, start_ns, duration_ns, source: one row per op event.
+
+    `op_ids`: variant -> its op ids in the order of its op list; `sources` names the source codes.
+    """
+    import pyarrow as pa
+
+    profiled = [block for block in blocks if block.ops is not None]
+    ops = [block.ops for block in profiled if block.ops is not None]
+    columns = _block_columns(profiled, [len(o["op"]) for o in ops])
+    columns["inference"] = pa.array(_concatenate([o["inference"] for o in ops], np.int32))
+    sample = [b.samples["sample"][o["inference"]] for b, o in zip(profiled, ops, strict=True)]
+    columns["sample"] = pa.array(_concatenate(sample, np.int32))
+    names = sorted({op for block in profiled for op in op_ids[block.variant]})
+    position = {name: i for i, name in enumerate(names)}
+    codes = [
+        np.array([position[op] for op in op_ids[b.variant]], np.int32)[o["op"]]
+        for b, o in zip(profiled, ops, strict=True)
+    ]
+    columns["op"] = _dictionary(_concatenate(codes, np.int32), names)
+    for name in ("start_ns", "duration_ns"):
+        columns[name] = pa.array(_concatenate([o[name] for o in ops], np.int64))
+    columns["source"] = _dictionary(_concatenate([o["source"] for o in ops], np.int32), sources)
+    return pa.table(columns)
+
+
+def readings_table(blocks: Sequence[Block]) -> Any:
+    """variant, block, probe, t_ns, value, unit, provenance: one row per sensor reading."""
+    import pyarrow as pa
+
+    rows = [
+        (block.variant, block.number, r.probe, r.t_ns, r.value, r.unit, r.provenance)
+        for block in blocks
+        for r in block.readings
+    ]
+    kinds = ("string", "int32", "string", "int64", "float64", "string", "string")
+    names = ("variant", "block", "probe", "t_ns", "value", "unit", "provenance")
+    return pa.table(
+        {
+            name: pa.array([row[i] for row in rows], pa.type_for_alias(kind))
+            for i, (name, kind) in enumerate(zip(names, kinds, strict=True))
+        }
+    )
+
+
+def rows_table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> Any:
+    """A table from row mappings, with the given column types; a missing value is null."""
+    import pyarrow as pa
+
+    kept = list(rows)
+    types = {
+        name: pa.list_(pa.string()) if kind == "list<string>" else pa.type_for_alias(kind)
+        for name, kind in columns.items()
+    }
+    return pa.table({name: pa.array([row.get(name) for row in kept], type_) for name, type_ in types.items()})
+
+
+def write_table(path: Path, table: Any) -> None:
+    """Write a table as Parquet, atomically."""
+    import pyarrow.parquet as pq
+
+    def write(stream: IO[bytes]) -> None:
+        pq.write_table(table, stream, compression="zstd")
+
+    write_atomic(path, write)
+
+
+def read_table(path: Path) -> Any:
+    """Read a Parquet file of the run. Raises `StoreError` where it is missing or damaged."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_table(path)
+    except FileNotFoundError as error:
+        raise StoreError(f"{path}: missing; is this a complete qprof run directory?") from error
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(f"{path}: damaged Parquet file ({str(error).splitlines()[0]})") from error
+
+
+def _block_columns(blocks: Sequence[Block], lengths: Sequence[int]) -> dict[str, Any]:
+    import pyarrow as pa
+
+    def repeated(values: Sequence[int]) -> Any:
+        return np.repeat(np.array(values, np.int32), lengths)
+
+    variants = sorted({block.variant for block in blocks})
+    kinds = sorted({block.kind for block in blocks})
+    return {
+        "variant": _dictionary(repeated([variants.index(block.variant) for block in blocks]), variants),
+        "block": pa.array(repeated([block.number for block in blocks])),
+        "round": pa.array(repeated([block.round for block in blocks])),
+        "kind": _dictionary(repeated([kinds.index(block.kind) for block in blocks]), kinds),
+    }
+
+
+def _dictionary(codes: Any, names: Sequence[str]) -> Any:
+    import pyarrow as pa
+
+    return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), pa.array(list(names), pa.string()))
+
+
+def _concatenate(parts: Sequence[Any], kind: Any) -> Any:
+    return np.concatenate(parts).astype(kind, copy=False) if parts else np.empty(0, kind)

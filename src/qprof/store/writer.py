@@ -1,0 +1,143 @@
+"""Writing a run: manifest, variants, blocks as they come, tables at the end."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from qprof.errors import StoreError
+from qprof.store import tables
+from qprof.store.blocks import Block, block_files, read_block, write_block
+from qprof.store.files import make_folder, read_json, store_error, write_json
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+PARTS = "parts"
+PREDICTIONS = "predictions"
+
+
+class RunWriter:
+    """The one process that writes a run directory; a second one is refused.
+
+    Blocks go to `parts/`, one file each, until `finalize` turns them into the tables of the finished run. Every file
+    is written atomically, so that a killed run has lost the block in flight and nothing else.
+    """
+
+    def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self._lock = _lock(folder)
+
+    @classmethod
+    def create(cls, folder: Path, manifest: Mapping[str, Any]) -> RunWriter:
+        """Start a new run. Raises `StoreError` where the folder exists already or cannot be written."""
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise StoreError(f"{folder}: exists already; continue it with --resume, or choose another --output")
+        make_folder(folder / PARTS)
+        writer = cls(folder, {"schema_version": SCHEMA_VERSION, **manifest})
+        writer.save_manifest()
+        return writer
+
+    @classmethod
+    def resume(cls, folder: Path) -> RunWriter:
+        """Go on with a run that was interrupted. Raises `StoreError` where there is none."""
+        manifest = read_manifest(folder)
+        make_folder(folder / PARTS)
+        return cls(folder, manifest)
+
+    def close(self) -> None:
+        """Let go of the run directory."""
+        self._lock.close()
+
+    def save_manifest(self) -> None:
+        """Write the manifest as it stands."""
+        write_json(self.folder / MANIFEST, self.manifest)
+
+    def save_ops(self, variant: str, ops: Sequence[Mapping[str, Any]]) -> None:
+        """Keep a variant's op list (rows of `op_meta`), whose order its blocks' op numbers refer to."""
+        write_json(self.folder / PARTS / f"ops-{variant}.json", list(ops))
+
+    def saved_ops(self, variant: str) -> list[dict[str, Any]] | None:
+        """A variant's op list, `None` where none was kept."""
+        path = self.folder / PARTS / f"ops-{variant}.json"
+        rows: list[dict[str, Any]] | None = read_json(path) if path.exists() else None
+        return rows
+
+    def save_block(self, block: Block) -> None:
+        """Keep a measured block."""
+        write_block(self.folder / PARTS, block)
+
+    def finished_blocks(self) -> set[int]:
+        """Numbers of the blocks that are kept."""
+        return {int(path.stem.removeprefix("block-")) for path in block_files(self.folder / PARTS)}
+
+    def blocks(self) -> list[Block]:
+        """All kept blocks, in planned order."""
+        return [read_block(path) for path in block_files(self.folder / PARTS)]
+
+    def finalize(
+        self, sources: Sequence[str], predictions: Mapping[str, Any], scores: Iterable[Mapping[str, Any]]
+    ) -> None:
+        """Write the tables, predictions and scores of the finished run, then drop the parts they were made of.
+
+        `sources` names the codes of op event sources; `predictions`: variant -> what its results file holds; `scores`:
+        rows of `scores.parquet`.
+        """
+        blocks = self.blocks()
+        ops = {variant: self.saved_ops(variant) for variant in {block.variant for block in blocks}}
+        op_ids = {variant: [row["op"] for row in rows] for variant, rows in ops.items() if rows is not None}
+        meta = [{"variant": variant, **row} for variant, rows in ops.items() if rows is not None for row in rows]
+        tables.write_table(self.folder / "samples.parquet", tables.samples_table(blocks))
+        tables.write_table(self.folder / "ops.parquet", tables.ops_table(blocks, op_ids, sources))
+        tables.write_table(self.folder / "op_meta.parquet", tables.rows_table(meta, tables.OP_META_COLUMNS))
+        tables.write_table(self.folder / "readings.parquet", tables.readings_table(blocks))
+        tables.write_table(self.folder / "scores.parquet", tables.rows_table(scores, tables.SCORE_COLUMNS))
+        self.write_predictions(predictions)
+        self.manifest["blocks"] = [
+            {"number": b.number, "round": b.round, "variant": b.variant, "kind": b.kind, **b.facts} for b in blocks
+        ]
+        self.manifest["status"] = "complete"
+        self.save_manifest()
+        self._drop_parts()
+
+    def write_predictions(self, predictions: Mapping[str, Any]) -> None:
+        """One JSON file per variant (a COCO results list, for a detector)."""
+        if predictions:
+            make_folder(self.folder / PREDICTIONS)
+        for variant, value in predictions.items():
+            write_json(self.folder / PREDICTIONS / f"{variant}.json", value, indent=None)
+
+    def _drop_parts(self) -> None:
+        parts = self.folder / PARTS
+        for path in parts.iterdir():
+            path.unlink()
+        parts.rmdir()
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """A run's manifest. Raises `StoreError` for no run, a damaged one, or one of another schema version."""
+    if not folder.is_dir():
+        raise StoreError(f"{folder}: no such run directory; see qprof list")
+    manifest: dict[str, Any] = read_json(folder / MANIFEST)
+    version = manifest.get("schema_version") if isinstance(manifest, dict) else None
+    if version != SCHEMA_VERSION:
+        raise StoreError(
+            f"{folder}: written with schema version {version}, this qprof reads {SCHEMA_VERSION}; use the qprof "
+            "that wrote it"
+        )
+    return manifest
+
+
+def _lock(folder: Path) -> IO[str]:
+    try:
+        stream = open(folder / ".lock", "w")  # noqa: SIM115  (held as long as the writer lives)
+    except OSError as error:
+        raise store_error(folder / ".lock", error) from error
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        stream.close()
+        raise StoreError(f"{folder}: another qprof is writing this run; wait for it, or stop it") from error
+    return stream
