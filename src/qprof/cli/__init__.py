@@ -1,0 +1,1 @@
+"""The commands, one file each: parse, call, print. Errors become messages and exit codes in `main` alone."""

@@ -1,0 +1,45 @@
+"""show the time of every op of one variant
+
+Times are medians of the profiled blocks with 95 % intervals; the share is of the profiled end-to-end time.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from qprof.cli.common import add_run_argument
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_run_argument(parser)
+    parser.add_argument("-v", "--variant", help="variant to show (default: the baseline)")
+    parser.add_argument("--by", choices=["op", "type", "delegate", "kernel"], default="op", help="one row per ...")
+    parser.add_argument(
+        "--sort",
+        choices=["order", "time", "share", "macs", "gflops", "bytes"],
+        help="default: order, or time with --by",
+    )
+    parser.add_argument("--filter", metavar="TEXT", help="only rows whose op, type, kernel or delegate contain TEXT")
+    parser.add_argument("--top", type=int, metavar="N", help="only the first N rows")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+
+
+def run(options: argparse.Namespace) -> int:
+    import sys
+
+    from qprof.explain.layers import layers
+    from qprof.report.export import write_json
+    from qprof.report.layers import layers_table, selected
+    from qprof.report.table import print_table
+    from qprof.store.run import Run, find_run
+
+    found = Run(find_run(options.reference))
+    variant = options.variant or found.variants[0]["name"]
+    table = layers(found, variant, options.by)
+    sort = options.sort or ("order" if options.by == "op" else "time")
+    rows = selected(table, sort=sort, text=options.filter, top=options.top)
+    if options.json:
+        write_json(sys.stdout, rows)
+    else:
+        print_table(layers_table(table, rows, options.by), sys.stdout)
+    return 0

@@ -1,0 +1,83 @@
+"""`qprof`: finds the command, runs it, and turns errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import pkgutil
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import NoReturn
+
+import qprof
+import qprof.cli
+from qprof.errors import QprofError
+
+#: Exit codes: 0 done; 1 done, but a variant failed; 2 bad input or a run that could not be done; 130 interrupted.
+INTERRUPTED = 130
+
+#: Modules of this package that are not commands.
+_HELPERS = {"main", "common"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line; returns the exit code."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.command is None:
+        parser.print_help()
+        return 0
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        return int(options.run(options))
+    except QprofError as error:
+        print(f"qprof: {_one_line(str(error))}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("qprof: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader (head, less) has gone; Python must not complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="qprof",
+        description=qprof.__doc__,
+        epilog="RUN is a run directory, the beginning of its name, or 'latest'.",
+    )
+    parser.add_argument("--version", action="version", version=f"qprof {qprof.__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for name in command_names():
+        module = importlib.import_module(f"qprof.cli.{name}")
+        summary = (module.__doc__ or "").strip().splitlines()[0]
+        command = commands.add_parser(
+            name, help=summary, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    return parser
+
+
+def command_names() -> list[str]:
+    """Every module of this package is a command, named as it is."""
+    found = {module.name for module in pkgutil.iter_modules(qprof.cli.__path__)}
+    return sorted(found - _HELPERS)
+
+
+def _terminated(signum: int, frame: FrameType | None) -> NoReturn:
+    """SIGTERM ends a run as Ctrl-C does: workers stopped, the manifest in order, resumable."""
+    raise KeyboardInterrupt
+
+
+def _one_line(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

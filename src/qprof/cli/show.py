@@ -1,0 +1,30 @@
+"""show a run: accuracy, latency, size and memory of every variant"""
+
+from __future__ import annotations
+
+import argparse
+
+from qprof.cli.common import add_run_argument
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_run_argument(parser)
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+
+
+def run(options: argparse.Namespace) -> int:
+    import sys
+
+    from qprof.explain.summary import summarize
+    from qprof.report.export import write_json
+    from qprof.report.summary import summary_table
+    from qprof.report.table import print_table
+    from qprof.store.run import Run, find_run
+
+    found = Run(find_run(options.reference))
+    summaries = summarize(found)
+    if options.json:
+        write_json(sys.stdout, summaries)
+    else:
+        print_table(summary_table(found, summaries), sys.stdout)
+    return 0

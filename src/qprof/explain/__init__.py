@@ -1,0 +1,1 @@
+"""Run -> findings: what differs, where it went, and why. Nothing is measured or drawn here."""

@@ -1,0 +1,14 @@
+"""`difference` for two variants of a run: match their ops, build the table that closes."""
+
+from __future__ import annotations
+
+from qprof.explain.difference import DifferenceTable, difference
+from qprof.explain.match_ops import match_ops
+from qprof.explain.measured import measured_variant
+from qprof.store.run import Run
+
+
+def differ(run: Run, a: str, b: str) -> DifferenceTable:
+    """Where the latency difference from `a` to `b` went. Raises `StoreError` where the ops of one were not timed."""
+    first, second = measured_variant(run, a), measured_variant(run, b)
+    return difference(first, second, match_ops(first.ops, second.ops), method="expanded")

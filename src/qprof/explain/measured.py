@@ -1,0 +1,79 @@
+"""From a run's tables to the arrays that explanations work on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qprof.errors import StoreError
+from qprof.explain.difference import MeasuredVariant
+from qprof.runtimes.base import OpMeta
+from qprof.store.run import Latencies, OpTimes, Run
+
+
+def op_list(run: Run, variant: str) -> list[OpMeta]:
+    """A variant's ops in execution order, containers (delegate partitions, control flow) included.
+
+    Raises `StoreError` with the reason where the variant's ops were not timed.
+    """
+    entry = run.variant(variant)
+    rows = run.op_meta.get(variant)
+    if not rows:
+        why = (
+            entry["reason"] if entry["status"] == "failed" else "; ".join(entry["notes"]) or "protocol.profiled is off"
+        )
+        raise StoreError(f"{run.folder}: the ops of {variant} were not timed ({why})")
+    return [OpMeta(**{name: value for name, value in row.items() if name != "variant"}) for row in rows]
+
+
+def leaves(ops: list[OpMeta]) -> NDArray[np.bool_]:
+    """Which ops contain no other: only their times add up to the whole."""
+    parents = {op.parent for op in ops}
+    return np.array([op.op not in parents and op.type != "DELEGATE" for op in ops], bool)
+
+
+def measured_variant(run: Run, variant: str) -> MeasuredVariant:
+    """Clean latencies and the time of every leaf op in every profiled inference.
+
+    An op that ran several times in an inference (in a loop's body) counts with its sum; one that was folded away
+    counts 0. Raises `StoreError` where the ops were not timed.
+    """
+    ops = op_list(run, variant)
+    keep = leaves(ops)
+    profiled = run.latency(variant, "profiled")
+    clean = run.latency(variant)
+    if not len(profiled.duration_ns) or not len(clean.duration_ns):
+        raise StoreError(f"{run.folder}: no block of {variant} is finished yet; go on with qprof run --resume")
+    times = op_matrix(profiled, run.op_times(variant), len(ops))
+    return MeasuredVariant(
+        name=variant,
+        ops=[op for op, is_leaf in zip(ops, keep, strict=True) if is_leaf],
+        clean_us=clean.duration_ns / 1e3,
+        clean_round=clean.round,
+        op_us=times[:, keep] / 1e3,
+        profiled_us=profiled.duration_ns / 1e3,
+        profiled_round=profiled.round,
+    )
+
+
+def op_matrix(inferences: Latencies, events: OpTimes, op_count: int) -> NDArray[np.float64]:
+    """Nanoseconds of each op in each inference: float64[inferences, op_count]."""
+    width = int(inferences.inference.max()) + 1 if len(inferences.inference) else 1
+    keys = inferences.block.astype(np.int64) * width + inferences.inference
+    order = np.argsort(keys)
+    wanted = events.block.astype(np.int64) * width + events.inference
+    row = order[np.searchsorted(keys[order], wanted)]
+    flat = np.bincount(
+        row * op_count + events.op, weights=events.duration_ns.astype(np.float64), minlength=len(keys) * op_count
+    )
+    return np.asarray(flat.reshape(len(keys), op_count), np.float64)
+
+
+def fact(entry: dict[str, Any], *path: str) -> Any:
+    """A nested fact of a manifest entry, `None` where any step is missing."""
+    value: Any = entry
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value

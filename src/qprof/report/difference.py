@@ -1,0 +1,144 @@
+"""The table that closes: where the difference between two variants went."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from qprof.explain.difference import DifferenceGroup, DifferenceRow, DifferenceTable
+from qprof.report.layers import short_name
+from qprof.report.table import Column, Table
+from qprof.report.units import duration, percent
+from qprof.stats.intervals import Interval
+
+_COLUMNS = [
+    Column("op", "label", align="left", flexible=True),
+    Column("", "kind", align="left"),
+    Column("A", "a", unit="µs"),
+    Column("B", "b", unit="µs"),
+    Column("B-A [95 %]", "delta", unit="µs"),
+    Column("type", "type", align="left", priority=2),
+    Column("what changed", "flags", align="left", priority=1),
+    Column("A kernel", "a_kernel", align="left", priority=4, flexible=True),
+    Column("B kernel", "b_kernel", align="left", priority=3, flexible=True),
+]
+
+Cells = dict[str, str | None]
+
+
+def difference_table(table: DifferenceTable, by: str = "op", top: int | None = None) -> Table:
+    """All rows, or the `top` largest by absolute difference with the others summed in one row; the end is the total."""
+    ops = [row for row in table.rows if row.kind not in ("outside ops", "instrumentation")]
+    rest = [row for row in table.rows if row.kind in ("outside ops", "instrumentation")]
+    if by == "type":
+        cells = [_group_cells(group) for group in table.by_type]
+        columns = [column for column in _COLUMNS if column.key in ("label", "kind", "a", "b", "delta")]
+    else:
+        cells = _op_cells(ops, top)
+        columns = list(_COLUMNS)
+    cells += [_row_cells(row) for row in rest]
+    end = table.end_to_end
+    cells.append(
+        {
+            "label": "end to end (p50)",
+            "kind": "total",
+            "a": _us(end.a.value),
+            "b": _us(end.b.value),
+            "delta": _delta(end.difference),
+        }
+    )
+    return Table(columns, cells, title=_title(table), notes=_notes(table))
+
+
+def _op_cells(ops: Sequence[DifferenceRow], top: int | None) -> list[Cells]:
+    if top is None or top >= len(ops):
+        return [_row_cells(row) for row in ops]
+    order = sorted(ops, key=lambda row: abs(row.delta_us.value), reverse=True)
+    others = order[top:]
+    summed = math.fsum(row.delta_us.value for row in others)
+    line: Cells = {
+        "label": f"{len(others)} other ops",
+        "kind": "sum",
+        "a": _us(math.fsum(row.a_us or 0.0 for row in others)),
+        "b": _us(math.fsum(row.b_us or 0.0 for row in others)),
+        "delta": f"{summed:+.1f}",
+    }
+    return [*(_row_cells(row) for row in order[:top]), line]
+
+
+def _row_cells(row: DifferenceRow) -> Cells:
+    op = row.a or row.b
+    return {
+        "label": short_name(row.label),
+        "kind": row.kind,
+        "a": _us(row.a_us),
+        "b": _us(row.b_us),
+        "delta": _delta(row.delta_us),
+        "type": op.type if op else None,
+        "flags": ", ".join(row.flags) or None,
+        "a_kernel": row.a.kernel if row.a else None,
+        "b_kernel": row.b.kernel if row.b else None,
+    }
+
+
+def _group_cells(group: DifferenceGroup) -> Cells:
+    count = f"{group.a_ops} ops" if group.a_ops == group.b_ops else f"{group.a_ops} -> {group.b_ops} ops"
+    return {
+        "label": group.label,
+        "kind": count,
+        "a": _us(group.a_us),
+        "b": _us(group.b_us),
+        "delta": _delta(group.delta_us),
+    }
+
+
+def _title(table: DifferenceTable) -> str:
+    end = table.end_to_end
+    change = end.b.value / end.a.value - 1
+    return (
+        f"{table.a_name} (A) -> {table.b_name} (B): {duration(end.a.value)} -> {duration(end.b.value)}, "
+        f"{percent(change, signed=True)}"
+    )
+
+
+def _notes(table: DifferenceTable) -> list[str]:
+    kinds = "; ".join(
+        f"{group.label} {group.a_ops if group.label != 'inserted' else group.b_ops} ops {group.delta_us.value:+.1f} µs"
+        for group in table.by_kind
+    )
+    left = _leavers(table.rows)
+    notes = [f"{kinds}; unattributed {_delta(table.unattributed_us)} µs; closing error {table.closing_error_us:.0e} µs"]
+    if left:
+        notes.append(left)
+    notes.append(
+        f"ops: midmeans of the profiled blocks of {table.profiled_rounds} rounds; end to end: p50 of the clean blocks; "
+        "intervals: bootstrap over rounds, paired"
+    )
+    return notes
+
+
+def _leavers(rows: Sequence[DifferenceRow]) -> str | None:
+    """What ops that left their delegate cost, by type: the first thing to look at when a variant is slower."""
+    cost: dict[tuple[str, str], list[float]] = {}
+    for row in rows:
+        for flag in row.flags:
+            if flag.startswith("left ") and row.a is not None:
+                cost.setdefault((flag, row.a.type), []).append(row.delta_us.value)
+    if not cost:
+        return None
+    parts = [
+        f"{len(deltas)} {kind} {flag} ({math.fsum(deltas):+.1f} µs)"
+        for (flag, kind), deltas in sorted(cost.items(), key=lambda item: -math.fsum(item[1]))
+    ]
+    return "; ".join(parts)
+
+
+def _us(value: float | None) -> str | None:
+    return None if value is None else f"{value:.1f}"
+
+
+def _delta(interval: Interval) -> str:
+    text = f"{interval.value:+.1f}"
+    if interval.low is None or interval.high is None:
+        return text
+    return f"{text} [{interval.low:+.1f}, {interval.high:+.1f}]"

@@ -1,0 +1,110 @@
+"""The table of one variant's ops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from qprof.explain.layers import By, LayerRow, Layers
+from qprof.report.table import Column, Table
+from qprof.report.units import percent, scaled_column, scaled_intervals
+
+_ORDERS: dict[str, Callable[[LayerRow], float]] = {
+    "time": lambda row: row.p50_us.value if row.p50_us else 0.0,
+    "share": lambda row: row.share,
+    "macs": lambda row: row.macs or 0,
+    "gflops": lambda row: row.gflop_per_s or 0.0,
+    "bytes": lambda row: (row.weight_bytes or 0) + (row.activation_bytes or 0),
+}
+
+
+def selected(table: Layers, *, sort: str = "order", text: str | None = None, top: int | None = None) -> list[LayerRow]:
+    """The rows to show: those that contain `text`, largest first unless in order of execution, the first `top`."""
+    rows = list(table.rows)
+    if text:
+        needle = text.casefold()
+        rows = [r for r in rows if needle in " ".join(filter(None, (r.label, r.type, r.kernel, _where(r)))).casefold()]
+    if sort != "order":
+        rows.sort(key=_ORDERS[sort], reverse=True)
+    return rows[:top]
+
+
+def layers_table(table: Layers, rows: Sequence[LayerRow], by: By) -> Table:
+    """One row per op (or group) with time, share, MACs, speed and bytes; the notes say what the rows leave over."""
+    time_unit, times = scaled_intervals(
+        [(r.p50_us.value, r.p50_us.low, r.p50_us.high) if r.p50_us else (None, None, None) for r in rows],
+        "duration_us",
+    )
+    macs_unit, macs = scaled_column([row.macs for row in rows], "count")
+    weight_unit, weights = scaled_column([row.weight_bytes for row in rows], "bytes")
+    activation_unit, activations = scaled_column([row.activation_bytes for row in rows], "bytes")
+    columns = [
+        Column("op" if by == "op" else by, "label", align="left", flexible=True),
+        *([Column("type", "type", align="left")] if by == "op" else [Column("ops", "ops")]),
+        Column("runs in", "where", align="left", priority=1),
+        Column("p50 [95 %]", "p50", unit=time_unit),
+        Column("share", "share"),
+        Column("MACs", "macs", unit=macs_unit, priority=3),
+        Column("GFLOP/s", "gflops", priority=2),
+        Column("weights", "weights", unit=weight_unit, priority=4),
+        Column("activations", "activations", unit=activation_unit, priority=5),
+        Column("output", "output", align="left", priority=7),
+        Column("numbers", "numbers", align="left", priority=8),
+        Column("kernel", "kernel", align="left", priority=6, flexible=True),
+    ]
+    cells = [
+        {
+            "label": short_name(row.label),
+            "type": row.type,
+            "ops": str(row.ops),
+            "where": _where(row),
+            "p50": times[i],
+            "share": percent(row.share) if row.p50_us else None,
+            "macs": macs[i],
+            "gflops": None if row.gflop_per_s is None else f"{row.gflop_per_s:.1f}",
+            "weights": weights[i],
+            "activations": activations[i],
+            "output": ", ".join(row.meta.outputs) if row.meta else None,
+            "numbers": row.meta.quantization if row.meta else None,
+            "kernel": row.kernel,
+        }
+        for i, row in enumerate(rows)
+    ]
+    empty = {key for key in ("output", "numbers", "kernel") if all(cell[key] is None for cell in cells)}
+    return Table([c for c in columns if c.key not in empty], cells, title=_title(table), notes=_notes(table, rows))
+
+
+def short_name(name: str) -> str:
+    """An op's name as tables show it: converters join the names of all they fused with ";", the first says enough."""
+    return name.split(";")[0] or name
+
+
+def _where(row: LayerRow) -> str:
+    if row.delegate is not None:
+        return row.delegate
+    return "builtin" if row.kernel is None or row.kernel.startswith("builtin") else row.kernel
+
+
+def _title(table: Layers) -> str:
+    from qprof.report.units import duration
+
+    partitions = ", ".join(f"{count} {name} partition{'s' * (count != 1)}" for name, count in table.partitions.items())
+    return (
+        f"{table.variant}: p50 {duration(table.clean_us.value)} clean, {duration(table.end_to_end_us.value)} profiled; "
+        f"{partitions or 'no delegate'}"
+    )
+
+
+def _notes(table: Layers, rows: Sequence[LayerRow]) -> list[str]:
+    shown = sum(row.share for row in rows)
+    total = sum(row.share for row in table.rows)
+    notes = [
+        f"{table.inferences} profiled inferences; ops are {percent(total)} of the profiled time, the rest "
+        f"({percent(table.rest_share)}) is the interpreter's and the delegates' own",
+    ]
+    if len(rows) < len(table.rows):
+        notes.append(f"{len(rows)} of {len(table.rows)} rows shown, {percent(shown)} of the time")
+    if any(row.reason for row in rows):
+        notes.append("–: no kernel of its own (fused into a neighbour, or folded when the model was loaded)")
+    if table.partitions:
+        notes.append("times inside a delegate: its kernels' whole microseconds, scaled to the delegate's nanoseconds")
+    return notes

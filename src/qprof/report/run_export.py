@@ -1,0 +1,94 @@
+"""A run as files for other tools: CSV or JSON, one per table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from qprof.errors import QprofError, StoreError
+from qprof.explain.layers import layers
+from qprof.explain.summary import summarize
+from qprof.report.export import write_csv, write_json
+from qprof.stats.intervals import Interval
+from qprof.store.files import make_folder
+from qprof.store.run import Run
+
+Rows = list[dict[str, Any]]
+
+
+def export_run(run: Run, folder: Path, form: str, only: Sequence[str] | None = None) -> list[Path]:
+    """Write the run's tables into `folder` as "csv" or "json"; returns the files.
+
+    Raises `QprofError` for a table that there is not, `StoreError` where the folder cannot be written.
+    """
+    unknown = sorted(set(only or ()) - set(TABLES))
+    if unknown:
+        raise QprofError(f"--only {unknown[0]}: no such table; there are {', '.join(TABLES)}")
+    make_folder(folder)
+    written = []
+    for name, rows_of in TABLES.items():
+        if only and name not in only:
+            continue
+        path = folder / f"{name}.{form}"
+        rows = rows_of(run)
+        if form == "csv":
+            write_csv(path, list(dict.fromkeys(key for row in rows for key in row)), rows)
+        else:
+            write_json(path, rows)
+        written.append(path)
+    return written
+
+
+def _summary(run: Run) -> Rows:
+    rows = []
+    for summary in summarize(run):
+        row = asdict(summary)
+        scores, ratio = row.pop("scores"), summary.ratio
+        row.pop("ratio")
+        row |= _flat("latency_us", summary.latency_us)
+        row |= _flat("log_ratio_vs_baseline", ratio.log_ratio if ratio else None)
+        row["reasons"] = "; ".join(f"{what}: {why}" for what, why in summary.reasons.items()) or None
+        row["notes"] = "; ".join(summary.notes) or None
+        rows.append(row | {f"score_{metric}": value for metric, value in scores.items()})
+    return rows
+
+
+def _layers(run: Run) -> Rows:
+    """One row per op of every variant whose ops were timed."""
+    rows: Rows = []
+    for entry in run.variants:
+        try:
+            table = layers(run, entry["name"])
+        except StoreError:  # not timed: the summary's notes say why
+            continue
+        for layer in table.rows:
+            meta = asdict(layer.meta) if layer.meta else {}
+            meta = {key: "; ".join(value) if isinstance(value, (list, tuple)) else value for key, value in meta.items()}
+            figures = {"share": layer.share, "gflop_per_s": layer.gflop_per_s, "reason": layer.reason}
+            rows.append({"variant": entry["name"], **meta, **_flat("p50_us", layer.p50_us), **figures})
+    return rows
+
+
+def _flat(name: str, interval: Interval | None) -> dict[str, float | None]:
+    if interval is None:
+        return {name: None, f"{name}_low": None, f"{name}_high": None}
+    return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
+
+
+def _table(rows: Iterable[Mapping[str, Any]]) -> Rows:
+    return [dict(row) for row in rows]
+
+
+def _readings(run: Run) -> Rows:
+    return _table(run.readings.to_pylist())
+
+
+TABLES: dict[str, Callable[[Run], Rows]] = {
+    "summary": _summary,
+    "layers": _layers,
+    "samples": lambda run: _table(run.samples.to_pylist()),
+    "scores": lambda run: _table(run.scores),
+    "readings": _readings,
+}

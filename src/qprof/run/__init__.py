@@ -1,0 +1,1 @@
+"""The protocol: profile -> plan -> workers -> Run. The only layer that measures."""

@@ -1,0 +1,303 @@
+"""Profiles: the TOML file that says what one experiment is. Read strictly: an unknown key is an error."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+from qprof.errors import ProfileError
+from qprof.tasks.detection.categories import CategoryConfig
+from qprof.tasks.detection.heads import HeadConfig
+from qprof.tasks.detection.preprocess import PreprocessConfig
+
+Positive = Annotated[int, Meta(ge=1)]
+NonNegative = Annotated[float, Meta(ge=0)]
+Name = Annotated[str, Meta(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9][A-Za-z0-9._+:-]*$")]
+
+
+class ModelSection(Struct, frozen=True, forbid_unknown_fields=True):
+    """The model that the variants are made from.
+
+    `path`: a float `.tflite`, a SavedModel folder, a Keras file, or "embedded:NAME". May be empty when every variant
+    names its own file. `input_shapes`: input name or position -> shape, for inputs to be resized.
+    """
+
+    path: str = ""
+    input_shapes: dict[str, list[Positive]] = {}
+    batch: Positive = 1
+
+
+class VariantSection(Struct, frozen=True, forbid_unknown_fields=True):
+    """One form of the model. `method` defaults to the name; `file` is a ready-made model used as it is.
+
+    `ops` / `skip_ops`: op types to quantize, or to leave in float. `threads`, `delegate`: this variant's own,
+    instead of the protocol's.
+    """
+
+    name: Name
+    method: str = ""
+    file: str = ""
+    ops: list[str] = []
+    skip_ops: list[str] = []
+    io: Literal["float", "int8"] = "float"
+    threads: Positive | None = None
+    delegate: Literal["xnnpack", "none"] | None = None
+
+
+class TaskSection(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the variants are run on.
+
+    `kind` "latency": random inputs, or `inputs` (.npy / .npz files). `kind` "detection": COCO `annotations` and an
+    `images` folder, or `dataset = "shapes"`, scenes rendered by qprof. `calibration_*`: training data for static
+    quantization, never the scored samples.
+    """
+
+    kind: Literal["latency", "detection"] = "latency"
+    dataset: Literal["", "shapes"] = ""
+    annotations: str = ""
+    images: str = ""
+    limit: Positive | None = None
+    calibration_annotations: str = ""
+    calibration_images: str = ""
+    calibration_samples: Positive = 100
+    inputs: list[str] = []
+    samples: Positive = 8
+    preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
+    head: HeadConfig = field(default_factory=HeadConfig)
+    categories: CategoryConfig = field(default_factory=CategoryConfig)
+
+
+class ProtocolSection(Struct, frozen=True, forbid_unknown_fields=True):
+    """How it is measured. A round holds one clean and one profiled block of every variant, in random order.
+
+    `block_ms`: a block repeats its samples until it lasted at least this long. `profiled`: whether ops are timed at
+    all. `warmup_max_s`: a variant that is not steady by then is measured all the same, and says so.
+    """
+
+    threads: Positive = 1
+    delegate: Literal["xnnpack", "none"] = "xnnpack"
+    rounds: Annotated[int, Meta(ge=1, le=10_000)] = 12
+    block_ms: NonNegative = 100.0
+    profiled_block_ms: NonNegative = 60.0
+    profiled: bool = True
+    warmup_max_s: NonNegative = 8.0
+    seed: int = 1
+    timeout_s: Annotated[float, Meta(gt=0)] = 600.0
+
+
+class Profile(Struct, frozen=True, forbid_unknown_fields=True):
+    """One experiment, as resolved: `extends` followed, overrides applied, paths absolute."""
+
+    name: Name
+    description: str = ""
+    model: ModelSection = ModelSection()
+    variants: list[VariantSection | str] = field(default_factory=lambda: list(DEFAULT_VARIANTS))
+    task: TaskSection = TaskSection()
+    protocol: ProtocolSection = ProtocolSection()
+
+    def variant_sections(self) -> list[VariantSection]:
+        """The variants, names alone spelled out as sections."""
+        return [VariantSection(name=v) if isinstance(v, str) else v for v in self.variants]
+
+
+DEFAULT_VARIANTS: tuple[str, ...] = ("float32", "float16", "int8-dynamic", "int8")
+
+#: Keys that hold paths: relative ones are taken from the folder of the file that writes them.
+_PATHS = {
+    "task.head": ("anchors",),
+    "model": ("path",),
+    "task": ("annotations", "images", "calibration_annotations", "calibration_images", "inputs"),
+    "variants": ("file",),
+}
+_EMBEDDED = "embedded:"
+
+
+def load_profile(path: Path, overrides: Sequence[str] = ()) -> Profile:
+    """Read a profile, follow `extends`, apply `key.path=value` overrides, validate.
+
+    Raises `ProfileError` naming the key, the file and, for an unknown key, the nearest valid one.
+    """
+    data = _read(path, seen=())
+    apply_overrides(data, overrides)
+    return validate(data, source=str(path))
+
+
+def validate(data: Mapping[str, Any], source: str) -> Profile:
+    """A profile from plain data; `source` is named in errors. Raises `ProfileError`."""
+    _check_keys(data, Profile, source, "")
+    try:
+        profile = msgspec.convert(dict(data), Profile)
+    except msgspec.ValidationError as error:
+        raise ProfileError(f"{source}: {_plain(str(error))}") from error
+    except ProfileError as error:  # the task's own configurations check themselves
+        raise ProfileError(f"{source}: task.{error}") from error
+    _check_whole(profile, source)
+    return profile
+
+
+def model_path(text: str) -> Path:
+    """The model that `model.path` means: a path, or a file that comes with qprof ("embedded:NAME").
+
+    Raises `ProfileError` for an embedded model that there is not.
+    """
+    if not text.startswith(_EMBEDDED):
+        return Path(text)
+    from qprof import embedded
+
+    path = embedded.path(text.removeprefix(_EMBEDDED))
+    if not path.is_file():
+        raise ProfileError(f"model.path: qprof ships no model called {text!r}")
+    return path
+
+
+def resolved(profile: Profile) -> dict[str, Any]:
+    """The profile as plain data, every default spelled out (what the manifest keeps)."""
+    plain: dict[str, Any] = msgspec.to_builtins(profile)
+    plain["variants"] = [msgspec.to_builtins(section) for section in profile.variant_sections()]
+    return plain
+
+
+def _check_whole(profile: Profile, source: str) -> None:
+    """What no single key shows."""
+    sections = profile.variant_sections()
+    names = [section.name for section in sections]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if not sections:
+        raise ProfileError(f"{source}: variants is empty; name at least one, the first is the baseline")
+    if repeated:
+        raise ProfileError(f"{source}: two variants are named {repeated[0]!r}; give each its own name")
+    if not profile.model.path and any(not section.file for section in sections):
+        lacking = next(section.name for section in sections if not section.file)
+        raise ProfileError(f"{source}: variant {lacking!r} needs model.path or a file of its own")
+    task = profile.task
+    if task.kind == "detection" and not task.dataset and not (task.annotations and task.images):
+        raise ProfileError(f'{source}: a detection task needs annotations and images, or dataset = "shapes"')
+
+
+def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    path = path.resolve()
+    if path in seen:
+        chain = " -> ".join(p.name for p in (*seen, path))
+        raise ProfileError(f"{path}: extends runs in a circle ({chain}); remove one of them")
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ProfileError(f"{path}: no such profile{_similar_files(path)}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ProfileError(f"{path}: the profile cannot be read ({error})") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ProfileError(f"{path}: not valid TOML: {error}") from error
+    _absolute_paths(data, path.parent)
+    base = data.pop("extends", None)
+    if base is None:
+        return data
+    if not isinstance(base, str):
+        raise ProfileError(f"{path}: extends must be the path of another profile, not {type(base).__name__}")
+    return _merged(_read(path.parent / base, (*seen, path)), data)
+
+
+def _merged(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` laid on `base`: tables merge key by key, everything else (lists too) is replaced."""
+    result = dict(base)
+    for key, value in over.items():
+        both_tables = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = _merged(result[key], value) if both_tables else value
+    return result
+
+
+def _absolute_paths(data: dict[str, Any], folder: Path) -> None:
+    for section, keys in _PATHS.items():
+        tables: Any = data
+        for part in section.split("."):
+            tables = tables.get(part) if isinstance(tables, dict) else None
+        for table in tables if isinstance(tables, list) else [tables]:
+            if not isinstance(table, dict):
+                continue
+            for key in keys:
+                if key in table:
+                    table[key] = _absolute(table[key], folder)
+
+
+def _absolute(value: Any, folder: Path) -> Any:
+    if isinstance(value, list):
+        return [_absolute(item, folder) for item in value]
+    if not isinstance(value, str) or not value or value.startswith(_EMBEDDED):
+        return value
+    return str((folder / Path(value).expanduser()).resolve())
+
+
+def apply_overrides(data: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Lay "section.key=value" texts on a profile's data. Raises `ProfileError` for one that is not of that form."""
+    for override in overrides:
+        _apply_override(data, override)
+
+
+def _apply_override(data: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ProfileError(f"--set {override}: write it as section.key=value, such as protocol.rounds=20")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text  # a bare word is a string: --set task.kind=latency
+    *sections, last = key.strip().split(".")
+    table = data
+    for section in sections:
+        table = table.setdefault(section, {})
+        if not isinstance(table, dict):
+            raise ProfileError(f"--set {override}: {section} is not a section of a profile")
+    if last in _PATHS.get(".".join(sections), ()):
+        value = _absolute(value, Path.cwd())
+    table[last] = value
+
+
+def _check_keys(data: Any, kind: Any, source: str, where: str) -> None:
+    """Walk data and types together; raise at the first key that no type knows."""
+    struct = _record_of(kind)
+    if struct is None or not isinstance(data, Mapping):
+        item = _item_of(kind)
+        if isinstance(data, list) and item is not None:
+            for number, element in enumerate(data):
+                _check_keys(element, item, source, f"{where.rstrip('.')}[{number}].")
+        return
+    hints = typing.get_type_hints(struct, include_extras=True)
+    for key, value in data.items():
+        if key not in hints:
+            near = difflib.get_close_matches(str(key), hints, n=1, cutoff=0.5)
+            advice = f"did you mean {where}{near[0]}?" if near else f"known here: {', '.join(sorted(hints))}"
+            raise ProfileError(f"{source}: unknown key {where}{key}; {advice}")
+        _check_keys(value, hints[key], source, f"{where}{key}.")
+
+
+def _alternatives(kind: Any) -> tuple[Any, ...]:
+    return typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, types.UnionType) else (kind,)
+
+
+def _record_of(kind: Any) -> Any:
+    """The type with named fields that `kind` is or may be, `None` where there is none."""
+    found = [k for k in _alternatives(kind) if isinstance(k, type) and (issubclass(k, Struct) or is_dataclass(k))]
+    return found[0] if found else None
+
+
+def _item_of(kind: Any) -> Any:
+    return typing.get_args(kind)[0] if typing.get_origin(kind) is list else None
+
+
+def _plain(message: str) -> str:
+    """msgspec writes the place as "`$.protocol.rounds`": say it as a profile does."""
+    return message.replace("`$.", "`").replace("`$[", "`[")
+
+
+def _similar_files(path: Path) -> str:
+    siblings = [p.name for p in path.parent.glob("*.toml")] if path.parent.is_dir() else []
+    near = difflib.get_close_matches(path.name, siblings, n=1)
+    return f"; did you mean {path.parent / near[0]}?" if near else ""

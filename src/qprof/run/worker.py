@@ -1,0 +1,104 @@
+"""The worker process: holds one variant, and does what the parent asks, one request at a time.
+
+    python -m qprof.run.worker DESCRIPTOR
+
+Requests ("do"): "make" variants, "prepare" the task, "load" and "instrument" a variant, "warmup", "block",
+"notes", "score". The answer to a
+request that fails is {"error": {"type", "text"}}; only the death of the process ends the conversation.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from numpy.typing import NDArray
+
+from qprof.errors import QprofError, WorkerError
+from qprof.run.channel import Channel, json_safe
+
+Answer = tuple[dict[str, Any], dict[str, NDArray[Any]]]
+
+
+class Server:
+    """What one worker can be asked; state (the loaded variant) lives between requests."""
+
+    def __init__(self) -> None:
+        self._bench: Any = None
+
+    def make(self, request: Mapping[str, Any]) -> Answer:
+        from qprof.run.making import make_variant
+
+        return make_variant(request), {}
+
+    def prepare(self, request: Mapping[str, Any]) -> Answer:
+        from qprof.run.workload import prepare_task
+
+        return prepare_task(request["task"]), {}
+
+    def load(self, request: Mapping[str, Any]) -> Answer:
+        from qprof.run.bench import Bench
+
+        self._bench = Bench(request)
+        return self._bench.describe(), {}
+
+    def instrument(self, request: Mapping[str, Any]) -> Answer:
+        return self._loaded().instrument(), {}
+
+    def warmup(self, request: Mapping[str, Any]) -> Answer:
+        answer: Answer = self._loaded().warm_up(float(request["max_s"]))
+        return answer
+
+    def block(self, request: Mapping[str, Any]) -> Answer:
+        answer: Answer = self._loaded().block(request)
+        return answer
+
+    def notes(self, request: Mapping[str, Any]) -> Answer:
+        return {"notes": self._loaded().notes()}, {}
+
+    def score(self, request: Mapping[str, Any]) -> Answer:
+        from qprof.run.workload import score_predictions
+
+        return score_predictions(request), {}
+
+    def _loaded(self) -> Any:
+        if self._bench is None:
+            raise WorkerError("asked to measure before a variant was loaded")
+        return self._bench
+
+
+def serve(channel: Channel) -> None:
+    """Answer requests until the parent closes its end."""
+    server = Server()
+    handlers: dict[str, Callable[[Mapping[str, Any]], Answer]] = {
+        name: getattr(server, name)
+        for name in ("make", "prepare", "load", "instrument", "warmup", "block", "notes", "score")
+    }
+    while True:
+        try:
+            request, _ = channel.receive()
+        except (EOFError, OSError):
+            return
+        try:
+            answer, arrays = handlers[request["do"]](request)
+        except QprofError as error:
+            answer, arrays = {"error": {"type": type(error).__name__, "text": str(error)}}, {}
+        except MemoryError:
+            answer, arrays = {"error": {"type": "WorkerError", "text": "out of memory"}}, {}
+        except Exception as error:  # the parent must learn of any failure; the traceback goes to this worker's log
+            traceback.print_exc()
+            answer, arrays = {"error": {"type": type(error).__name__, "text": str(error)}}, {}
+        channel.send(json_safe(answer), arrays)
+
+
+def main() -> None:
+    # A worker is started with its own session; a terminal's hang-up or quit must reach the parent alone.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    serve(Channel(int(sys.argv[1])))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""Worker processes as the parent sees them: started, asked, and told apart when they die."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from qprof import errors
+from qprof.errors import QprofError, WorkerError
+from qprof.run.channel import Arrays, Channel
+
+#: How much of a dead worker's last words is shown.
+_LAST_WORDS = 300
+
+
+class Worker:
+    """One worker process, which holds one variant (or makes them). It runs only while a request is open.
+
+    Args:
+        label: what to call it in messages, such as "variant int8".
+        log: file that takes everything the worker's libraries print.
+    """
+
+    def __init__(self, label: str, log: Path) -> None:
+        self.label = label
+        self.log = log
+        ours, theirs = socket.socketpair()
+        with open(log, "ab") as stream:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "qprof.run.worker", str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+                pass_fds=[theirs.fileno()],
+                # Ctrl-C is the parent's to handle: a worker that dies of it would look like a crash.
+                start_new_session=True,
+                env=_environment(),
+            )
+        theirs.close()
+        self._channel = Channel(ours.detach())
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def ask(
+        self, request: Mapping[str, Any], arrays: Arrays | None = None, *, timeout_s: float | None = None
+    ) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """Send a request and wait for its answer.
+
+        Raises the worker's own `QprofError`, or `WorkerError` where it died or did not answer in time.
+        """
+        try:
+            self._channel.send(request, arrays)
+            answer, payload = self._channel.receive(timeout_s)
+        except TimeoutError:
+            self.kill()
+            raise WorkerError(
+                f"{self.label}: no answer to {request['do']!r} within {timeout_s:.0f} s; stopped it "
+                "(protocol.timeout_s sets the limit)"
+            ) from None
+        except (EOFError, OSError):
+            raise WorkerError(
+                f"{self.label}: {self._cause_of_death()} during {request['do']!r}{self._words()}"
+            ) from None
+        if "error" in answer:
+            raise _as_error(answer["error"], self.label)
+        return answer, payload
+
+    def stop(self) -> None:
+        """End the worker: its end of the channel closes, and it leaves; one that does not is killed."""
+        self._channel.close()
+        try:
+            self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def kill(self) -> None:
+        """End the worker at once."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._channel.close()
+
+    def _cause_of_death(self) -> str:
+        try:
+            code = self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return "closed its channel"
+        if code < 0:
+            name = signal.Signals(-code).name if -code in list(signal.Signals) else f"signal {-code}"
+            hint = " (out of memory?)" if -code == signal.SIGKILL else ""
+            return f"the worker was killed by {name}{hint}"
+        return f"the worker left with exit code {code}"
+
+    def _words(self) -> str:
+        """The end of what the worker printed, on one line."""
+        try:
+            text = self.log.read_bytes()[-4000:].decode(errors="replace")
+        except OSError:
+            return ""
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        return f"; its last words: {' / '.join(lines[-2:])[-_LAST_WORDS:]}" if lines else ""
+
+
+def _environment() -> dict[str, str]:
+    """The parent's environment, with this very qprof importable in the child."""
+    root = str(Path(errors.__file__).resolve().parent.parent)
+    paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), "PYTHONUNBUFFERED": "1"}
+
+
+def _as_error(error: Mapping[str, str], label: str) -> QprofError:
+    kind = getattr(errors, error["type"], None)
+    if isinstance(kind, type) and issubclass(kind, QprofError):
+        return kind(error["text"])
+    return WorkerError(f"{label}: {error['type']}: {error['text']}")

@@ -1,0 +1,129 @@
+"""From a profile's task section to a task: data made ready once, then built alike in every worker."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from qprof.errors import DataError
+from qprof.run.profile import TaskSection
+from qprof.runtimes.litert.cache import cache_root
+from qprof.tasks.base import Task
+
+#: Scenes of the rendered data set unless the profile sets `limit`.
+DEFAULT_SCENES = 300
+
+
+def prepare_task(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Make a task's data ready, once, before any worker starts.
+
+    Renders the data set "shapes" into the cache, decodes every image to find the broken ones. Returns the section with
+    paths filled in and broken samples listed ("skip"), the number of samples, a digest of the data, and notes.
+    Raises `DataError`.
+    """
+    ready = dict(section)
+    if ready["dataset"] == "shapes":
+        ready |= _rendered_shapes(ready)
+    ready["skip"] = []
+    task = build_task(ready)
+    notes: list[str] = []
+    check = getattr(task, "check", None)
+    if check is not None:
+        bad = check()
+        ready["skip"] = [sample.image_id for sample in bad]
+        notes += [f"left out: {sample.reason}" for sample in bad]
+        task = build_task(ready)
+    return {
+        "task": ready,
+        "samples": task.sample_count(),
+        "calibration_digest": _calibration_digest(ready),
+        "notes": [*notes, *task.notes()],
+    }
+
+
+def build_task(ready: Mapping[str, Any]) -> Task:
+    """A task from a section that `prepare_task` returned (or, for the first look, was given)."""
+    fields = {name: value for name, value in ready.items() if name != "skip"}
+    section = msgspec.convert(fields, TaskSection)
+    if section.kind == "latency":
+        from qprof.tasks.latency import LatencyTask
+
+        files = [Path(name) for name in section.inputs] or None
+        return LatencyTask(files, samples=section.samples)
+    from qprof.tasks.detection import DetectionTask
+
+    return DetectionTask(
+        Path(section.annotations),
+        Path(section.images),
+        limit=section.limit,
+        calibration_annotations=_path(section.calibration_annotations),
+        calibration_images=_path(section.calibration_images),
+        preprocess=section.preprocess,
+        head=section.head,
+        categories=section.categories,
+        skip=list(ready.get("skip", ())),
+    )
+
+
+def score_predictions(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Score one variant's predictions: {"summary", "per_sample", "samples", "columns", "notes"}, or no summary."""
+    task = build_task(request["task"])
+    predictions = {int(sample): value for sample, value in request["predictions"].items()}
+    scores = task.score(predictions) if predictions else None
+    if scores is None:
+        return {"summary": None}
+    plain = asdict(scores)
+    plain["per_sample"] = {name: values.tolist() for name, values in scores.per_sample.items()}
+    return plain
+
+
+def _path(text: str) -> Path | None:
+    return Path(text) if text else None
+
+
+def _rendered_shapes(section: Mapping[str, Any]) -> dict[str, Any]:
+    from qprof.tasks import scenes
+
+    # The scenes are what their source says: another version of it is another data set.
+    version = hashlib.sha256(Path(scenes.__file__).read_bytes()).hexdigest()[:16]
+    root = cache_root() / "scenes" / version
+    count = section["limit"] or DEFAULT_SCENES
+    filled: dict[str, Any] = {"limit": count}
+    for split, wanted, prefix in (("val", count, ""), ("calibration", section["calibration_samples"], "calibration_")):
+        folder = root / f"{split}-{wanted}"
+        annotations = folder / "annotations.json"
+        if not annotations.exists():
+            annotations = scenes.write_split(folder, split, wanted)
+        filled |= {f"{prefix}annotations": str(annotations), f"{prefix}images": str(folder / "images")}
+    return filled
+
+
+def _calibration_digest(section: Mapping[str, Any]) -> str:
+    """Stands for the calibration samples: equal digests must mean equal samples."""
+    parts: list[Any] = [section["kind"], section["preprocess"], section["calibration_samples"], section["samples"]]
+    for key in ("annotations", "calibration_annotations"):
+        parts.append(_file_digest(section[key]) if section[key] else None)
+    for key in ("images", "calibration_images"):
+        parts.append(_folder_listing(Path(section[key])) if section[key] else None)
+    parts += [section["limit"], section["skip"], [_file_digest(name) for name in section["inputs"]]]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _file_digest(name: str) -> str:
+    try:
+        return hashlib.sha256(Path(name).read_bytes()).hexdigest()
+    except OSError as error:
+        raise DataError(f"{name}: cannot be read ({error.strerror}); check the path") from error
+
+
+def _folder_listing(folder: Path) -> list[list[Any]]:
+    """Names, sizes and times of a folder's files: reading gigabytes of images only to name them would be too dear."""
+    entries = sorted(folder.iterdir()) if folder.is_dir() else []
+    stats = [(entry.name, entry.stat()) for entry in entries if entry.is_file()]
+    return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
