@@ -2,9 +2,7 @@
 # cython: language_level=3
 """Python face of the LiteRT op profiler: one `OpProfiler` per interpreter."""
 
-from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
-from libcpp.vector cimport vector
 
 import numpy as np
 
@@ -37,10 +35,10 @@ if record_dtype.itemsize != sizeof(Record):
 cdef class OpProfiler:
     cdef Session* _session
 
-    def __cinit__(self, tensor_counts):
+    def __cinit__(self, subgraph_sizes):
         self._session = Session.create()
-        cdef vector[uint64_t] counts = tensor_counts
-        self._session.expect_tensors(counts)
+        for tensors, ops in subgraph_sizes:
+            self._session.expect_subgraph(tensors, ops)
 
     def __dealloc__(self):
         if self._session != NULL:

@@ -2,7 +2,6 @@
 
 #include <time.h>
 
-#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
@@ -27,6 +26,9 @@ struct Registry {
 };
 
 namespace {
+
+// More scratch tensors than any builtin or bundled custom kernel asks for.
+constexpr uint64_t kScratchPerOp = 64;
 
 int64_t monotonic_ns() {
   timespec now;
@@ -84,10 +86,8 @@ abi::Status Session::prepare(abi::Context* context, abi::Delegate* delegate) {
   bool known = false;
   for (const Subgraph& subgraph : session->subgraphs_) known = known || subgraph.context == context;
   if (!known) {
-    // The first use of a struct layout: do not write into a context whose tensor count is not one of the model's.
-    const bool expected = std::find(session->expected_tensors_.begin(), session->expected_tensors_.end(),
-                                    context->tensors_size) != session->expected_tensors_.end();
-    if (!expected) {
+    // The first use of a struct layout: do not write into a context that looks like none of the model's subgraphs.
+    if (!session->looks_expected(context)) {
       session->refused_ = true;
       return abi::kOk;
     }
@@ -98,6 +98,20 @@ abi::Status Session::prepare(abi::Context* context, abi::Delegate* delegate) {
   }
   context->profiler = static_cast<abi::Profiler*>(session);
   return abi::kOk;
+}
+
+bool Session::looks_expected(abi::Context* context) const {
+  for (const SubgraphSize& size : expected_) {
+    // Kernels may already have added scratch tensors of their own (TFLite_Detection_PostProcess does).
+    if (context->tensors_size < size.tensors || context->tensors_size > size.tensors + kScratchPerOp * (size.ops + 1)) {
+      continue;
+    }
+    abi::IntArray* plan = nullptr;
+    if (context->GetExecutionPlan(context, &plan) == abi::kOk && static_cast<uint64_t>(plan->size) == size.ops) {
+      return true;
+    }
+  }
+  return false;
 }
 
 int Session::hook() {

@@ -55,9 +55,9 @@ class Session final : public abi::Profiler {
   void release();
 
   int64_t id() const { return id_; }
-  // Tensor counts of the model's subgraphs, as its flatbuffer has them, and whether a context had another one: then
-  // the struct layouts do not fit this runtime, and that context was left alone.
-  void expect_tensors(const std::vector<uint64_t>& counts) { expected_tensors_ = counts; }
+  // A subgraph of the model as its flatbuffer has it, and whether a context looked like none of them: then the struct
+  // layouts do not fit this runtime, and that context was left alone.
+  void expect_subgraph(uint64_t tensors, uint64_t ops) { expected_.push_back({tensors, ops}); }
   bool refused() const { return refused_; }
   int subgraph_count() const { return static_cast<int>(subgraphs_.size()); }
 
@@ -109,8 +109,14 @@ class Session final : public abi::Profiler {
     int node;
   };
 
+  struct SubgraphSize {
+    uint64_t tensors;
+    uint64_t ops;
+  };
+
   Session();
   ~Session() override;
+  bool looks_expected(abi::Context* context) const;
 
   static abi::Status prepare(abi::Context* context, abi::Delegate* delegate);
   static abi::Status trampoline(abi::Context* context, abi::Node* node);
@@ -128,7 +134,7 @@ class Session final : public abi::Profiler {
   std::vector<std::string> names_;
   std::unordered_map<std::string, int> name_ids_;
   std::unordered_map<uint64_t, int> kernel_names_;  // (subgraph, node, kernel) -> name, so that no text is hashed per event
-  std::vector<uint64_t> expected_tensors_;
+  std::vector<SubgraphSize> expected_;
   bool refused_ = false;
   bool recording_ = false;
   int inference_ = 0;

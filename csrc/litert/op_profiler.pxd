@@ -28,7 +28,7 @@ cdef extern from "op_profiler.h" namespace "qprof::litert" nogil:
         Session* create() except +
         void release()
         int64_t id()
-        void expect_tensors(const vector[uint64_t]& counts) except +
+        void expect_subgraph(uint64_t tensors, uint64_t ops) except +
         bool refused()
         int subgraph_count()
         int hook() except +

@@ -18,12 +18,12 @@ class OpProfiler:
     `unhook()` before any resize or re-allocation, `hook()` again after it. Not for use by two threads at once.
     """
 
-    def __init__(self, tensor_counts: Sequence[int]) -> None:
-        """`tensor_counts`: the number of tensors of each subgraph of the flatbuffer (the first ABI check)."""
+    def __init__(self, subgraph_sizes: Sequence[tuple[int, int]]) -> None:
+        """`subgraph_sizes`: (tensors, ops) of each subgraph of the flatbuffer, for the first ABI check."""
 
     @property
     def refused(self) -> bool:
-        """True if a context did not have one of those counts: the runtime's structs are not the ones we know."""
+        """True if a context looked like none of these: the runtime's structs are not the ones we know."""
 
     @property
     def options(self) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import tomllib
 import types
 import typing
@@ -111,7 +112,7 @@ class Profile(Struct, frozen=True, forbid_unknown_fields=True):
 
 DEFAULT_VARIANTS: tuple[str, ...] = ("float32", "float16", "int8-dynamic", "int8")
 
-#: Keys that hold paths: relative ones are taken from the folder of the file that writes them.
+#: Keys that hold paths: $VARIABLES are filled in, relative ones are taken from the folder of the file that writes them.
 _PATHS = {
     "task.head": ("anchors",),
     "model": ("path",),
@@ -232,7 +233,10 @@ def _absolute(value: Any, folder: Path) -> Any:
         return [_absolute(item, folder) for item in value]
     if not isinstance(value, str) or not value or value.startswith(_EMBEDDED):
         return value
-    return str((folder / Path(value).expanduser()).resolve())
+    expanded = os.path.expandvars(value)
+    if "$" in expanded:
+        raise ProfileError(f"{value}: set the environment variable that this path names, or write the path out")
+    return str((folder / Path(expanded).expanduser()).resolve())
 
 
 def apply_overrides(data: dict[str, Any], overrides: Sequence[str]) -> None:

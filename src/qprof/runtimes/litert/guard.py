@@ -30,7 +30,7 @@ def check_layout(profiler: OpProfiler, facts: ModelFacts) -> list[SubgraphFacts]
     some out). Raises `LayoutError` with the first difference.
     """
     if profiler.refused or profiler.subgraph_count == 0:
-        raise LayoutError("the runtime's subgraphs do not have the tensor counts of the file")
+        raise LayoutError("the runtime's subgraphs do not have the tensors and ops of the file")
     matched: list[SubgraphFacts] = []
     remaining = list(facts.subgraphs)
     for number in range(profiler.subgraph_count):

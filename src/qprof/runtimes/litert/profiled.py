@@ -39,7 +39,7 @@ class ProfiledModel(LiteRTModel):
         from ai_edge_litert.interpreter import load_delegate
 
         facts = read_model(path)
-        self.profiler = OpProfiler([len(subgraph.tensors) for subgraph in facts.subgraphs])
+        self.profiler = OpProfiler([(len(subgraph.tensors), len(subgraph.ops)) for subgraph in facts.subgraphs])
         plugin = load_delegate(PLUGIN_PATH, self.profiler.options)
         super().__init__(
             path, threads=threads, delegate=delegate, input_shapes=input_shapes, facts=facts, plugins=[plugin]
