@@ -1,0 +1,8 @@
+"""Object detection on COCO data."""
+
+from qprof.tasks.detection.categories import CategoryConfig
+from qprof.tasks.detection.heads import HeadConfig
+from qprof.tasks.detection.preprocess import PreprocessConfig
+from qprof.tasks.detection.task import BadSample, DetectionTask
+
+__all__ = ["BadSample", "CategoryConfig", "DetectionTask", "HeadConfig", "PreprocessConfig"]

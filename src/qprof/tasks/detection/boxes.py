@@ -1,0 +1,63 @@
+"""Boxes: their formats, and the way from the pixels of a model's input back to those of the image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+BOX_FORMATS = ("yxyx", "xyxy", "cxcywh", "xywh")
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """What a head found in one image: boxes [n,4] as x0,y0,x1,y1 in pixels of the model's input, scores [n], classes
+    [n]."""
+
+    boxes: Floats
+    scores: Floats
+    classes: NDArray[np.int64]
+
+    def take(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> Detections:
+        """The chosen detections, by position or by mask."""
+        return Detections(self.boxes[index], self.scores[index], self.classes[index])
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """x_input = x_image * scale_x + offset_x (y alike), for an image of `width` x `height` pixels."""
+
+    width: int
+    height: int
+    scale_x: float
+    scale_y: float
+    offset_x: float = 0.0
+    offset_y: float = 0.0
+
+    def to_image(self, boxes: Floats, clip: bool) -> Floats:
+        """Corner boxes [n,4] in input pixels -> corner boxes in image pixels, cut to the image if `clip`."""
+        offset = np.array([self.offset_x, self.offset_y] * 2)
+        scale = np.array([self.scale_x, self.scale_y] * 2)
+        mapped: Floats = (boxes - offset) / scale
+        if clip:
+            mapped = np.clip(mapped, 0.0, np.array([self.width, self.height] * 2, dtype=np.float64))
+        return mapped
+
+
+def to_corners(boxes: NDArray[np.floating], box_format: str) -> Floats:
+    """Boxes [n,4] of any of `BOX_FORMATS` -> x0,y0,x1,y1."""
+    a, b, c, d = np.asarray(boxes, dtype=np.float64).T
+    if box_format == "xyxy":
+        columns = (a, b, c, d)
+    elif box_format == "yxyx":
+        columns = (b, a, d, c)
+    elif box_format == "xywh":
+        columns = (a, b, a + c, b + d)
+    elif box_format == "cxcywh":
+        columns = (a - c / 2, b - d / 2, a + c / 2, b + d / 2)
+    else:
+        raise ValueError(f"box format {box_format!r} is none of {BOX_FORMATS}")
+    return np.stack(columns, axis=1)

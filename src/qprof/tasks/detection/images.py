@@ -1,0 +1,95 @@
+"""Reading image files as RGB pixels in the frame that the annotations speak of."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qprof.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+#: Larger images are refused as decompression bombs; Pillow's own limit (PIL.Image.MAX_IMAGE_PIXELS, 1 GiB at 12 bytes a
+#: pixel).
+MAX_PIXELS = 1024 * 1024 * 1024 // 4 // 3
+
+Size = tuple[int, int]  # width, height
+
+
+def read_rgb(path: Path, annotated: Size | None) -> Image:
+    """The image as 8-bit RGB, turned by its EXIF orientation only where the annotations speak of the turned image.
+
+    COCO tools read the pixels as stored, so boxes refer to those; the EXIF orientation is applied if, and only if, the
+    annotated width and height differ from the stored ones and equal those after turning. Greyscale, palette, CMYK and
+    images with transparency (dropped, not blended) are converted; 16-bit greyscale is scaled to 8 bits. Raises
+    `DataError` with file and reason for an image that is broken, truncated, over `MAX_PIXELS`, or of a mode without RGB
+    form.
+    """
+    from PIL import ImageOps
+
+    try:
+        with _open(path) as image:
+            image.load()
+            upright = ImageOps.exif_transpose(image) if _is_turned(image, annotated) else image
+            return _to_rgb(upright)
+    except DataError:
+        raise
+    except Exception as error:  # a decoder fed with damaged bytes may raise nearly anything
+        raise DataError(_unreadable(path, error)) from error
+
+
+def read_size(path: Path, annotated: Size | None) -> Size:
+    """Width and height of what `read_rgb` would return, from the file's header alone; raises `DataError` like it."""
+    try:
+        with _open(path) as image:
+            width, height = image.size
+            return (height, width) if _is_turned(image, annotated) else (width, height)
+    except DataError:
+        raise
+    except Exception as error:  # see read_rgb
+        raise DataError(_unreadable(path, error)) from error
+
+
+def _open(path: Path) -> Image:
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        image = Image.open(path)
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        image.close()
+        raise DataError(
+            f"{path}: {width}x{height} pixels are more than the {MAX_PIXELS} allowed: shrink or remove the image"
+        )
+    return image
+
+
+def _is_turned(image: Image, annotated: Size | None) -> bool:
+    from PIL.ExifTags import Base
+
+    if annotated is None or annotated == image.size or annotated != (image.height, image.width):
+        return False
+    return image.getexif().get(Base.Orientation, 1) in (5, 6, 7, 8)
+
+
+def _to_rgb(image: Image) -> Image:
+    from PIL import Image
+
+    if image.mode == "F":
+        raise ValueError("float pixels have no defined 8-bit form")
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        # Pillow's own conversion cuts everything above 255 to white. Mode "I" may hold 8-bit values in 32 bits.
+        deep = np.asarray(image, dtype=np.int64)
+        step = 1 if image.mode == "I" and int(deep.max(initial=0)) <= 255 else 257
+        image = Image.fromarray(np.clip(np.rint(deep / step), 0, 255).astype(np.uint8))
+    return image.convert("RGB")
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return f"{path}: cannot be decoded as an image ({reason}): replace the file, or remove it from the annotations"

@@ -1,0 +1,321 @@
+"""Object detection on images with COCO annotations, as a `qprof.tasks.base.Task`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qprof.errors import DataError
+from qprof.runtimes.base import TensorSpec
+from qprof.tasks.base import Scores
+from qprof.tasks.detection.boxes import Detections, Geometry
+from qprof.tasks.detection.categories import CategoryConfig, CategoryMap
+from qprof.tasks.detection.choose import build_head, suppression_iou
+from qprof.tasks.detection.dataset import (
+    CocoImage,
+    Detection,
+    existing_images,
+    image_file,
+    load_annotations,
+)
+from qprof.tasks.detection.heads import Binding, Head, HeadConfig
+from qprof.tasks.detection.images import Size, read_rgb, read_size
+from qprof.tasks.detection.nms import non_maximum_suppression
+from qprof.tasks.detection.preprocess import PreprocessConfig, Preprocessor
+from qprof.tasks.detection.scoring import DetectionScorer, PycocotoolsScorer
+
+#: Endings of files taken from a calibration folder that has no annotations.
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm")
+
+#: An image whose aspect differs from the annotated one by less than this share is a resized copy.
+ASPECT_TOLERANCE = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class BadSample:
+    """An image that `DetectionTask.check` could not decode."""
+
+    image_id: int
+    file_name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Bound:
+    """What `bind` made for one variant."""
+
+    preprocessor: Preprocessor
+    head: Head
+    nms_iou: float | None
+    notes: list[str]
+
+
+class DetectionTask:
+    """Detection on the annotated images that lie in a folder.
+
+    The samples are the images in ascending COCO id: those missing from the folder are left out, then the first `limit`
+    are taken, then the ids in `skip` are left out. `skip` is for images that `check` found broken: call it once before
+    the workers start and give all of them the same `skip`, so that every variant sees the same samples. Nothing is
+    decoded before that; an image that turns out broken later raises `DataError`. Errors: `DataError` as described by
+    `load_annotations` and `existing_images`, and where no sample is left.
+    """
+
+    name = "detection"
+
+    def __init__(
+        self,
+        annotations: Path,
+        images: Path,
+        *,
+        limit: int | None = None,
+        calibration_annotations: Path | None = None,
+        calibration_images: Path | None = None,
+        preprocess: PreprocessConfig | None = None,
+        head: HeadConfig | None = None,
+        categories: CategoryConfig | None = None,
+        skip: Collection[int] = (),
+        scorer: DetectionScorer | None = None,
+    ) -> None:
+        if limit is not None and limit < 1:
+            raise DataError(f"limit = {limit} leaves no image of {annotations}: give at least 1, or no limit")
+        self._annotations = load_annotations(annotations)
+        self._folder = images
+        present, missing = existing_images(self._annotations, images)
+        chosen = present[:limit]
+        self._samples = [image for image in chosen if image.id not in set(skip)]
+        if not self._samples:
+            raise DataError(f"{images}: all {len(chosen)} images of {annotations} are skipped as broken: replace them")
+        self._reserve = present[len(chosen) :]
+        self._calibration_annotations = calibration_annotations
+        self._calibration_images = calibration_images
+        self._preprocess = preprocess or PreprocessConfig()
+        self._head_config = head or HeadConfig()
+        self._categories = CategoryMap(categories or CategoryConfig(), self._annotations.categories)
+        self._scorer: DetectionScorer = scorer or PycocotoolsScorer()
+        self._bound: _Bound | None = None
+        self._sizes: dict[int, tuple[Size, Size]] = {}  # image id -> size of the pixels, size of the annotations' frame
+        self._size_remarks: dict[str, list[str]] = {}
+        self._dropped: Counter[str] = Counter()
+        self._calibration_notes: list[str] = []
+        self._data_notes = (
+            self._annotations.notes + self._categories.notes() + _left_out(missing, chosen, self._samples, images)
+        )
+
+    def sample_count(self) -> int:
+        return len(self._samples)
+
+    def image_ids(self) -> list[int]:
+        """COCO image id of every sample."""
+        return [image.id for image in self._samples]
+
+    def check(self) -> list[BadSample]:
+        """Decode every sample once; the broken ones with reasons, for `skip`. Also finds what `notes` says on sizes."""
+        bad = []
+        for image in self._samples:
+            try:
+                self._note_size(image, read_rgb(self._path(image), image.size).size)
+            except DataError as error:
+                bad.append(BadSample(image.id, image.file_name, str(error)))
+        return bad
+
+    def bind(self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], op_types: Sequence[str]) -> None:
+        if len(inputs) != 1:
+            names = ", ".join(f"{i.name} {list(i.shape)}" for i in inputs)
+            raise DataError(
+                f"detection feeds one image, the model has {len(inputs)} inputs ({names}): use a model with one"
+            )
+        preprocessor = Preprocessor(self._preprocess, inputs[0])
+        binding = Binding(
+            self._head_config, outputs, op_types, preprocessor.height, preprocessor.width, preprocessor.channels_first
+        )
+        kind, head, notes = build_head(binding)
+        self._categories.check_class_count(head.class_count)
+        iou = suppression_iou(self._head_config, kind)
+        self._bound = _Bound(preprocessor, head, iou, preprocessor.notes() + notes)
+        self._dropped.clear()
+
+    def inputs(self, sample: int) -> list[NDArray[Any]]:
+        image = self._samples[sample]
+        pixels = read_rgb(self._path(image), image.size)
+        self._note_size(image, pixels.size)
+        return [self._require_bound().preprocessor.stored(pixels)]
+
+    def decode(self, sample: int, outputs: Sequence[NDArray[Any]]) -> list[Detection]:
+        """Detections of the sample, best score first, boxes in pixels of the image, in the COCO results format."""
+        bound, config = self._require_bound(), self._head_config
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is dropped, counted and remarked on
+            found = self._finite(bound.head.decode(outputs))
+        found = found.take(found.scores > config.score_threshold)
+        found = self._on_image(found, bound.preprocessor.geometry(*self._size(self._samples[sample])))
+        kept = non_maximum_suppression(found.boxes, found.scores, found.classes, bound.nms_iou, config.max_detections)
+        return self._as_coco(self._samples[sample].id, found.take(kept))
+
+    def calibration(self, count: int) -> Iterator[list[NDArray[np.float32]]]:
+        """See `Task.calibration`; spread evenly over the calibration images, or over the annotated images beyond
+        `limit`.
+
+        Files whose bytes equal a sample's are left out, broken ones replaced by others. Fewer than `count` are yielded
+        (with a note) if there are no more; `DataError` if there is none.
+        """
+        preprocessor = self._require_bound().preprocessor
+        self._calibration_notes.clear()
+        if count < 1:
+            return
+        by_length = self._samples_by_length()
+        made = 0
+        for path in _spread(self._calibration_files(), count):
+            if made == count:
+                break
+            twins = by_length.get(path.stat().st_size)
+            if twins and _digest(path) in map(_digest, twins):
+                continue
+            try:
+                pixels = read_rgb(path, None)
+            except DataError as error:
+                self._calibration_notes.append(f"calibration skipped {error}")
+                continue
+            made += 1
+            yield [preprocessor.real(pixels)]
+        if made == 0:
+            raise DataError(
+                "no image is left for calibration that is not a sample: set calibration_images to a folder of other "
+                "images, or lower limit"
+            )
+        if made < count:
+            self._calibration_notes.append(
+                f"calibration has {made} images, {count} were asked for: add images to its folder"
+            )
+
+    def score(self, predictions: Mapping[int, Any]) -> Scores | None:
+        samples = sorted(predictions)
+        ids = [self._samples[sample].id for sample in samples]
+        detections: list[Detection] = []
+        for sample, image_id in zip(samples, ids, strict=True):
+            if any(found["image_id"] != image_id for found in predictions[sample]):
+                raise DataError(
+                    f"predictions of sample {sample} are of another image than {image_id}: {self._annotations.path} "
+                    "or the limit changed since "
+                    "they were made; restore it, or run again"
+                )
+            detections.extend(predictions[sample])
+        return replace(self._scorer.score(self._annotations, detections, ids), samples=samples)
+
+    def notes(self) -> list[str]:
+        remarks = [f"{len(who)} images {what} (e.g. {', '.join(who[:3])})" for what, who in self._size_remarks.items()]
+        dropped = [f"{count} detections dropped: {why}" for why, count in self._dropped.items()]
+        bound = self._bound.notes if self._bound else []
+        return self._data_notes + remarks + bound + dropped + self._calibration_notes
+
+    def _require_bound(self) -> _Bound:
+        if self._bound is None:
+            raise DataError(
+                "the detection task is bound to no variant: call bind before inputs, decode and calibration"
+            )
+        return self._bound
+
+    def _path(self, image: CocoImage) -> Path:
+        return image_file(self._folder, image, self._annotations.path)
+
+    def _size(self, image: CocoImage) -> tuple[Size, Size]:
+        if image.id not in self._sizes:
+            self._note_size(image, read_size(self._path(image), image.size))
+        return self._sizes[image.id]
+
+    def _note_size(self, image: CocoImage, stored: Size) -> None:
+        """Settle in which frame the boxes are: the annotated one for a resized copy, that of the file otherwise."""
+        if image.id in self._sizes:
+            return
+        annotated = image.size or stored
+        aspect = (stored[0] * annotated[1]) / (stored[1] * annotated[0])
+        resized = abs(aspect - 1) < ASPECT_TOLERANCE
+        self._sizes[image.id] = (stored, annotated if resized else stored)
+        if stored == annotated:
+            return
+        label = f"{image.file_name}: {stored[0]}x{stored[1]}, annotated {annotated[0]}x{annotated[1]}"
+        what = (
+            "are resized copies of the annotated ones, boxes are scaled to match: use the original images"
+            if resized
+            else "differ in shape from the annotated ones, so boxes may not fit them: check that these are the "
+            "annotated images"
+        )
+        self._size_remarks.setdefault(what, []).append(label)
+
+    def _finite(self, found: Detections) -> Detections:
+        finite = np.isfinite(found.scores) & np.isfinite(found.boxes).all(axis=1)
+        if not finite.all():
+            why = "score or box is not finite; look for overflow in the variant's layers"
+            self._dropped[why] += int(np.count_nonzero(~finite))
+        return found.take(finite)
+
+    def _on_image(self, found: Detections, geometry: Geometry) -> Detections:
+        boxes = geometry.to_image(found.boxes, self._head_config.clip)
+        mapped = Detections(boxes, found.scores, found.classes)
+        return mapped.take((boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]))
+
+    def _as_coco(self, image_id: int, found: Detections) -> list[Detection]:
+        result: list[Detection] = []
+        for box, score, index in zip(found.boxes.tolist(), found.scores.tolist(), found.classes.tolist(), strict=True):
+            category_id = self._categories.category_id(index)
+            if category_id is None:
+                self._dropped[
+                    f"categories.rule {self._categories.config.rule!r} has no category for their class; set another "
+                    "rule"
+                ] += 1
+                continue
+            bbox = [box[0], box[1], box[2] - box[0], box[3] - box[1]]
+            result.append({"image_id": image_id, "category_id": category_id, "bbox": bbox, "score": score})
+        return result
+
+    def _calibration_files(self) -> list[Path]:
+        folder, annotations = self._calibration_images, self._calibration_annotations
+        if annotations is not None:
+            listed = load_annotations(annotations)
+            present, _ = existing_images(listed, folder or self._folder)
+            return [image_file(folder or self._folder, image, listed.path) for image in present]
+        if folder is None:
+            return [self._path(image) for image in self._reserve]
+        if not folder.is_dir():
+            raise DataError(f"{folder}: is not a folder of calibration images: correct the path")
+        return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+
+    def _samples_by_length(self) -> dict[int, list[Path]]:
+        """Files of the samples by their bytes, so that only files of equal length need to be read and compared."""
+        by_length: dict[int, list[Path]] = {}
+        for image in self._samples:
+            path = self._path(image)
+            by_length.setdefault(path.stat().st_size, []).append(path)
+        return by_length
+
+
+def _digest(path: Path) -> bytes:
+    return hashlib.sha256(path.read_bytes()).digest()
+
+
+def _spread(files: Sequence[Path], count: int) -> list[Path]:
+    """All files, `count` evenly spaced ones first, the others after them as reserve."""
+    first = dict.fromkeys(files[n * len(files) // min(count, len(files))] for n in range(min(count, len(files))))
+    return [*first, *(file for file in files if file not in first)]
+
+
+def _left_out(
+    missing: Sequence[CocoImage], chosen: Sequence[CocoImage], samples: Sequence[CocoImage], folder: Path
+) -> list[str]:
+    notes = []
+    if missing:
+        names = ", ".join(image.file_name for image in missing[:3])
+        notes.append(
+            f"{len(missing)} annotated images are not in {folder} and are left out (e.g. {names}): add them, or "
+            "accept fewer samples"
+        )
+    kept = {image.id for image in samples}
+    broken = [image.file_name for image in chosen if image.id not in kept]
+    if broken:
+        notes.append(f"{len(broken)} images are skipped as broken (e.g. {', '.join(broken[:3])}): replace the files")
+    return notes
