@@ -209,7 +209,9 @@ def test_ssd_with_final_boxes_activation_and_no_background() -> None:
     assert [score for _, score, _ in as_list(head.decode([boxes, logits]))] == [0.5, 0.8808]
     _, head, _ = build(specs, **common)
     with pytest.raises(DataError, match=r"set head.score_activation"):
-        head.decode([boxes, logits])
+        head.decode([boxes, logits - 4])
+    # A coarse output's step above 1 is no logit: the variant must not fail for it.
+    assert as_list(head.decode([boxes, logits])) == [([8, 4, 16, 12], 2.0, 1)]
 
 
 def test_raw_ssd_asks_how_its_boxes_are_meant() -> None:

@@ -127,6 +127,14 @@ def test_nan_and_boxes_off_the_image_and_unknown_classes_are_dropped(folder: Pat
     assert not any("dropped" in note for note in made.notes())
 
 
+def test_scores_above_one_are_kept_and_remarked_on(folder: Path) -> None:
+    made = task(folder)
+    assert made.decode(0, outputs((1.96, 0.5, 0.0), (0, 0, 0)))[0]["score"] == pytest.approx(1.96)
+    assert any(note.startswith("1 scores above 1: the output is quantized too coarsely") for note in made.notes())
+    made.bind([INPUT], OUTPUTS, [])
+    assert not any("above 1" in note for note in made.notes())
+
+
 def test_missing_images_are_left_out_before_the_limit(folder: Path) -> None:
     (folder / "images" / "b.png").unlink()
     made = task(folder, limit=2)

@@ -82,7 +82,8 @@ def _row_cells(row: DifferenceRow) -> Cells:
 
 
 def _group_cells(group: DifferenceGroup) -> Cells:
-    count = f"{group.a_ops} ops" if group.a_ops == group.b_ops else f"{group.a_ops} -> {group.b_ops} ops"
+    same = group.a_ops == group.b_ops
+    count = f"{group.a_ops} op{'s' * (group.a_ops != 1)}" if same else f"{group.a_ops} -> {group.b_ops} ops"
     return {
         "label": group.label,
         "kind": count,

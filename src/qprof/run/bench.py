@@ -171,6 +171,7 @@ class Bench:
         model = self._profiled
         if model is None:
             raise QprofError("a profiled block was asked of a variant that is not instrumented")
+        run = model.run_once
         log = _InferenceLog()
         lead_in = _lead_in(model, self._inputs(samples[: self._chunk])[0], model.run_once)
         model.reserve(_RESERVED_INFERENCES)
@@ -178,9 +179,11 @@ class Bench:
             for chunk in self._chunks(samples):
                 for sample, arrays in zip(chunk, self._inputs(chunk), strict=True):
                     model.set_inputs(arrays)
+                    model.begin(len(log.samples))
                     start_ns = perf_counter_ns()
-                    model.record(len(log.samples))
+                    run()
                     end_ns = perf_counter_ns()
+                    model.end()
                     log.add(sample, start_ns, end_ns)
                     log.spent_ns += end_ns - start_ns
                     if log.spent_ns >= min_ns:

@@ -116,8 +116,11 @@ class ProfiledModel(Model, Protocol):
     def reserve(self, inferences: int) -> None:
         """Make room for the records of that many inferences."""
 
-    def record(self, inference: int) -> None:
-        """Run one inference with every op timed, under that number."""
+    def begin(self, inference: int) -> None:
+        """Time every op from now on, under that number; the caller then times `run_once` alone."""
+
+    def end(self) -> None:
+        """Stop timing ops."""
 
     def drain(self) -> OpEvents:
         """Op events since the last call; `OpEvents.op` indexes `ops`."""

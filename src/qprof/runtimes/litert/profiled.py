@@ -94,13 +94,21 @@ class ProfiledModel(LiteRTModel):
         """Make room for that many recorded inferences."""
         self.profiler.reserve(self._records_per_inference * inferences + 64)
 
-    def record(self, inference: int) -> None:
-        """Run one inference with every op timed."""
+    def begin(self, inference: int) -> None:
+        """Time every op of the inferences from now on, under that number."""
         self.profiler.start(inference)
+
+    def end(self) -> None:
+        """Stop timing ops."""
+        self.profiler.stop()
+
+    def record(self, inference: int) -> None:
+        """Run one inference with every op timed; a failure becomes a `ModelError`."""
+        self.begin(inference)
         try:
-            self.run_once()
+            self.invoke()
         finally:
-            self.profiler.stop()
+            self.end()
 
     def drain(self) -> OpEvents:
         """Op events recorded since the last call; `op` indexes `ops`. `discover` must have been called."""

@@ -446,12 +446,14 @@ def _activate(values: NDArray[np.floating], activation: str) -> Floats:
 
 
 def _require_probabilities(scores: Floats, activation: str, spec: TensorSpec) -> None:
-    """Scores far outside 0..1 are logits: ranking them would still work, the threshold would not."""
+    """Mostly negative scores are logits (most of an image is background): ranking them would work, a threshold not.
+
+    Scores above 1 alone are no proof: a coarsely quantized output overshoots by a step, however large the step.
+    """
     if activation != "none" or scores.size == 0:
         return
     low, high = float(np.nanmin(scores, initial=0.0)), float(np.nanmax(scores, initial=0.0))
-    slack = 0.01  # quantized outputs may overshoot by a step
-    if np.isfinite([low, high]).all() and (low < -slack or high > 1 + slack):
+    if np.count_nonzero(scores < -0.01) > 0.5 * scores.size:
         raise DataError(
             f"output {spec.name!r} holds scores of {low:.3g}..{high:.3g}, not 0..1: set head.score_activation to "
             "sigmoid or softmax"

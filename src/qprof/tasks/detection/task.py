@@ -38,6 +38,10 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".g
 ASPECT_TOLERANCE = 0.02
 
 
+#: Probabilities may exceed 1 by a step of an 8-bit output.
+SCORE_TOLERANCE = 0.01
+
+
 @dataclass(frozen=True, slots=True)
 class BadSample:
     """An image that `DetectionTask.check` could not decode."""
@@ -103,6 +107,7 @@ class DetectionTask:
         self._sizes: dict[int, tuple[Size, Size]] = {}  # image id -> size of the pixels, size of the annotations' frame
         self._size_remarks: dict[str, list[str]] = {}
         self._dropped: Counter[str] = Counter()
+        self._overshot = 0  # scores above 1
         self._calibration_notes: list[str] = []
         self._data_notes = (
             self._annotations.notes + self._categories.notes() + _left_out(missing, chosen, self._samples, images)
@@ -140,6 +145,7 @@ class DetectionTask:
         iou = suppression_iou(self._head_config, kind)
         self._bound = _Bound(preprocessor, head, iou, preprocessor.notes() + notes)
         self._dropped.clear()
+        self._overshot = 0
 
     def inputs(self, sample: int) -> list[NDArray[Any]]:
         image = self._samples[sample]
@@ -153,6 +159,7 @@ class DetectionTask:
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is dropped, counted and remarked on
             found = self._finite(bound.head.decode(outputs))
         found = found.take(found.scores > config.score_threshold)
+        self._overshot += int(np.count_nonzero(found.scores > 1 + SCORE_TOLERANCE))
         found = self._on_image(found, bound.preprocessor.geometry(*self._size(self._samples[sample])))
         kept = non_maximum_suppression(found.boxes, found.scores, found.classes, bound.nms_iou, config.max_detections)
         return self._as_coco(self._samples[sample].id, found.take(kept))
@@ -210,6 +217,11 @@ class DetectionTask:
     def notes(self) -> list[str]:
         remarks = [f"{len(who)} images {what} (e.g. {', '.join(who[:3])})" for what, who in self._size_remarks.items()]
         dropped = [f"{count} detections dropped: {why}" for why, count in self._dropped.items()]
+        if self._overshot:
+            remarks.append(
+                f"{self._overshot} scores above 1: the output is quantized too coarsely for probabilities (look at its "
+                "scale), or holds logits (then set head.score_activation)"
+            )
         bound = self._bound.notes if self._bound else []
         return self._data_notes + remarks + bound + dropped + self._calibration_notes
 
