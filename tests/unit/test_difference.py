@@ -140,10 +140,10 @@ def test_intervals_of_rows_add_up_to_that_of_their_group_when_there_is_one_row(t
 
 
 def test_a_run_that_was_cut_short_uses_the_rounds_that_hold_both():
-    a = measured("a", A_OPS, [100.0, 50.0, 10.0], 5.0, 2.0, seed=1, rounds=6, profiled_rounds=4)
-    b = measured("b", B_OPS, [8.0, 60.0, 200.0], 25.0, 2.0, seed=2, rounds=5, profiled_rounds=3)
+    a = measured("a", A_OPS, [100.0, 50.0, 10.0], 5.0, 2.0, seed=1, rounds=8, profiled_rounds=6)
+    b = measured("b", B_OPS, [8.0, 60.0, 200.0], 25.0, 2.0, seed=2, rounds=7, profiled_rounds=5)
     table = difference(a, b, MATCH)
-    assert table.end_to_end.rounds == 5 and table.end_to_end.left_out == (5,) and table.profiled_rounds == 3
+    assert table.end_to_end.rounds == 7 and table.end_to_end.left_out == (7,) and table.profiled_rounds == 5
     assert table.closing_error_us == pytest.approx(0.0, abs=1e-9)
     assert table.row("instrumentation").delta_us.low is not None
 

@@ -81,9 +81,12 @@ def test_block_labels_are_only_labels():
     assert quantile_interval(values, blocks) == quantile_interval(values, blocks * 1000 - 7)
 
 
-def test_one_block_gives_no_interval_but_a_value_and_a_reason():
+def test_too_few_blocks_give_no_interval_but_a_value_and_a_reason():
     found = quantile_interval([1.0, 2.0, 4.0], [7, 7, 7])
-    assert found == Interval(2.0, None, None, 0.95, "one block only: its spread between blocks is unknown")
+    assert found == Interval(2.0, None, None, 0.95, "no interval from 1 block: at least 5 are needed")
+    values = np.random.default_rng(8).random(50)
+    assert quantile_interval(values, np.arange(50) % 4).low is None
+    assert quantile_interval(values, np.arange(50) % 5).low is not None
 
 
 def test_constant_values_give_a_point():

@@ -64,6 +64,9 @@ def _notes(run: Run, summaries: Sequence[VariantSummary]) -> list[str]:
     ]
     if any(summary.overhead is not None for summary in summaries):
         notes.append("profiling: how much slower instrumented inferences are; latency is never taken from them")
+    missing = next((s.latency_us.reason for s in summaries if s.latency_us and s.latency_us.reason), None)
+    if missing:
+        notes.append(f"{missing} (protocol.rounds)")
     notes += [f"{s.name}: {reason}" for s in summaries for key, reason in s.reasons.items() if key == "status"]
     notes += [f"{s.name}: {what}: {why}" for s in summaries for what, why in s.reasons.items() if what == "latency"]
     notes += [str(note) for note in run.manifest.get("notes", [])]
