@@ -1,0 +1,21 @@
+"""Files that ship inside the package: a small detector, so that the first run needs no download.
+
+`shapes_detector.tflite` is a float32 CenterNet detector of the shapes that `qprof.tasks.scenes` renders;
+`shapes_detector.json` beside it tells its inputs, outputs, training and measured accuracy. Both are made by
+`python -m qprof.embedded.train_detector`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qprof.errors import DataError
+
+
+def path(name: str) -> Path:
+    """The path of the shipped file `name`; raise `DataError` where there is none of that name."""
+    folder = Path(__file__).parent
+    shipped = sorted(entry.name for entry in folder.iterdir() if entry.suffix in {".tflite", ".json"})
+    if name not in shipped:
+        raise DataError(f"no embedded file {name!r} in {folder}: there are {', '.join(shipped) or 'none'}")
+    return folder / name
