@@ -55,7 +55,8 @@ setup(
     ext_modules=cythonize(
         [extension("_op_profiler", "litert", ["_op_profiler.pyx", "op_profiler.cpp"])],
         include_path=["csrc/litert"],
-        build_dir="build/cython",
+        # Apart, because Cython does not translate anew where only the directives differ.
+        build_dir="build/cython" + ("-debug" if DEBUG else "") + ("-coverage" if COVERAGE else ""),
         compiler_directives={"boundscheck": DEBUG, "wraparound": False, "linetrace": COVERAGE},
     )
 )

@@ -520,6 +520,95 @@ def while_net(count: int = 5, width: int = 4) -> bytes:
     return build_model([main, condition, body], description="while net")
 
 
+def growing_while_net(count: int = 5) -> bytes:
+    """A loop whose body's shapes change in every pass, so that LiteRT allocates it anew: value [1, n] becomes
+    [value, value + value], [1, 2n], `count` times. Inputs: "counter" int32 [1] (start it at 0), "value" float32 [1, 1];
+    outputs: "counter_end" and "result" [1, 2 ** count]."""
+    open_width = (1, -1)
+    main = Graph("main")
+    state = [main.input("counter", (1,), "int32"), main.input("value", (1, 1), signature=open_width)]
+    main.outputs = [
+        main.tensor("counter_end", (1,), "int32"),
+        main.tensor("result", (1, 1), signature=open_width),
+    ]
+    main.op("WHILE", state, main.outputs, schema.WhileOptionsT(condSubgraphIndex=1, bodySubgraphIndex=2))
+
+    condition = Graph("cond")
+    counter = condition.input("cond/counter", (1,), "int32")
+    condition.input("cond/value", (1, 1), signature=open_width)
+    limit = condition.constant("cond/limit", np.array([count], np.int32))
+    condition.outputs = [condition.tensor("cond/more", (1,), "bool")]
+    condition.op("LESS", [counter, limit], condition.outputs, schema.LessOptionsT())
+
+    body = Graph("body")
+    counter = body.input("body/counter", (1,), "int32")
+    value = body.input("body/value", (1, 1), signature=open_width)
+    one = body.constant("body/one", np.array([1], np.int32))
+    following = body.add("body/next", counter, one)
+    double = body.tensor("body/double", (1, 1), signature=open_width)
+    body.op("ADD", [value, value], [double], schema.AddOptionsT())
+    both = body.tensor("body/both", (1, 2), signature=open_width)
+    body.op("CONCATENATION", [value, double], [both], schema.ConcatenationOptionsT(axis=1))
+    body.outputs = [following, both]
+    return build_model([main, condition, body], description="growing while net")
+
+
+def if_net(width: int = 4) -> bytes:
+    """A branch that runs: "result" [1, width] = value + value where "condition" bool [1] holds, else value * value.
+
+    Subgraph 0 "main" holds the IF, 1 "then" the ADD, 2 "else" the MUL.
+    """
+    main = Graph("main")
+    state = [main.input("condition", (1,), "bool"), main.input("value", (1, width))]
+    main.outputs = [main.tensor("result", (1, width))]
+    main.op("IF", state, main.outputs, schema.IfOptionsT(thenSubgraphIndex=1, elseSubgraphIndex=2))
+    then = Graph("then")
+    value = then.input("then/value", (1, width))
+    then.outputs = [then.add("then/double", value, value)]
+    other = Graph("else")
+    value = other.input("else/value", (1, width))
+    other.outputs = [other.multiply("else/square", value, value)]
+    return build_model([main, then, other], description="if net")
+
+
+def heavy_conv_net(size: int = 48, channels: int = 48, layers: int = 3) -> bytes:
+    """A float32 net of some milliseconds, wholly inside XNNPACK: image [1, size, size, channels] through `layers`
+    CONV_2D 3x3 of as many channels ("conv0", "conv1", ...), then MEAN ("pooled")."""
+    random = np.random.default_rng(0)
+    graph = Graph()
+    features = graph.input("image", (1, size, size, channels))
+    for layer in range(layers):
+        kernel = _random(graph, random, f"conv{layer}/kernel", (channels, 3, 3, channels))
+        features = graph.conv_2d(f"conv{layer}", features, kernel)
+    graph.outputs = [graph.mean_pool("pooled", features)]
+    return build_model([graph], description="heavy conv net")
+
+
+def chain_net(length: int = 80) -> bytes:
+    """A chain of `length` float32 ADDs ("add0", ...) from "value" [1, 4], which XNNPACK takes, and at its end an
+    ARG_MAX ("largest"), which it leaves. Without fusion of delegate nodes each ADD is a partition."""
+    graph = Graph()
+    total = graph.input("value", (1, 4))
+    for link in range(length):
+        total = graph.add(f"add{link}", total, total)
+    axis = graph.constant("axis", np.array(1, np.int32))
+    graph.outputs = [graph.tensor("largest", (1,), "int64")]
+    graph.op("ARG_MAX", [total, axis], graph.outputs, schema.ArgMaxOptionsT(outputType=schema.TensorType.INT64))
+    return build_model([graph], description="chain net")
+
+
+def gather_net() -> bytes:
+    """Runs: "picked" [1] = GATHER of row "row" (int32 [1]) from "values" + "values" ("total"), [4]. A row
+    beyond the end fails while it runs."""
+    graph = Graph()
+    values = graph.input("values", (4,))
+    row = graph.input("row", (1,), "int32")
+    total = graph.add("total", values, values)
+    graph.outputs = [graph.tensor("picked", (1,))]
+    graph.op("GATHER", [total, row], graph.outputs, schema.GatherOptionsT())
+    return build_model([graph], description="gather net")
+
+
 def custom_op_net(code: str = "NoSuchOp") -> bytes:
     """A CONV_2D, then a custom op that LiteRT does not know: allocation fails with "unresolved custom op"."""
     random = np.random.default_rng(0)

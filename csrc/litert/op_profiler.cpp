@@ -17,6 +17,7 @@ struct Registry {
   std::unordered_map<int64_t, Session*> sessions;
   std::unordered_map<abi::Node*, Session::Hook> hooks;
   std::unordered_map<abi::Context*, Session*> contexts;
+  std::vector<Session*> retired;
 
   static Registry& get() {
     // Never destroyed: interpreters may outlive the static objects of this library.
@@ -50,35 +51,53 @@ Session::Session() {
   registry.sessions[id_] = this;
 }
 
-Session::~Session() {
-  // The nodes may be gone with their interpreter: forget the hooks, do not write through them.
-  Registry& registry = Registry::get();
-  std::unique_lock lock(registry.mutex);
-  registry.sessions.erase(id_);
-  std::erase_if(registry.hooks, [this](const auto& entry) { return entry.second.session == this; });
-  std::erase_if(registry.contexts, [this](const auto& entry) { return entry.second == this; });
-}
-
 void Session::release() {
   Registry& registry = Registry::get();
-  bool last;
-  {
-    std::unique_lock lock(registry.mutex);
-    last = --references_ == 0;
-  }
-  if (last) delete this;
+  std::unique_lock lock(registry.mutex);
+  if (--references_ > 0) return;
+  registry.sessions.erase(id_);
+  forget_interpreter(registry);
+  // Emptied but kept, some hundred bytes: an interpreter that outlives its delegate (a bound method of the object
+  // underneath keeps it alive) goes on calling the profiler in its contexts, be it for telemetry alone.
+  recording_ = false;
+  records_ = {};
+  names_ = {};
+  name_ids_ = {};
+  kernel_names_ = {};
+  expected_ = {};
+  registry.retired.push_back(this);
 }
 
 abi::Delegate* Session::attach(int64_t id) {
   Registry& registry = Registry::get();
   std::unique_lock lock(registry.mutex);
   auto found = registry.sessions.find(id);
-  if (found == registry.sessions.end()) return nullptr;
-  ++found->second->references_;
-  return &found->second->delegate_;
+  // One interpreter at a time: the subgraphs of two would be taken for those of one model.
+  if (found == registry.sessions.end() || found->second->attached_) return nullptr;
+  Session* session = found->second;
+  ++session->references_;
+  session->attached_ = true;
+  session->refused_ = false;
+  return &session->delegate_;
 }
 
-void Session::detach(abi::Delegate* delegate) { static_cast<Session*>(delegate->data)->release(); }
+void Session::detach(abi::Delegate* delegate) {
+  auto* session = static_cast<Session*>(delegate->data);
+  Registry& registry = Registry::get();
+  {
+    std::unique_lock lock(registry.mutex);
+    session->forget_interpreter(registry);
+    session->attached_ = false;
+  }
+  session->release();
+}
+
+// An interpreter lets go of its delegates last: its contexts and nodes are gone, and must be neither read nor written.
+void Session::forget_interpreter(Registry& registry) {
+  std::erase_if(registry.hooks, [this](const auto& entry) { return entry.second.session == this; });
+  std::erase_if(registry.contexts, [this](const auto& entry) { return entry.second == this; });
+  subgraphs_.clear();
+}
 
 abi::Status Session::prepare(abi::Context* context, abi::Delegate* delegate) {
   auto* session = static_cast<Session*>(delegate->data);
@@ -118,25 +137,31 @@ int Session::hook() {
   int hooked = 0;
   Registry& registry = Registry::get();
   std::unique_lock lock(registry.mutex);
-  kernel_names_.clear();
-  for (size_t s = 0; s < subgraphs_.size(); ++s) {
-    Subgraph& subgraph = subgraphs_[s];
-    abi::IntArray* plan = nullptr;
-    if (subgraph.get_execution_plan(subgraph.context, &plan) != abi::kOk) continue;
-    for (int i = 0; i < plan->size; ++i) {
-      abi::Node* node = nullptr;
-      abi::Registration* registration = nullptr;
-      const int index = plan->data[i];
-      if (subgraph.get_node(subgraph.context, index, &node, &registration) != abi::kOk) continue;
-      // Ops registered through the opaque API are invoked by another path, which does not read `invoke`.
-      if (registration->registration_external != nullptr || registration->invoke == nullptr) continue;
-      if (registration->invoke != &Session::trampoline) {
-        subgraph.originals[index] = registration->invoke;
-        registration->invoke = &Session::trampoline;
-      }
-      registry.hooks[node] = {this, registration, subgraph.originals[index], static_cast<int>(s), index};
-      ++hooked;
-    }
+  for (size_t s = 0; s < subgraphs_.size(); ++s) hooked += hook_subgraph(registry, s);
+  return hooked;
+}
+
+int Session::hook_subgraph(Registry& registry, size_t number) {
+  Subgraph& subgraph = subgraphs_[number];
+  kernel_names_.clear();  // a delegate that was applied anew may number its kernels otherwise
+  std::erase_if(registry.hooks, [&](const auto& entry) { return entry.second.context == subgraph.context; });
+  abi::IntArray* plan = nullptr;
+  if (subgraph.get_execution_plan(subgraph.context, &plan) != abi::kOk) return 0;
+  int hooked = 0;
+  for (int i = 0; i < plan->size; ++i) {
+    abi::Node* node = nullptr;
+    abi::Registration* registration = nullptr;
+    const int index = plan->data[i];
+    if (subgraph.get_node(subgraph.context, index, &node, &registration) != abi::kOk) continue;
+    // Ops registered through the opaque API are invoked by another path, which does not read `invoke`.
+    if (registration->registration_external != nullptr || registration->invoke == nullptr) continue;
+    if (registration->invoke != &Session::trampoline) subgraph.originals[index] = registration->invoke;
+    auto original = subgraph.originals.find(index);
+    if (original == subgraph.originals.end()) continue;  // wrapped by another session
+    registration->invoke = &Session::trampoline;
+    registry.hooks[node] = {this,  subgraph.context, subgraph.get_node, original->second, static_cast<int>(number),
+                            index};
+    ++hooked;
   }
   return hooked;
 }
@@ -144,15 +169,17 @@ int Session::hook() {
 void Session::unhook() {
   Registry& registry = Registry::get();
   std::unique_lock lock(registry.mutex);
-  for (auto it = registry.hooks.begin(); it != registry.hooks.end();) {
-    if (it->second.session != this) {
-      ++it;
-      continue;
+  std::erase_if(registry.hooks, [this](const auto& entry) { return entry.second.session == this; });
+  for (Subgraph& subgraph : subgraphs_) {
+    // Through the node's index, not its address: a subgraph that was re-allocated while it ran has moved its nodes.
+    for (const auto& [index, original] : subgraph.originals) {
+      abi::Node* node = nullptr;
+      abi::Registration* registration = nullptr;
+      if (subgraph.get_node(subgraph.context, index, &node, &registration) != abi::kOk) continue;
+      if (registration->invoke == &Session::trampoline) registration->invoke = original;
     }
-    it->second.registration->invoke = it->second.original;
-    it = registry.hooks.erase(it);
+    subgraph.originals.clear();
   }
-  for (Subgraph& subgraph : subgraphs_) subgraph.originals.clear();
 }
 
 abi::Status Session::trampoline(abi::Context* context, abi::Node* node) {
@@ -164,13 +191,20 @@ abi::Status Session::trampoline(abi::Context* context, abi::Node* node) {
   return hook.session->timed(hook, context, node);
 }
 
+// Whether the hook is still that of the node at this address: another node may have moved to where this one stood.
+bool Session::Hook::stands_before(abi::Context* running, abi::Node* node_at) const {
+  abi::Node* current = nullptr;
+  abi::Registration* registration = nullptr;
+  return running == context && get_node(context, node, &current, &registration) == abi::kOk && current == node_at;
+}
+
 bool Session::find_hook(abi::Context* context, abi::Node* node, Hook* hook) {
   Registry& registry = Registry::get();
   Session* session = nullptr;
   {
     std::shared_lock lock(registry.mutex);
     auto found = registry.hooks.find(node);
-    if (found != registry.hooks.end()) {
+    if (found != registry.hooks.end() && found->second.stands_before(context, node)) {
       *hook = found->second;
       return true;
     }
@@ -182,25 +216,17 @@ bool Session::find_hook(abi::Context* context, abi::Node* node, Hook* hook) {
 }
 
 // A subgraph that is re-allocated while it runs (the body of a WHILE whose shapes change) may move its nodes, our
-// trampoline with them. The node's index still tells which function it stood in front of.
+// trampolines with them, and makes its delegates' nodes anew. A node's index still tells which function stood there.
 bool Session::rehook(abi::Context* context, abi::Node* node, Hook* hook) {
   Registry& registry = Registry::get();
   std::unique_lock lock(registry.mutex);
   for (size_t s = 0; s < subgraphs_.size(); ++s) {
-    Subgraph& subgraph = subgraphs_[s];
-    if (subgraph.context != context) continue;
-    for (const auto& [index, original] : subgraph.originals) {
-      abi::Node* candidate = nullptr;
-      abi::Registration* registration = nullptr;
-      if (subgraph.get_node(context, index, &candidate, &registration) != abi::kOk || candidate != node) continue;
-      *hook = {this, registration, original, static_cast<int>(s), index};
-      // The moved node's old entry points at freed memory: it must not be written through by unhook().
-      std::erase_if(registry.hooks, [&](const auto& entry) {
-        return entry.second.session == this && entry.second.subgraph == hook->subgraph && entry.second.node == index;
-      });
-      registry.hooks[node] = *hook;
-      return true;
-    }
+    if (subgraphs_[s].context != context) continue;
+    hook_subgraph(registry, s);
+    auto found = registry.hooks.find(node);
+    if (found == registry.hooks.end()) return false;
+    *hook = found->second;
+    return true;
   }
   return false;
 }
@@ -254,7 +280,8 @@ std::vector<NodeInfo> Session::nodes(int subgraph) const {
     NodeInfo entry{plan->data[i], registration->builtin_code,
                    registration->custom_name == nullptr ? "" : registration->custom_name,
                    node->delegate != nullptr, registration->invoke == &Session::trampoline, {}};
-    if (entry.is_delegate && node->builtin_data != nullptr) {
+    // A delegate of the opaque API keeps other parameters there.
+    if (entry.is_delegate && node->builtin_data != nullptr && registration->registration_external == nullptr) {
       const abi::IntArray* members = static_cast<abi::DelegateParams*>(node->builtin_data)->nodes_to_replace;
       entry.members.assign(members->data, members->data + members->size);
     }
@@ -298,7 +325,7 @@ QPROF_EXPORT void* tflite_plugin_create_delegate(char** keys, char** values, int
     if (std::strcmp(keys[i], "session") != 0) continue;
     if (auto* delegate = qprof::litert::Session::attach(std::strtoll(values[i], nullptr, 10))) return delegate;
   }
-  if (report_error != nullptr) report_error("qprof: the option 'session' names no op profiler session");
+  if (report_error != nullptr) report_error("qprof: the option 'session' names no op profiler that is free");
   return nullptr;
 }
 

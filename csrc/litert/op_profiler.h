@@ -15,6 +15,8 @@
 
 namespace qprof::litert {
 
+struct Registry;
+
 enum class RecordKind : int32_t { kNode = 0, kKernel = 1 };
 
 // One timing. A node: CLOCK_MONOTONIC nanoseconds in start_ns and duration_ns. A kernel inside a delegate's node:
@@ -50,7 +52,7 @@ struct TensorInfo {
 
 class Session final : public abi::Profiler {
  public:
-  // A new session, held by the caller until `release`.
+  // A new session, held by the caller until `release`; its interpreter's delegate holds it as well.
   static Session* create();
   void release();
 
@@ -92,21 +94,25 @@ class Session final : public abi::Profiler {
 
  private:
   using Invoke = abi::Status (*)(abi::Context*, abi::Node*);
+  using GetNode = abi::Status (*)(abi::Context*, int, abi::Node**, abi::Registration**);
 
   // Outside Prepare the interpreter replaces these two functions by refusing ones; the saved pointers still work.
   struct Subgraph {
     abi::Context* context;
     abi::Status (*get_execution_plan)(abi::Context*, abi::IntArray**);
-    abi::Status (*get_node)(abi::Context*, int, abi::Node**, abi::Registration**);
+    GetNode get_node;
     std::unordered_map<int, Invoke> originals;  // node -> the function that the trampoline stands in front of
   };
 
   struct Hook {
     Session* session;
-    abi::Registration* registration;
+    abi::Context* context;
+    GetNode get_node;
     Invoke original;
     int subgraph;
     int node;
+
+    bool stands_before(abi::Context* running, abi::Node* node_at) const;
   };
 
   struct SubgraphSize {
@@ -115,13 +121,15 @@ class Session final : public abi::Profiler {
   };
 
   Session();
-  ~Session() override;
+  ~Session() override = default;
   bool looks_expected(abi::Context* context) const;
 
   static abi::Status prepare(abi::Context* context, abi::Delegate* delegate);
   static abi::Status trampoline(abi::Context* context, abi::Node* node);
   static bool find_hook(abi::Context* context, abi::Node* node, Hook* hook);
   bool rehook(abi::Context* context, abi::Node* node, Hook* hook);
+  int hook_subgraph(Registry& registry, size_t number);
+  void forget_interpreter(Registry& registry);
   abi::Status timed(const Hook& hook, abi::Context* context, abi::Node* node);
   int intern(const char* tag);
   int kernel_name(int kernel, const char* tag);
@@ -135,6 +143,7 @@ class Session final : public abi::Profiler {
   std::unordered_map<std::string, int> name_ids_;
   std::unordered_map<uint64_t, int> kernel_names_;  // (subgraph, node, kernel) -> name, so that no text is hashed per event
   std::vector<SubgraphSize> expected_;
+  bool attached_ = false;
   bool refused_ = false;
   bool recording_ = false;
   int inference_ = 0;

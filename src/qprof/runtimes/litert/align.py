@@ -122,6 +122,7 @@ _SELDOM_MAIN: dict[str, str] = {
     "Convolution VMulCAddC": "CONV_2D",
     _TABLE_LOOKUP: _UNARY,
     "Multiply": "SQUARE",
+    "Square": "MUL",  # of a tensor with itself
     "Transpose": "DEPTH_TO_SPACE SPACE_TO_DEPTH",
 }
 

@@ -36,7 +36,8 @@ def to_events(records: NDArray[Any], layout: EventLayout) -> OpEvents:
 
     A node's time is its own, in nanoseconds. A delegate's node is split over its ops: each kernel's whole microseconds
     plus `FLOOR_LOSS_US`, scaled so that they add up to the node's nanoseconds. Kernels that belong to one op become
-    one event. Records of kernels that the layout does not know stay in their node's own time.
+    one event. Records of kernels that the layout does not know stay in their node's own time, as do those of kernels
+    whose node left no record.
     """
     is_node = records["kind"] == KIND_NODE
     nodes = records[is_node]
@@ -55,15 +56,21 @@ def to_events(records: NDArray[Any], layout: EventLayout) -> OpEvents:
     if is_kernel.any():
         # A delegate reports its kernels just before its node's own record: the next node record is theirs.
         owner = np.searchsorted(np.flatnonzero(is_node), np.flatnonzero(is_kernel))
-        inside = owner < len(nodes)
-        parts.append(_kernel_events(records[is_kernel][inside], nodes[owner[inside]], owner[inside], layout))
+        kernels, owner = records[is_kernel][owner < len(nodes)], owner[owner < len(nodes)]
+        # Unless that node is not timed.
+        theirs = np.logical_and.reduce(
+            [kernels[name] == nodes[name][owner] for name in ("inference", "subgraph", "node")]
+        )
+        if theirs.any():
+            parts.append(_kernel_events(kernels[theirs], nodes[owner[theirs]], owner[theirs], layout))
     return _concatenate(parts)
 
 
 def _kernel_events(
     kernels: NDArray[Any], nodes: NDArray[Any], owner: NDArray[np.int64], layout: EventLayout
 ) -> OpEvents:
-    """Events of kernels; `nodes[i]` is the delegate's node that ran `kernels[i]`, `owner[i]` its number."""
+    """Events of kernels (one at least); `nodes[i]` is the delegate's node that ran `kernels[i]`, `owner[i]` its
+    number."""
     ops = _lookup(kernels, layout.kernels, ("subgraph", "node", "kernel"))
     weight = kernels["duration_us"].astype(np.float64) + FLOOR_LOSS_US
     total = np.bincount(owner, weights=weight)
@@ -74,14 +81,15 @@ def _kernel_events(
     before = running - share
     first = np.r_[True, owner[1:] != owner[:-1]]
     origin = np.maximum.accumulate(np.where(first, np.arange(len(owner)), 0))
-    start = nodes["start_ns"] + (before - before[origin]) * nodes["duration_ns"]
+    # As integers: a float has 2 ns left once a machine was up for 104 days (2**53 ns).
+    start = nodes["start_ns"] + np.rint((before - before[origin]) * nodes["duration_ns"]).astype(np.int64)
     new_event = np.r_[True, (owner[1:] != owner[:-1]) | (ops[1:] != ops[:-1])]
     begin = np.flatnonzero(new_event)
     known = ops[begin] >= 0
     return OpEvents(
         inference=kernels["inference"][begin][known],
         op=ops[begin][known],
-        start_ns=start[begin][known].astype(np.int64),
+        start_ns=start[begin][known],
         duration_ns=np.rint(np.add.reduceat(duration, begin)[known]).astype(np.int64),
         source=np.full(int(known.sum()), _KERNEL_SOURCE, np.uint8),
     )

@@ -34,15 +34,17 @@ def check_layout(profiler: OpProfiler, facts: ModelFacts) -> list[SubgraphFacts]
     matched: list[SubgraphFacts] = []
     remaining = list(facts.subgraphs)
     for number in range(profiler.subgraph_count):
-        reason = "no subgraph left"
+        reasons: list[str] = []
         while remaining:
             candidate = remaining.pop(0)
             reason = _difference(profiler, number, candidate)
             if not reason:
                 matched.append(candidate)
                 break
-        if reason:
-            raise LayoutError(f"subgraph {number}: {reason}")
+            reasons.append(reason)
+        else:
+            # The subgraphs come in the file's order: the first that was tried is the one that ought to fit.
+            raise LayoutError(f"subgraph {number}: {reasons[0] if reasons else 'the file has no more'}")
     return matched
 
 
@@ -67,7 +69,7 @@ def _plan_difference(profiler: OpProfiler, number: int, own_ops: int) -> str:
     for node, code, _, members, _ in profiler.nodes(number):
         if node < own_ops:
             continue
-        if code != DELEGATE_CODE or members is None:
+        if code != DELEGATE_CODE or not members:
             return f"node {node} is beyond the file's {own_ops} ops, but no delegate's"
         if any(not 0 <= member < own_ops for member in members):
             return f"delegate node {node} claims ops that the file does not have"

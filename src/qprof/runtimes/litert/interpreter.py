@@ -16,6 +16,8 @@ from qprof.runtimes.litert.flatbuffer import ModelFacts, read_model
 #: What a variant may ask for: LiteRT's default (XNNPACK on a CPU), or the interpreter's builtin kernels alone.
 DELEGATES = ("xnnpack", "none")
 
+_MAX_EXTENT = 2**31 - 1  # LiteRT's dimensions are ints
+
 
 class LiteRTModel:
     """A `.tflite` file, loaded, allocated and ready to run; satisfies `qprof.runtimes.base.Model`.
@@ -45,6 +47,8 @@ class LiteRTModel:
 
         self.path = path
         self.facts = facts if facts is not None else read_model(path)
+        if delegate not in DELEGATES:
+            raise ModelError(f"{path}: there is no delegate {delegate!r}; choose one of {', '.join(DELEGATES)}")
         resolver = OpResolverType.AUTO if delegate == "xnnpack" else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
         with _runtime_errors(path, "load"):
             self.interpreter = Interpreter(
@@ -55,12 +59,18 @@ class LiteRTModel:
             )
             self._resize(input_shapes or {})
             self.interpreter.allocate_tensors()
-        # Interpreter.invoke() first looks for NumPy views into its tensors, at 1 µs a call: 1 % of a 90 µs model. No
-        # view is ever held here, so the call underneath serves, where this release of LiteRT has it.
-        self.run_once: Callable[[], None] = getattr(
+        self.run_once: Callable[[], None] = self._bare_invoke()
+        # Held here too, and let go of after `run_once`, which keeps the interpreter underneath alive.
+        self._plugins = tuple(plugins)
+        self._read_details()
+
+    def _bare_invoke(self) -> Callable[[], None]:
+        """Interpreter.invoke() first looks for NumPy views into its tensors, at 1 µs a call: 1 % of a 90 µs model. No
+        view is ever held here, so the call underneath serves, where this release of LiteRT has it."""
+        invoke: Callable[[], None] = getattr(
             getattr(self.interpreter, "_interpreter", None), "Invoke", self.interpreter.invoke
         )
-        self._read_details()
+        return invoke
 
     def _resize(self, shapes: Mapping[str, Sequence[int]]) -> None:
         details = self.interpreter.get_input_details()
@@ -73,6 +83,13 @@ class LiteRTModel:
             else:
                 known = ", ".join(f"{i} = {name}" for i, name in enumerate(names))
                 raise ModelError(f"input_shapes: {self.path} has no input {key!r}; its inputs are {known}")
+            refused = f"input_shapes: {self.path} cannot have input {key!r} as {list(shape)}"
+            if not all(1 <= extent <= _MAX_EXTENT for extent in shape):
+                raise ModelError(f"{refused}; give whole numbers from 1 on")
+            # XNNPACK does not object to another rank where it holds the op already. No dimension: the rank is open.
+            rank = len(details[position]["shape"])
+            if rank and len(shape) != rank:
+                raise ModelError(f"{refused}; give all its {rank} dimensions")
             self.interpreter.resize_tensor_input(details[position]["index"], list(shape))
 
     def _read_details(self) -> None:
@@ -88,13 +105,22 @@ class LiteRTModel:
 
     def resize(self, input_shapes: Mapping[str, Sequence[int]]) -> None:
         """Give inputs other shapes and allocate again. Raises `ModelError` where the model cannot take them."""
-        with _runtime_errors(self.path, "resize"):
-            self._resize(input_shapes)
-            self.interpreter.allocate_tensors()
+        # LiteRT finds views by counting references to the object underneath, which `run_once` holds as well.
+        self.run_once = self.interpreter.invoke
+        try:
+            with _runtime_errors(self.path, "resize"):
+                self._resize(input_shapes)
+                self.interpreter.allocate_tensors()
+        finally:
+            self.run_once = self._bare_invoke()
         self._read_details()
 
     def set_inputs(self, arrays: Sequence[NDArray[Any]]) -> None:
         """Copy one array per input into the model; shapes and dtypes are those of `loaded.inputs`."""
+        if len(arrays) != len(self._input_indices):
+            raise ModelError(
+                f"{self.path}: {len(arrays)} arrays for {len(self._input_indices)} inputs; give one array each"
+            )
         with _runtime_errors(self.path, "set an input of"):
             for index, array in zip(self._input_indices, arrays, strict=True):
                 self.interpreter.set_tensor(index, array)

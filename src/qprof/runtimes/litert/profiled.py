@@ -51,6 +51,7 @@ class ProfiledModel(LiteRTModel):
                 f"per-op timing is off for {path.name}: this LiteRT is laid out otherwise than known ({error})"
             ) from error
         self._start_timing()
+        self._records_per_inference = 1
         self.ops: list[OpMeta] = []
         self._layout: EventLayout | None = None
 
@@ -63,12 +64,13 @@ class ProfiledModel(LiteRTModel):
     def resize(self, input_shapes: Mapping[str, Sequence[int]]) -> None:
         """As `LiteRTModel.resize`; the op list must be discovered again afterwards."""
         self.profiler.unhook()
+        self.ops, self._layout = [], None
         super().resize(input_shapes)
         self._start_timing()
-        self.ops, self._layout = [], None
 
     def discover(self) -> list[OpMeta]:
         """Run one inference on the present inputs and learn which kernels run in which op; returns the op list."""
+        self.profiler.drain()  # what was recorded before a resize is of other nodes and kernels
         self.record(0)
         records = self.profiler.drain()
         names = self.profiler.kernel_names
@@ -85,13 +87,21 @@ class ProfiledModel(LiteRTModel):
             )
             for number, facts in enumerate(self.subgraphs)
         ]
-        self.ops, self._layout = describe_ops(self.facts, views, self.tensor_shapes())
-        # Twice what one inference left behind, for a whole block: growth would otherwise fall into a timed op.
+        self.ops, self._layout = describe_ops(self.facts, views, self._allocated_shapes())
         self._records_per_inference = max(1, len(records))
         return self.ops
 
+    def _allocated_shapes(self) -> dict[int, tuple[int, ...]]:
+        """Shapes of the main subgraph's tensors. Those inside a delegate keep the file's when inputs are resized: an
+        interpreter without delegates tells what they have become."""
+        main = self.facts.subgraphs[0]
+        shapes = {spec.name: spec.shape for spec in self.loaded.inputs}
+        if list(shapes.values()) == [main.tensors[index].shape for index in main.inputs]:
+            return self.tensor_shapes()
+        return LiteRTModel(self.path, delegate="none", input_shapes=shapes, facts=self.facts).tensor_shapes()
+
     def reserve(self, inferences: int) -> None:
-        """Make room for that many recorded inferences."""
+        """Make room for that many recorded inferences: growth would otherwise fall into a timed op."""
         self.profiler.reserve(self._records_per_inference * inferences + 64)
 
     def begin(self, inference: int) -> None:

@@ -1,0 +1,78 @@
+"""The compiled core under AddressSanitizer and UndefinedBehaviorSanitizer, and the other builds of setup.py."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("Cython")
+lifetimes = pytest.importorskip("op_profiler_lifetimes", reason="the builder of tiny models needs ai_edge_litert")
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+TESTS = ROOT / "tests"
+
+
+def library_of(compiler: str, name: str) -> str | None:
+    """Path of one of the compiler's runtime libraries, `None` where it is not installed."""
+    found = subprocess.run([compiler, f"-print-file-name={name}"], capture_output=True, text=True, check=True)
+    path = found.stdout.strip()
+    return path if os.path.isabs(path) and os.path.exists(path) else None
+
+
+def build(folder: Path, **switches: str) -> Path:
+    """Build the core with setup.py's switches, outside of the source tree."""
+    command = [sys.executable, "setup.py", "-q", "build_ext", "--build-lib", str(folder / "lib")]
+    command += ["--build-temp", str(folder / "temp")]
+    # Nothing of the interpreter's own optimization: the build is run for seconds and compiled for as long.
+    environment = os.environ | {"CFLAGS": "-O1"} | switches
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (library,) = (folder / "lib").rglob("_op_profiler*.so")
+    return library
+
+
+def run(library: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    search = {"PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])}
+    command = [sys.executable, str(TESTS / "op_profiler_lifetimes.py"), "--core", str(library), *arguments]
+    return subprocess.run(command, env=os.environ | search | environment, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def compiler() -> str:
+    found = shutil.which("g++")
+    if found is None or not sys.platform.startswith("linux") or not (ROOT / "setup.py").exists():
+        pytest.skip("needs Linux, g++ and the source tree")
+    return found
+
+
+def test_no_sanitizer_has_anything_to_report(compiler: str, tmp_path: Path) -> None:
+    preloaded = [library_of(compiler, name) for name in ("libasan.so", "libubsan.so", "libstdc++.so")]
+    if None in preloaded:
+        pytest.skip("needs libasan and libubsan")
+    library = build(tmp_path, QPROF_SANITIZE="address,undefined")
+    done = run(
+        library,
+        "--repeat",
+        "5",
+        LD_PRELOAD=" ".join(str(path) for path in preloaded),
+        # Freed memory is overwritten, so that the runtime's own code, which is not checked, stumbles over it too.
+        ASAN_OPTIONS="detect_leaks=0:max_free_fill_size=65536:free_fill_byte=219",
+        UBSAN_OPTIONS="print_stacktrace=1",
+    )
+    report = done.stdout + done.stderr
+    assert "Sanitizer" not in report and "runtime error:" not in report, report[-6000:]
+    assert done.returncode == 0 and done.stdout.splitlines()[-1:] == ["all well"], report[-3000:]
+
+
+@pytest.mark.parametrize("switch", ["QPROF_DEBUG", "QPROF_COVERAGE"])
+def test_the_other_builds_work(compiler: str, tmp_path: Path, switch: str) -> None:
+    library = build(tmp_path, **{switch: "1"})
+    done = run(library, "interleave", "regrow_a_loop")
+    assert done.returncode == 0 and done.stdout.splitlines()[-1:] == ["all well"], done.stderr[-3000:]
+    if switch == "QPROF_COVERAGE":
+        assert list((tmp_path / "temp").rglob("op_profiler.gcda")), "no counters were written"
