@@ -1,3 +1,22 @@
 """qprof: runs the quantized variants of one model side by side and explains, with evidence, why they differ."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+__all__ = ["Run", "__version__", "differ", "layers", "open_run", "resume", "run", "summarize"]
+
+if TYPE_CHECKING:
+    from qprof.api import Run, differ, layers, open_run, resume, summarize
+
+
+def __getattr__(name: str) -> Any:
+    """The API loads with its first use: `import qprof` alone costs next to nothing."""
+    if name not in __all__:
+        raise AttributeError(f"module 'qprof' has no attribute {name!r}")
+    import importlib
+
+    # `run` is a layer, too: its package is callable (see qprof/run/__init__.py).
+    return importlib.import_module("qprof.run") if name == "run" else getattr(importlib.import_module("qprof.api"), name)

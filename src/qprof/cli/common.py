@@ -7,5 +7,13 @@ import argparse
 RUN_HELP = "run directory, the beginning of its name in the runs folder, or 'latest' (the default)"
 
 
+def count(text: str) -> int:
+    """The argument of --top: 1 or more."""
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
 def add_run_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("reference", metavar="RUN", nargs="?", default="latest", help=RUN_HELP)

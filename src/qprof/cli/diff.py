@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import argparse
 
-from qprof.cli.common import RUN_HELP
+from qprof.cli.common import RUN_HELP, count
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("words", nargs="+", metavar="[RUN] A B", help=f"{RUN_HELP}; then two variants")
     parser.add_argument("--by", choices=["op", "type"], default="op", help="one row per op, or per op type")
-    parser.add_argument("--top", type=int, metavar="N", help="only the N largest differences; the others in one row")
+    parser.add_argument("--top", type=count, metavar="N", help="only the N largest differences; the others in one row")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
 
 

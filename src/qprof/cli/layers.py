@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from qprof.cli.common import add_run_argument
+from qprof.cli.common import add_run_argument, count
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="default: order, or time with --by",
     )
     parser.add_argument("--filter", metavar="TEXT", help="only rows whose op, type, kernel or delegate contain TEXT")
-    parser.add_argument("--top", type=int, metavar="N", help="only the first N rows")
+    parser.add_argument("--top", type=count, metavar="N", help="only the first N rows")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
 
 

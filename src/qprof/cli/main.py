@@ -32,7 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     signal.signal(signal.SIGTERM, _terminated)
     try:
-        return int(options.run(options))
+        code = int(options.run(options))
+        sys.stdout.flush()  # here, where a reader that has gone is understood
+        return code
     except QprofError as error:
         print(f"qprof: {_one_line(str(error))}", file=sys.stderr)
         return error.exit_code
@@ -45,8 +47,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    """argparse, but a bad command line is told in one line, as every other bad input."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(QprofError.exit_code, f"qprof: {_one_line(message)}; see {self.prog} --help\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="qprof",
         description=qprof.__doc__,
         epilog="RUN is a run directory, the beginning of its name, or 'latest'.",

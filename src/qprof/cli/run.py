@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     import sys
 
+    from qprof.errors import QprofError
     from qprof.explain.summary import summarize
     from qprof.probes.clock import MonotonicClock
     from qprof.report.progress import make_progress
@@ -35,6 +36,8 @@ def run(options: argparse.Namespace) -> int:
     from qprof.run.execute import new_run_folder, resume, start
     from qprof.store.run import Run, find_run
 
+    if options.resume and (options.targets or options.variants or options.inputs or options.set or options.output):
+        raise QprofError("--resume goes on with a run as it was begun; it takes no model, profile or other option")
     with make_progress(sys.stderr, MonotonicClock(), options.quiet) as progress:
         if options.resume:
             folder = find_run(options.resume)

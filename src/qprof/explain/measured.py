@@ -21,11 +21,16 @@ def op_list(run: Run, variant: str) -> list[OpMeta]:
     entry = run.variant(variant)
     rows = run.op_meta.get(variant)
     if not rows:
-        why = (
-            entry["reason"] if entry["status"] == "failed" else "; ".join(entry["notes"]) or "protocol.profiled is off"
-        )
-        raise StoreError(f"{run.folder}: the ops of {variant} were not timed ({why})")
+        raise StoreError(f"{run.folder}: the ops of {variant} were not timed ({_why_untimed(run, entry)})")
     return [OpMeta(**{name: value for name, value in row.items() if name != "variant"}) for row in rows]
+
+
+def _why_untimed(run: Run, entry: dict[str, Any]) -> str:
+    if entry["status"] == "failed":
+        return str(entry["reason"])
+    if fact(run.manifest, "profile", "protocol", "profiled") is False:
+        return "protocol.profiled is off"
+    return "; ".join(entry["notes"]) or "the run was stopped before; go on with qprof run --resume"
 
 
 def leaves(ops: list[OpMeta]) -> NDArray[np.bool_]:
@@ -45,8 +50,10 @@ def measured_variant(run: Run, variant: str) -> MeasuredVariant:
     profiled = run.latency(variant, "profiled")
     clean = run.latency(variant)
     if not len(profiled.duration_ns) or not len(clean.duration_ns):
-        raise StoreError(f"{run.folder}: no block of {variant} is finished yet; go on with qprof run --resume")
-    times = op_matrix(profiled, run.op_times(variant), len(ops))
+        entry = run.variant(variant)
+        why = entry["reason"] if entry["status"] == "failed" else "go on with qprof run --resume"
+        raise StoreError(f"{run.folder}: {variant} has no finished clean and profiled blocks ({why})")
+    times = op_matrix(profiled, run.ops(variant), len(ops))
     return MeasuredVariant(
         name=variant,
         ops=[op for op, is_leaf in zip(ops, keep, strict=True) if is_leaf],

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from qprof.explain.difference import DifferenceGroup, DifferenceRow, DifferenceTable
-from qprof.report.layers import short_name
+from qprof.report.op_names import short_names
 from qprof.report.table import Column, Table
 from qprof.report.units import duration, percent
 from qprof.stats.intervals import Interval
@@ -36,7 +36,7 @@ def difference_table(table: DifferenceTable, by: str = "op", top: int | None = N
     else:
         cells = _op_cells(ops, top)
         columns = list(_COLUMNS)
-    cells += [_row_cells(row) for row in rest]
+    cells += [_row_cells(row, {}) for row in rest]
     end = table.end_to_end
     cells.append(
         {
@@ -51,8 +51,9 @@ def difference_table(table: DifferenceTable, by: str = "op", top: int | None = N
 
 
 def _op_cells(ops: Sequence[DifferenceRow], top: int | None) -> list[Cells]:
+    names = short_names(row.label for row in ops)
     if top is None or top >= len(ops):
-        return [_row_cells(row) for row in ops]
+        return [_row_cells(row, names) for row in ops]
     order = sorted(ops, key=lambda row: abs(row.delta_us.value), reverse=True)
     others = order[top:]
     summed = math.fsum(row.delta_us.value for row in others)
@@ -63,13 +64,13 @@ def _op_cells(ops: Sequence[DifferenceRow], top: int | None) -> list[Cells]:
         "b": _us(math.fsum(row.b_us or 0.0 for row in others)),
         "delta": f"{summed:+.1f}",
     }
-    return [*(_row_cells(row) for row in order[:top]), line]
+    return [*(_row_cells(row, names) for row in order[:top]), line]
 
 
-def _row_cells(row: DifferenceRow) -> Cells:
+def _row_cells(row: DifferenceRow, names: Mapping[str, str]) -> Cells:
     op = row.a or row.b
     return {
-        "label": short_name(row.label),
+        "label": names.get(row.label, row.label),
         "kind": row.kind,
         "a": _us(row.a_us),
         "b": _us(row.b_us),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from qprof.explain.layers import By, LayerRow, Layers
+from qprof.report.op_names import short_names
 from qprof.report.table import Column, Table
 from qprof.report.units import percent, scaled_column, scaled_intervals
 
@@ -30,6 +31,7 @@ def selected(table: Layers, *, sort: str = "order", text: str | None = None, top
 
 def layers_table(table: Layers, rows: Sequence[LayerRow], by: By) -> Table:
     """One row per op (or group) with time, share, MACs, speed and bytes; the notes say what the rows leave over."""
+    names = short_names(row.label for row in table.rows)
     time_unit, times = scaled_intervals(
         [(r.p50_us.value, r.p50_us.low, r.p50_us.high) if r.p50_us else (None, None, None) for r in rows],
         "duration_us",
@@ -53,7 +55,7 @@ def layers_table(table: Layers, rows: Sequence[LayerRow], by: By) -> Table:
     ]
     cells = [
         {
-            "label": short_name(row.label),
+            "label": names[row.label],
             "type": row.type,
             "ops": str(row.ops),
             "where": _where(row),
@@ -71,11 +73,6 @@ def layers_table(table: Layers, rows: Sequence[LayerRow], by: By) -> Table:
     ]
     empty = {key for key in ("output", "numbers", "kernel") if all(cell[key] is None for cell in cells)}
     return Table([c for c in columns if c.key not in empty], cells, title=_title(table), notes=_notes(table, rows))
-
-
-def short_name(name: str) -> str:
-    """An op's name as tables show it: converters join the names of all they fused with ";", the first says enough."""
-    return name.split(";")[0] or name
 
 
 def _where(row: LayerRow) -> str:

@@ -19,7 +19,7 @@ def runs_table(folder: Path, runs: Sequence[Path]) -> Table:
         Column("model", "model", align="left", priority=2, flexible=True),
         Column("variants", "variants", align="left", priority=3, flexible=True),
     ]
-    return Table(columns, [_row(path) for path in runs], title=f"{len(runs)} runs in {folder}")
+    return Table(columns, [_row(path) for path in runs], title=f"{len(runs)} run{'s' * (len(runs) != 1)} in {folder}")
 
 
 def _row(path: Path) -> dict[str, str | None]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+import itertools
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -59,13 +62,13 @@ def _model_profile(
 ) -> Profile:
     from qprof.run.profile import apply_overrides
 
-    paths = [Path(model).expanduser().resolve() for model in models]
+    paths = [_existing(model) for model in models]
     data: dict[str, Any] = {"name": _safe(paths[0].stem), "task": {"kind": "latency"}}
     if inputs:
         data["task"]["inputs"] = [str(Path(name).resolve()) for name in inputs]
     if variants and len(paths) > 1:
         raise ProfileError("--variants makes variants of one model; give one model file, or compare files without it")
-    if variants or paths[0].suffix != ".tflite":
+    if variants or (len(paths) == 1 and paths[0].suffix != ".tflite"):
         data["model"] = {"path": str(paths[0])}
         data["variants"] = list(variants or DEFAULT_VARIANTS)
     else:
@@ -73,6 +76,15 @@ def _model_profile(
         data["variants"] = [{"name": name, "file": str(path)} for name, path in zip(names, paths, strict=True)]
     apply_overrides(data, overrides)
     return validate(data, source="command line")
+
+
+def _existing(model: str) -> Path:
+    path = Path(model).resolve()
+    if not os.path.exists(path):  # unlike Path.exists, false for a name too long to be one
+        near = difflib.get_close_matches(model, shipped_profiles(), n=1)
+        advice = f"did you mean the profile {near[0]}?" if near else f"profiles: {', '.join(shipped_profiles())}"
+        raise ProfileError(f"{model}: no such model file, and no profile that qprof ships; {advice}")
+    return path
 
 
 def _safe(stem: str) -> str:
@@ -83,9 +95,8 @@ def _safe(stem: str) -> str:
 
 def _distinct(names: Sequence[str]) -> list[str]:
     """The names, numbered where one comes more than once."""
-    seen: dict[str, int] = {}
-    result = []
+    result: list[str] = []
     for name in names:
-        seen[name] = seen.get(name, 0) + 1
-        result.append(name if seen[name] == 1 else f"{name[:74]}-{seen[name]}")
+        numbered = (f"{name[:74]}-{number}" for number in itertools.count(2))
+        result.append(next(new for new in (name, *itertools.islice(numbered, len(names))) if new not in result))
     return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import time
 from collections.abc import Iterable, Mapping
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import qprof
-from qprof.errors import ModelError, QprofError, WorkerError
+from qprof.errors import DataError, ModelError, QprofError, StoreError, WorkerError
 from qprof.probes.clock import reading_cost_ns, resolution_ns, wall_offset_ns
 from qprof.probes.machine import describe_machine, packages
 from qprof.run.plan import PlannedBlock, plan_blocks, warmup_number
@@ -36,6 +37,16 @@ class ProgressDisplay(Protocol):
     def note(self, text: str) -> None: ...
 
 
+class SilentProgress:
+    """Tells nothing."""
+
+    def phase(self, name: str, detail: str = "") -> None: ...
+    def plan(self, total_steps_by_key: Mapping[str, int]) -> None: ...
+    def start(self, key: str, text: str) -> None: ...
+    def done(self, key: str, seconds: float) -> None: ...
+    def note(self, text: str) -> None: ...
+
+
 def start(profile: Profile, folder: Path, progress: ProgressDisplay) -> RunWriter:
     """Run a profile into a new run directory.
 
@@ -52,21 +63,25 @@ def resume(folder: Path, progress: ProgressDisplay) -> RunWriter:
         progress.note(f"{folder} is complete; nothing is left to run")
         writer.close()
         return writer
+    writer.manifest["status"] = "running"
     return _finished(writer, progress)
 
 
 def _finished(writer: RunWriter, progress: ProgressDisplay) -> RunWriter:
-    execution = Execution(writer, progress)
-    try:
-        execution.run()
-    except BaseException:
-        # Ctrl-C included: whatever stopped the run, the manifest must not claim that it still goes on.
-        writer.manifest["status"] = "interrupted"
-        writer.save_manifest()
-        raise
-    finally:
-        execution.stop()
-        writer.close()
+    with contextlib.closing(writer):
+        execution = Execution(writer, progress)
+        try:
+            execution.run()
+        except BaseException:
+            # Ctrl-C included: whatever stopped the run, the manifest must not claim that it still goes on. Once the
+            # tables stand, it must not deny them either: the parts they were made of are being dropped.
+            if writer.manifest["status"] != "complete":
+                writer.manifest["status"] = "interrupted"
+                with contextlib.suppress(StoreError):  # a full disk is told of by the error that is under way
+                    writer.save_manifest()
+            raise
+        finally:
+            execution.stop()
     return writer
 
 
@@ -89,6 +104,7 @@ class Execution:
         blocks = self._plan()
         self._warm_up(blocks)
         self._measure(blocks)
+        self._require_some("measured")
         self._collect_notes()
         self.stop()
         self._finish()
@@ -106,6 +122,7 @@ class Execution:
         maker = Worker("preparation", self._logs / "prepare.log")
         try:
             answer, _ = maker.ask({"do": "prepare", "task": self._manifest["profile"]["task"]})
+            self._refuse_other_data(answer)
             self._manifest |= {"task": answer["task"], "samples": answer["samples"], "notes": answer["notes"]}
             self._calibration_digest = answer["calibration_digest"]
             for note in answer["notes"]:
@@ -118,6 +135,18 @@ class Execution:
         self._manifest["packages"] |= packages(self._runtime_packages())
         self._writer.save_manifest()
         self._require_some("made")
+
+    def _refuse_other_data(self, answer: Mapping[str, Any]) -> None:
+        """On resuming: the plan of the blocks, and so what the kept ones hold, follows from the samples."""
+        known = self._manifest["samples"]
+        if known is None:
+            return
+        skipped = (self._manifest["task"]["skip"], answer["task"]["skip"])
+        if known != answer["samples"] or skipped[0] != skipped[1]:
+            raise DataError(
+                f"{self._writer.folder}: the data set is not the one that the run began with ({known} samples then, "
+                f"{answer['samples']} now); bring it back, or run anew"
+            )
 
     def _make(self, maker: Worker, entry: dict[str, Any]) -> Worker:
         """Make one variant; returns the worker to make the next with (a new one if this one's died)."""
@@ -160,6 +189,9 @@ class Execution:
 
     def _load(self, entry: dict[str, Any]) -> None:
         section = entry["section"]
+        former = self._workers.pop(entry["name"], None)
+        if former is not None:
+            former.stop()
         worker = Worker(f"variant {entry['name']}", self._logs / f"{entry['name']}.log")
         self._workers[entry["name"]] = worker
         options = {
@@ -293,7 +325,11 @@ class Execution:
     def _collect_notes(self) -> None:
         """What the tasks noticed while they decoded (detections dropped, images of another size)."""
         for entry in self._living():
-            answer, _ = self._workers[entry["name"]].ask({"do": "notes"}, timeout_s=self._protocol.timeout_s)
+            try:
+                answer, _ = self._workers[entry["name"]].ask({"do": "notes"}, timeout_s=self._protocol.timeout_s)
+            except QprofError as error:  # all that it measured is kept
+                entry["notes"].append(f"what its task noticed is lost: {error}")
+                continue
             known = {*entry["notes"], *self._manifest["notes"]}
             entry["notes"] = [*entry["notes"], *(note for note in answer["notes"] if note not in known)]
 

@@ -24,6 +24,8 @@ def make_variant(request: Mapping[str, Any]) -> dict[str, Any]:
     """
     variant = request["variant"]
     model = {**request["model"], "path": str(model_path(request["model"]["path"]))}
+    if variant["file"]:
+        variant = {**variant, "file": str(model_path(variant["file"]))}
     runtime = registry.for_model(Path(variant["file"] or model["path"]))
     maker = _makers.setdefault(runtime.name, runtime.maker(model))
 

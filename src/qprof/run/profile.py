@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 import types
 import typing
@@ -21,8 +22,9 @@ from qprof.tasks.detection.heads import HeadConfig
 from qprof.tasks.detection.preprocess import PreprocessConfig
 
 Positive = Annotated[int, Meta(ge=1)]
-NonNegative = Annotated[float, Meta(ge=0)]
-Name = Annotated[str, Meta(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9][A-Za-z0-9._+:-]*$")]
+#: Milliseconds or seconds: a day of either is beyond any run, and infinity has no place in a manifest.
+NonNegative = Annotated[float, Meta(ge=0, le=86_400_000)]
+Name = Annotated[str, Meta(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9][A-Za-z0-9._+:-]*\Z")]
 
 
 class ModelSection(Struct, frozen=True, forbid_unknown_fields=True):
@@ -91,8 +93,8 @@ class ProtocolSection(Struct, frozen=True, forbid_unknown_fields=True):
     profiled_block_ms: NonNegative = 60.0
     profiled: bool = True
     warmup_max_s: NonNegative = 8.0
-    seed: int = 1
-    timeout_s: Annotated[float, Meta(gt=0)] = 600.0
+    seed: Annotated[int, Meta(ge=0)] = 1
+    timeout_s: Annotated[float, Meta(gt=0, le=1_000_000)] = 600.0
 
 
 class Profile(Struct, frozen=True, forbid_unknown_fields=True):
@@ -101,7 +103,7 @@ class Profile(Struct, frozen=True, forbid_unknown_fields=True):
     name: Name
     description: str = ""
     model: ModelSection = ModelSection()
-    variants: list[VariantSection | str] = field(default_factory=lambda: list(DEFAULT_VARIANTS))
+    variants: list[VariantSection | Name] = field(default_factory=lambda: list(DEFAULT_VARIANTS))
     task: TaskSection = TaskSection()
     protocol: ProtocolSection = ProtocolSection()
 
@@ -138,7 +140,7 @@ def validate(data: Mapping[str, Any], source: str) -> Profile:
     try:
         profile = msgspec.convert(dict(data), Profile)
     except msgspec.ValidationError as error:
-        raise ProfileError(f"{source}: {_plain(str(error))}") from error
+        raise ProfileError(f"{source}: {_said_plainly(str(error))}") from error
     except ProfileError as error:  # the task's own configurations check themselves
         raise ProfileError(f"{source}: task.{error}") from error
     _check_whole(profile, source)
@@ -192,13 +194,18 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ProfileError(f"{path}: no such profile{_similar_files(path)}") from error
+        wanted = f", which {seen[-1]} extends" if seen else ""
+        raise ProfileError(f"{path}: no such profile{wanted}{_similar_files(path)}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ProfileError(f"{path}: the profile cannot be read ({error})") from error
     except tomllib.TOMLDecodeError as error:
         raise ProfileError(f"{path}: not valid TOML: {error}") from error
-    _absolute_paths(data, path.parent)
     base = data.pop("extends", None)
+    _check_keys(data, Profile, str(path), "")  # here, where it is known which of the files wrote the key
+    try:
+        _absolute_paths(data, path.parent)
+    except ProfileError as error:
+        raise ProfileError(f"{path}: {error}") from error
     if base is None:
         return data
     if not isinstance(base, str):
@@ -236,7 +243,10 @@ def _absolute(value: Any, folder: Path) -> Any:
     expanded = os.path.expandvars(value)
     if "$" in expanded:
         raise ProfileError(f"{value}: set the environment variable that this path names, or write the path out")
-    return str((folder / Path(expanded).expanduser()).resolve())
+    try:
+        return str((folder / Path(expanded).expanduser()).resolve())
+    except (RuntimeError, ValueError) as error:
+        raise ProfileError(f"{value!r}: is not a path ({error}); write it out") from error
 
 
 def apply_overrides(data: dict[str, Any], overrides: Sequence[str]) -> None:
@@ -259,9 +269,16 @@ def _apply_override(data: dict[str, Any], override: str) -> None:
         table = table.setdefault(section, {})
         if not isinstance(table, dict):
             raise ProfileError(f"--set {override}: {section} is not a section of a profile")
-    if last in _PATHS.get(".".join(sections), ()):
-        value = _absolute(value, Path.cwd())
-    table[last] = value
+    written: dict[str, Any] = {last: value}
+    for section in reversed(sections):
+        written = {section: written}
+    try:
+        _absolute_paths(written, Path.cwd())
+    except ProfileError as error:
+        raise ProfileError(f"--set {key}: {error}") from error
+    for section in sections:
+        written = written[section]
+    table[last] = written[last]
 
 
 def _check_keys(data: Any, kind: Any, source: str, where: str) -> None:
@@ -296,9 +313,28 @@ def _item_of(kind: Any) -> Any:
     return typing.get_args(kind)[0] if typing.get_origin(kind) is list else None
 
 
-def _plain(message: str) -> str:
-    """msgspec writes the place as "`$.protocol.rounds`": say it as a profile does."""
-    return message.replace("`$.", "`").replace("`$[", "`[")
+def _said_plainly(message: str) -> str:
+    """msgspec's message as a profile's reader needs it: the key first, TOML's words, what is allowed there."""
+    what, _, place = message.partition(" - at `$")
+    key = place.rstrip("`").lstrip(".")
+    missing = re.fullmatch("Object missing required field `(.*)`", what)
+    if missing:
+        return f"{'.'.join(filter(None, (key, missing[1])))} is missing; add it"
+    what = what.replace("`object`", "`table`").replace("`array`", "`list`").replace("| object`", "| table`")
+    if "regex" in what:
+        what = "a name begins with a letter or digit, and holds letters, digits and . _ + : - alone"
+    allowed = _allowed_values(key) if what.startswith("Invalid enum value") else ()
+    return f"{key}: {what}" + (f"; allowed: {', '.join(map(repr, allowed))}" if allowed else "")
+
+
+def _allowed_values(key: str) -> tuple[Any, ...]:
+    """What a key that takes a few fixed values may be."""
+    kind: Any = Profile
+    for part in re.sub(r"\[.*?\]", "", key).split("."):
+        struct = _record_of(_item_of(kind) or kind)
+        kind = typing.get_type_hints(struct).get(part) if struct else None
+    literals = [k for k in _alternatives(kind) if typing.get_origin(k) is Literal]
+    return typing.get_args(literals[0]) if literals else ()
 
 
 def _similar_files(path: Path) -> str:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from qprof import errors
 from qprof.errors import QprofError, WorkerError
 from qprof.run.channel import Arrays, Channel
+from qprof.store.files import store_error
 
 #: How much of a dead worker's last words is shown.
 _LAST_WORDS = 300
@@ -33,20 +34,28 @@ class Worker:
     def __init__(self, label: str, log: Path) -> None:
         self.label = label
         self.log = log
+        try:
+            stream = open(log, "ab")  # noqa: SIM115  (the next block closes it)
+        except OSError as error:
+            raise store_error(log, error) from error
         ours, theirs = socket.socketpair()
-        with open(log, "ab") as stream:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "qprof.run.worker", str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=stream,
-                stderr=stream,
-                pass_fds=[theirs.fileno()],
-                # Ctrl-C is the parent's to handle: a worker that dies of it would look like a crash.
-                start_new_session=True,
-                env=_environment(),
-            )
-        theirs.close()
-        self._channel = Channel(ours.detach())
+        with stream, ours, theirs:
+            # A log is added to by later workers and resumed runs: words before this point are not this worker's.
+            self._log_begin = stream.tell()
+            try:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", "qprof.run.worker", str(theirs.fileno())],
+                    stdin=subprocess.DEVNULL,
+                    stdout=stream,
+                    stderr=stream,
+                    pass_fds=[theirs.fileno()],
+                    # Ctrl-C is the parent's to handle: a worker that dies of it would look like a crash.
+                    start_new_session=True,
+                    env=_environment(),
+                )
+            except OSError as error:
+                raise WorkerError(f"{label}: its process cannot be started ({error.strerror}); free memory") from error
+            self._channel = Channel(ours.detach())
 
     @property
     def pid(self) -> int:
@@ -106,7 +115,7 @@ class Worker:
     def _words(self) -> str:
         """The end of what the worker printed, on one line."""
         try:
-            text = self.log.read_bytes()[-4000:].decode(errors="replace")
+            text = self.log.read_bytes()[self._log_begin :][-4000:].decode(errors="replace")
         except OSError:
             return ""
         lines = [line.strip() for line in text.splitlines() if line.strip()]
@@ -122,6 +131,9 @@ def _environment() -> dict[str, str]:
 
 def _as_error(error: Mapping[str, str], label: str) -> QprofError:
     kind = getattr(errors, error["type"], None)
+    text = " ".join(error["text"].split())  # libraries write several lines
+    if kind is WorkerError:
+        return WorkerError(f"{label}: {text}")
     if isinstance(kind, type) and issubclass(kind, QprofError):
-        return kind(error["text"])
-    return WorkerError(f"{label}: {error['type']}: {error['text']}")
+        return kind(text)
+    return WorkerError(f"{label}: {error['type']}: {text}")

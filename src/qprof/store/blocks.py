@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import struct
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -24,6 +26,23 @@ OP_COLUMNS = {
     "duration_ns": np.int64,
     "source": np.uint8,
 }
+
+
+#: What NumPy, zipfile and json raise for a file that is cut short, overwritten or something else altogether.
+_DAMAGE = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    RuntimeError,
+    SyntaxError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+    zipfile.BadZipFile,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +100,18 @@ def write_block(folder: Path, block: Block) -> None:
 def read_block(path: Path) -> Block:
     """Read a block's file. Raises `StoreError` where it is damaged."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            header = json.loads(arrays["header"].tobytes())
-            samples = {name: arrays[f"samples.{name}"] for name in SAMPLE_COLUMNS}
-            has_ops = "ops.op" in arrays.files
-            ops = {name: arrays[f"ops.{name}"] for name in OP_COLUMNS} if has_ops else None
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise StoreError(f"{path}: damaged block file ({error}); delete it and resume the run") from error
+        return _parsed(path)
+    except _DAMAGE as error:
+        what = " ".join(str(error).split()) or type(error).__name__
+        raise StoreError(f"{path}: damaged block file ({what}); delete it and resume the run") from error
+
+
+def _parsed(path: Path) -> Block:
+    with np.load(path, allow_pickle=False) as arrays:
+        header = json.loads(arrays["header"].tobytes())
+        samples = {name: arrays[f"samples.{name}"] for name in SAMPLE_COLUMNS}
+        has_ops = "ops.op" in arrays.files
+        ops = {name: arrays[f"ops.{name}"] for name in OP_COLUMNS} if has_ops else None
     return Block(
         number=header["number"],
         round=header["round"],

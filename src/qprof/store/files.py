@@ -21,16 +21,22 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as stream:
-            write(stream)
-            stream.flush()
-            os.fsync(stream.fileno())
+        _write_flushed(temporary, write)
         os.replace(temporary, path)
         _flush_folder(path.parent)
-    except OSError as error:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        raise store_error(path, error) from error
+        if isinstance(error, OSError):
+            raise store_error(path, error) from error
+        raise
+
+
+def _write_flushed(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    with open(path, "wb") as stream:
+        write(stream)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def write_json(path: Path, value: Any, indent: int | None = 1) -> None:
@@ -45,7 +51,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise StoreError(f"{path}: cannot be read ({error.strerror}); is this a qprof run directory?") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StoreError(f"{path}: damaged, not valid JSON ({error}); restore it or run anew") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -99,7 +100,7 @@ class Run:
         return found
 
     @cached_property
-    def ops(self) -> Any:
+    def op_events(self) -> Any:
         """`ops.parquet` as an Arrow table."""
         if self.complete:
             return tables.read_table(self.folder / "ops.parquet")
@@ -134,10 +135,10 @@ class Run:
         columns = _filtered(self.samples, variant=variant, kind=kind)
         return Latencies(**{name: columns[name] for name in Latencies.__slots__})
 
-    def op_times(self, variant: str) -> OpTimes:
+    def ops(self, variant: str) -> OpTimes:
         """Op events of one variant, from its profiled blocks."""
         self.variant(variant)
-        columns = _filtered(self.ops, variant=variant)
+        columns = _filtered(self.op_events, variant=variant)
         position = {row["op"]: i for i, row in enumerate(self.op_meta.get(variant, []))}
         dictionary = columns.pop("op.names")
         codes = np.array([position.get(name, -1) for name in dictionary], np.int32)
@@ -170,8 +171,6 @@ def _filtered(table: Any, **equal: str) -> dict[str, Any]:
 
 def runs_folder() -> Path:
     """Where runs are kept unless --output says otherwise: $QPROF_RUNS, else ./runs."""
-    import os
-
     return Path(os.environ.get("QPROF_RUNS") or "runs")
 
 
@@ -190,7 +189,7 @@ def find_run(reference: str) -> Path:
     Raises `StoreError` where there is none, or more than one.
     """
     direct = Path(reference)
-    if (direct / "manifest.json").is_file():
+    if os.path.isfile(direct / "manifest.json"):  # unlike Path.is_file, false for a name too long to be one
         return direct
     runs = list_runs()
     if reference == "latest":

@@ -17,6 +17,9 @@ MANIFEST = "manifest.json"
 PARTS = "parts"
 PREDICTIONS = "predictions"
 
+#: What every reader of a manifest counts on.
+_REQUIRED = ("status", "created", "profile", "machine", "variants")
+
 
 class RunWriter:
     """The one process that writes a run directory; a second one is refused.
@@ -33,7 +36,11 @@ class RunWriter:
     @classmethod
     def create(cls, folder: Path, manifest: Mapping[str, Any]) -> RunWriter:
         """Start a new run. Raises `StoreError` where the folder exists already or cannot be written."""
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        try:
+            occupied = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+        except OSError as error:
+            raise store_error(folder, error) from error
+        if occupied:
             raise StoreError(f"{folder}: exists already; continue it with --resume, or choose another --output")
         make_folder(folder / PARTS)
         writer = cls(folder, {"schema_version": SCHEMA_VERSION, **manifest})
@@ -43,9 +50,11 @@ class RunWriter:
     @classmethod
     def resume(cls, folder: Path) -> RunWriter:
         """Go on with a run that was interrupted. Raises `StoreError` where there is none."""
-        manifest = read_manifest(folder)
-        make_folder(folder / PARTS)
-        return cls(folder, manifest)
+        writer = cls(folder, read_manifest(folder))
+        writer.manifest = read_manifest(folder)  # again: before it was locked, another qprof may have finished it
+        if writer.manifest["status"] != "complete":
+            make_folder(folder / PARTS)
+        return writer
 
     def close(self) -> None:
         """Let go of the run directory."""
@@ -86,7 +95,7 @@ class RunWriter:
         rows of `scores.parquet`.
         """
         blocks = self.blocks()
-        ops = {variant: self.saved_ops(variant) for variant in {block.variant for block in blocks}}
+        ops = {entry["name"]: self.saved_ops(entry["name"]) for entry in self.manifest["variants"]}
         op_ids = {variant: [row["op"] for row in rows] for variant, rows in ops.items() if rows is not None}
         meta = [{"variant": variant, **row} for variant, rows in ops.items() if rows is not None for row in rows]
         tables.write_table(self.folder / "samples.parquet", tables.samples_table(blocks))
@@ -98,8 +107,9 @@ class RunWriter:
         self.manifest["blocks"] = [
             {"number": b.number, "round": b.round, "variant": b.variant, "kind": b.kind, **b.facts} for b in blocks
         ]
+        # In memory only once it is on the disk: whoever sees "complete" may count on the tables, and not on the parts.
+        write_json(self.folder / MANIFEST, {**self.manifest, "status": "complete"})
         self.manifest["status"] = "complete"
-        self.save_manifest()
         self._drop_parts()
 
     def write_predictions(self, predictions: Mapping[str, Any]) -> None:
@@ -127,6 +137,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"{folder}: written with schema version {version}, this qprof reads {SCHEMA_VERSION}; use the qprof "
             "that wrote it"
         )
+    lacking = [key for key in _REQUIRED if not manifest.get(key)]
+    if lacking:
+        raise StoreError(f"{folder / MANIFEST}: damaged, it has no {lacking[0]!r}; restore it or run anew")
     return manifest
 
 

@@ -1,0 +1,61 @@
+"""The Python face of the commands.
+
+    import qprof
+
+    run = qprof.run("float.tflite", "int8.tflite", output="runs/pair")
+    for variant in qprof.summarize(run):
+        print(variant.name, variant.latency_us)
+    print(qprof.differ(run, "float", "int8").end_to_end.difference)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from qprof.explain.differ import differ
+from qprof.explain.layers import layers
+from qprof.explain.summary import summarize
+from qprof.run.adhoc import profile_for
+from qprof.run.execute import ProgressDisplay, SilentProgress, new_run_folder, start
+from qprof.run.execute import resume as _resume
+from qprof.store.run import Run, find_run
+
+__all__ = ["Run", "differ", "layers", "open_run", "resume", "run", "summarize"]
+
+
+def run(
+    *targets: str | Path,
+    variants: Sequence[str] = (),
+    inputs: Sequence[str | Path] = (),
+    overrides: Sequence[str] = (),
+    output: str | Path | None = None,
+    progress: ProgressDisplay | None = None,
+) -> Run:
+    """Measure, as `qprof run` does: a profile, model files, or (no target) the quickstart.
+
+    `overrides`: "section.key=value"; `output`: the run directory to create. A variant that fails is recorded with its
+    reason (`Run.variants`) while the others go on. Raises `QprofError` for bad input, or if no variant could be
+    measured.
+    """
+    profile = profile_for(
+        [str(target) for target in targets],
+        variants=variants,
+        inputs=[str(name) for name in inputs],
+        overrides=overrides,
+    )
+    folder = Path(output) if output is not None else new_run_folder(profile)
+    start(profile, folder, progress or SilentProgress())
+    return Run(folder)
+
+
+def resume(reference: str | Path, progress: ProgressDisplay | None = None) -> Run:
+    """Go on with an interrupted run, named as on the command line. Raises `QprofError`."""
+    folder = find_run(str(reference))
+    _resume(folder, progress or SilentProgress())
+    return Run(folder)
+
+
+def open_run(reference: str | Path = "latest") -> Run:
+    """A run, by its path, the beginning of its name, or "latest". Raises `StoreError`."""
+    return Run(find_run(str(reference)))

@@ -1,0 +1,103 @@
+"""The plan of a run: everything is run, paired by round, and the same for the same seed."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qprof.run.plan import WHOLE_SET, plan_blocks, round_samples, warmup_number
+
+SIZES = {"variants": st.integers(1, 6), "rounds": st.integers(1, 25), "samples": st.integers(1, 200)}
+
+
+@given(**SIZES, profiled=st.booleans(), seed=st.integers(0, 2**32))
+def test_every_round_holds_every_variant_once_of_each_kind(
+    variants: int, rounds: int, samples: int, profiled: bool, seed: int
+) -> None:
+    blocks = plan_blocks(variants, rounds, samples, profiled, seed)
+    kinds = ["clean", "profiled"] if profiled else ["clean"]
+    wanted = {(r, v, k): 1 for r in range(rounds) for v in range(variants) for k in kinds}
+    assert Counter((b.round, b.variant, b.kind) for b in blocks) == Counter(wanted)
+    assert [b.number for b in blocks] == list(range(len(blocks)))
+    assert [b.round for b in blocks] == sorted(b.round for b in blocks)
+    assert {warmup_number(v, blocks) for v in range(variants)}.isdisjoint(b.number for b in blocks)
+    assert len({warmup_number(v, blocks) for v in range(variants)}) == variants
+
+
+@given(**SIZES)
+def test_variants_are_paired_by_sample(variants: int, rounds: int, samples: int) -> None:
+    members = defaultdict(set)
+    for block in plan_blocks(variants, rounds, samples, True, 3):
+        members[block.round].add(block.samples)
+        assert block.samples
+        assert len(set(block.samples)) == len(block.samples)
+    assert all(len(found) == 1 for found in members.values())
+
+
+@given(**SIZES)
+def test_every_sample_is_run_and_kept_when_it_is_first_run(variants: int, rounds: int, samples: int) -> None:
+    blocks = plan_blocks(variants, rounds, samples, True, 5)
+    for variant in range(variants):
+        seen: set[int] = set()
+        kept: set[int] = set()
+        for block in blocks:
+            if block.variant != variant:
+                continue
+            if block.kind == "profiled":
+                assert not block.keep
+                continue
+            new = set(block.samples) - seen
+            assert block.keep == bool(new), block
+            seen |= new
+            kept |= set(block.samples) if block.keep else set()
+        assert seen == kept == set(range(samples))
+
+
+def test_small_sets_run_whole_and_larger_ones_are_spread() -> None:
+    assert round_samples(0, 10, WHOLE_SET) == (tuple(range(16)), True)
+    assert round_samples(7, 10, WHOLE_SET) == (tuple(range(16)), False)
+    assert round_samples(0, 10, 17) == ((0, 1), True)
+    assert round_samples(8, 10, 17) == ((16, 0), True)
+    assert round_samples(9, 10, 17) == ((1, 2), False)
+    assert round_samples(0, 1, 500) == (tuple(range(500)), True)
+
+
+def test_small_plan_block_by_block() -> None:
+    blocks = plan_blocks(variants=2, rounds=2, samples=1, profiled=True, seed=1)
+    assert [(b.number, b.round, b.kind) for b in blocks] == [
+        (0, 0, "clean"),
+        (1, 0, "clean"),
+        (2, 0, "profiled"),
+        (3, 0, "profiled"),
+        (4, 1, "clean"),
+        (5, 1, "clean"),
+        (6, 1, "profiled"),
+        (7, 1, "profiled"),
+    ]
+    # ABBA: the second round runs in the reverse order of the first
+    assert [b.variant for b in blocks[4:6]] == [b.variant for b in blocks[1::-1]]
+    assert [b.variant for b in blocks[6:]] == [b.variant for b in blocks[3:1:-1]]
+
+
+def test_plan_follows_from_the_seed_alone() -> None:
+    plans = [plan_blocks(4, 8, 40, True, seed) for seed in (1, 1, 2)]
+    assert plans[0] == plans[1]
+    assert [b.variant for b in plans[0]] != [b.variant for b in plans[2]]
+
+
+def test_without_profiling_the_clean_blocks_are_the_same() -> None:
+    def order(profiled: bool) -> list[tuple[int, int]]:
+        return [(b.round, b.variant) for b in plan_blocks(3, 6, 4, profiled, 9) if b.kind == "clean"]
+
+    assert order(True) == order(False)
+    assert all(b.kind == "clean" for b in plan_blocks(3, 6, 4, False, 9))
+
+
+def test_profiled_blocks_have_an_order_of_their_own() -> None:
+    def orders(kind: str) -> list[list[int]]:
+        blocks = [b for b in plan_blocks(5, 10, 4, True, 9) if b.kind == kind]
+        return [[b.variant for b in blocks if b.round == r] for r in range(10)]
+
+    assert orders("clean") != orders("profiled")

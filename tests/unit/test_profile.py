@@ -1,0 +1,414 @@
+"""Profiles are read strictly: what they extend, where their paths lead, and what is said of a wrong key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qprof.errors import DataError, ProfileError
+from qprof.run.adhoc import profile_for, shipped_profiles
+from qprof.run.profile import DEFAULT_VARIANTS, apply_overrides, load_profile, model_path, resolved, validate
+
+MINIMAL = {"name": "m", "model": {"path": "/m.tflite"}}
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def refusal(data: dict[str, Any]) -> str:
+    with pytest.raises(ProfileError) as caught:
+        validate({**MINIMAL, **data}, source="p.toml")
+    text = str(caught.value)
+    assert text.startswith("p.toml: ")
+    assert "\n" not in text
+    return text
+
+
+# -- extends ------------------------------------------------------------------------------------------------------
+
+
+def test_extends_merges_tables_and_replaces_lists(tmp_path: Path) -> None:
+    write(
+        tmp_path / "base.toml",
+        'name = "base"\nvariants = ["float32", "int8"]\n[model]\npath = "m.tflite"\nbatch = 2\n'
+        "[protocol]\nrounds = 3\nthreads = 2\n",
+    )
+    top = write(
+        tmp_path / "top.toml",
+        'extends = "base.toml"\nname = "top"\nvariants = ["float16"]\n[protocol]\nrounds = 7\n',
+    )
+    profile = load_profile(top)
+    assert profile.name == "top"
+    assert profile.variants == ["float16"]
+    assert (profile.protocol.rounds, profile.protocol.threads) == (7, 2)
+    assert (profile.model.path, profile.model.batch) == (str(tmp_path / "m.tflite"), 2)
+
+
+def test_extends_over_several_files_in_several_folders(tmp_path: Path) -> None:
+    write(tmp_path / "a/base.toml", '[model]\npath = "a.tflite"\n[task]\ninputs = ["x.npy", "/abs/y.npy"]\n')
+    write(tmp_path / "b/middle.toml", 'extends = "../a/base.toml"\nvariants = [{name = "v", file = "b.tflite"}]\n')
+    profile = load_profile(write(tmp_path / "top.toml", 'extends = "b/middle.toml"\nname = "top"\n'))
+    assert profile.model.path == str(tmp_path / "a/a.tflite")
+    assert profile.task.inputs == [str(tmp_path / "a/x.npy"), "/abs/y.npy"]
+    assert profile.variant_sections()[0].file == str(tmp_path / "b/b.tflite")
+
+
+def test_extends_in_a_circle(tmp_path: Path) -> None:
+    write(tmp_path / "a.toml", 'extends = "b.toml"\n')
+    write(tmp_path / "b.toml", 'extends = "a.toml"\n')
+    with pytest.raises(ProfileError, match=r"circle \(a.toml -> b.toml -> a.toml\)"):
+        load_profile(tmp_path / "a.toml")
+    with pytest.raises(ProfileError, match=r"circle \(me.toml -> me.toml\)"):
+        load_profile(write(tmp_path / "me.toml", 'extends = "me.toml"\n'))
+
+
+def test_missing_profile_names_the_nearest_and_who_wants_it(tmp_path: Path) -> None:
+    write(tmp_path / "yolox.toml", "")
+    with pytest.raises(ProfileError, match=r"yolo.toml: no such profile; did you mean .*yolox.toml\?"):
+        load_profile(tmp_path / "yolo.toml")
+    top = write(tmp_path / "top.toml", 'extends = "nowhere/base.toml"\n')
+    with pytest.raises(ProfileError, match=r"nowhere/base.toml: no such profile, which .*top.toml extends"):
+        load_profile(top)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"name = ", "not valid TOML"),
+        (b"name = 'a'\nname = 'b'", "not valid TOML"),
+        (b"\xff\xfe", "cannot be read"),
+        (b"extends = 3", "extends must be the path of another profile"),
+    ],
+)
+def test_unreadable_profile(tmp_path: Path, content: bytes, says: str) -> None:
+    path = tmp_path / "p.toml"
+    path.write_bytes(content)
+    with pytest.raises(ProfileError, match=says) as caught:
+        load_profile(path)
+    assert str(path) in str(caught.value)
+
+
+def test_folder_as_profile(tmp_path: Path) -> None:
+    (tmp_path / "p.toml").mkdir()
+    with pytest.raises(ProfileError, match="cannot be read"):
+        load_profile(tmp_path / "p.toml")
+
+
+def test_wrong_key_is_blamed_on_the_file_that_writes_it(tmp_path: Path) -> None:
+    base = write(tmp_path / "base.toml", 'name = "b"\n[protocol]\nround = 3\n')
+    top = write(tmp_path / "top.toml", 'extends = "base.toml"\n')
+    with pytest.raises(ProfileError) as caught:
+        load_profile(top)
+    assert str(caught.value) == f"{base}: unknown key protocol.round; did you mean protocol.rounds?"
+
+
+# -- strict keys and values ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ({"modle": {}}, "unknown key modle; did you mean model?"),
+        ({"model": {"pth": "x"}}, "unknown key model.pth; did you mean model.path?"),
+        ({"protocol": {"round": 3}}, "unknown key protocol.round; did you mean protocol.rounds?"),
+        ({"task": {"anotations": "x"}}, "unknown key task.anotations; did you mean task.annotations?"),
+        ({"task": {"head": {"knd": "yolox"}}}, "unknown key task.head.knd; did you mean task.head.kind?"),
+        (
+            {"task": {"preprocess": {"colour": "bgr"}}},
+            "unknown key task.preprocess.colour; did you mean task.preprocess.color?",
+        ),
+        ({"task": {"categories": {"rul": "coco80"}}}, "did you mean task.categories.rule?"),
+        (
+            {"variants": ["float32", {"name": "a", "methd": "int8"}]},
+            "unknown key variants[1].methd; did you mean variants[1].method?",
+        ),
+        ({"protocol": {"qqqq": 1}}, "unknown key protocol.qqqq; known here: block_ms, delegate"),
+    ],
+)
+def test_unknown_key_names_the_nearest(data: dict[str, Any], says: str) -> None:
+    assert says in refusal(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ({"name": 3}, "name: Expected `str`, got `int`"),
+        ({"name": ""}, "name: Expected"),
+        ({"name": "../up"}, "name: a name begins with a letter or digit"),
+        ({"name": "a\n"}, "name: a name begins with"),
+        ({"model": "m.tflite"}, "model: Expected `table`, got `str`"),
+        ({"variants": "float32"}, "variants: Expected `list`, got `str`"),
+        ({"variants": ["float32", 3]}, "variants[1]: Expected `str | table`, got `int`"),
+        ({"variants": ["a/../b"]}, "variants[0]: a name begins with"),
+        ({"variants": [{"name": "../../x"}]}, "variants[0].name: a name begins with"),
+        ({"variants": [{"file": "x"}]}, "variants[0].name is missing; add it"),
+        ({"variants": []}, "variants is empty"),
+        ({"variants": ["a", {"name": "a"}]}, "two variants are named 'a'"),
+        ({"variants": [{"name": "a", "delegate": "gpu"}]}, "Invalid enum value 'gpu'; allowed: 'xnnpack', 'none'"),
+        ({"variants": [{"name": "a", "threads": 0}]}, "variants[0].threads: Expected `int` >= 1"),
+        ({"task": {"kind": "detect"}}, "task.kind: Invalid enum value 'detect'; allowed: 'latency', 'detection'"),
+        ({"task": {"kind": "detection"}}, "needs annotations and images"),
+        ({"task": {"kind": "detection", "annotations": "a"}}, "needs annotations and images"),
+        ({"task": {"limit": 0}}, "task.limit: Expected `int` >= 1"),
+        ({"task": {"head": {"kind": "yolo"}}}, "yolo"),
+        ({"task": {"head": {"clip": "yes"}}}, "task.head.clip: Expected `bool`, got `str`"),
+        ({"protocol": {"rounds": 2.5}}, "protocol.rounds: Expected `int`, got `float`"),
+        ({"protocol": {"rounds": True}}, "protocol.rounds: Expected `int`, got `bool`"),
+        ({"protocol": {"rounds": 0}}, "protocol.rounds: Expected `int` >= 1"),
+        ({"protocol": {"seed": -1}}, "protocol.seed: Expected `int` >= 0"),
+        ({"protocol": {"block_ms": float("inf")}}, "protocol.block_ms: Expected"),
+        ({"protocol": {"block_ms": float("nan")}}, "protocol.block_ms: Expected"),
+        ({"protocol": {"warmup_max_s": -1.0}}, "protocol.warmup_max_s: Expected"),
+        ({"protocol": {"timeout_s": 0}}, "protocol.timeout_s: Expected"),
+        ({"protocol": {"timeout_s": 1e300}}, "protocol.timeout_s: Expected"),
+        ({"model": {"input_shapes": {"x": [1, 0]}}}, "Expected `int` >= 1"),
+        ({"model": {}}, "variant 'float32' needs model.path or a file of its own"),
+    ],
+)
+def test_wrong_value_names_the_key(data: dict[str, Any], says: str) -> None:
+    assert says in refusal(data)
+
+
+def test_name_is_required() -> None:
+    with pytest.raises(ProfileError, match=r"^p.toml: name is missing; add it$"):
+        validate({"model": {"path": "/m"}}, source="p.toml")
+
+
+def test_variants_without_model_need_files() -> None:
+    profile = validate({"name": "m", "variants": [{"name": "a", "file": "/a"}]}, source="p")
+    assert profile.model.path == ""
+    with pytest.raises(ProfileError, match=r"variant 'b' needs model\.path"):
+        validate({"name": "m", "variants": [{"name": "a", "file": "/a"}, "b"]}, source="p")
+
+
+JSON_LIKE = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+KEYS = st.sampled_from(["name", "model", "variants", "task", "protocol", "description", "x"])
+
+
+@given(st.dictionaries(KEYS, JSON_LIKE, max_size=4))
+def test_whatever_is_written_gives_a_profile_or_one_line(data: dict[str, Any]) -> None:
+    try:
+        assert validate({**MINIMAL, **data}, source="p").name
+    except ProfileError as error:
+        assert str(error).startswith("p: ")
+        assert len(str(error)) > 5
+
+
+# -- paths --------------------------------------------------------------------------------------------------------
+
+
+def test_paths_are_those_of_the_file_that_writes_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/someone")
+    monkeypatch.setenv("DATA", "/data")
+    path = write(
+        tmp_path / "p.toml",
+        'name = "p"\n[model]\npath = "../m.tflite"\n[task]\nkind = "detection"\nannotations = "$DATA/a.json"\n'
+        'images = "~/images"\ncalibration_images = "${DATA}/c"\n[task.head]\nanchors = "sub/anchors.npy"\n',
+    )
+    monkeypatch.chdir("/")
+    profile = load_profile(path)
+    assert profile.model.path == str(tmp_path.parent / "m.tflite")
+    assert profile.task.annotations == "/data/a.json"
+    assert profile.task.images == "/home/someone/images"
+    assert profile.task.calibration_images == "/data/c"
+    assert profile.task.calibration_annotations == ""
+    assert profile.task.head.anchors == str(tmp_path / "sub/anchors.npy")
+
+
+def test_path_of_an_unset_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOWHERE", raising=False)
+    path = write(tmp_path / "p.toml", 'name = "p"\n[model]\npath = "$NOWHERE/m.tflite"\n')
+    with pytest.raises(ProfileError, match=r"p.toml: \$NOWHERE/m.tflite: set the environment variable"):
+        load_profile(path)
+
+
+def test_path_of_an_unknown_user(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.toml", 'name = "p"\n[model]\npath = "~no-such-user/m.tflite"\n')
+    with pytest.raises(ProfileError, match="is not a path"):
+        load_profile(path)
+
+
+def test_embedded_models(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.toml", 'name = "p"\n[model]\npath = "embedded:shapes_detector.tflite"\n')
+    profile = load_profile(path)
+    assert profile.model.path == "embedded:shapes_detector.tflite"
+    assert model_path(profile.model.path).is_file()
+    assert model_path("/x/m.tflite") == Path("/x/m.tflite")
+    for name in ("embedded:other.tflite", "embedded:../errors.py", "embedded:"):
+        with pytest.raises((ProfileError, DataError)):
+            model_path(name)
+
+
+# -- overrides ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("protocol.rounds=20", {"protocol": {"rounds": 20}}),
+        ("protocol.block_ms=2.5", {"protocol": {"block_ms": 2.5}}),
+        ("protocol.profiled=false", {"protocol": {"profiled": False}}),
+        ("task.kind=latency", {"task": {"kind": "latency"}}),
+        ('name="a b"', {"name": "a b"}),
+        ("name=", {"name": ""}),
+        ("description=a=b", {"description": "a=b"}),
+        ('variants=["float32", "int8"]', {"variants": ["float32", "int8"]}),
+        (" protocol.seed = 3", {"protocol": {"seed": 3}}),
+    ],
+)
+def test_override(text: str, expected: dict[str, Any]) -> None:
+    data: dict[str, Any] = {}
+    apply_overrides(data, [text])
+    assert data == expected
+
+
+def test_overrides_keep_what_stands_beside_them_and_the_last_wins() -> None:
+    data: dict[str, Any] = {"protocol": {"rounds": 3, "threads": 2}}
+    apply_overrides(data, ["protocol.rounds=4", "protocol.rounds=5"])
+    assert data == {"protocol": {"rounds": 5, "threads": 2}}
+
+
+def test_paths_of_overrides_are_those_of_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    data: dict[str, Any] = {}
+    apply_overrides(
+        data,
+        [
+            "model.path=m.tflite",
+            'task.inputs=["a.npy"]',
+            'variants=[{name="v", file="v.tflite"}]',
+            'task.head={anchors="b"}',
+        ],
+    )
+    assert data["model"]["path"] == str(tmp_path / "m.tflite")
+    assert data["task"]["inputs"] == [str(tmp_path / "a.npy")]
+    assert data["variants"][0]["file"] == str(tmp_path / "v.tflite")
+    assert data["task"]["head"]["anchors"] == str(tmp_path / "b")
+
+
+@pytest.mark.parametrize("text", ["rounds", "=3", "name.x=3"])
+def test_bad_override(text: str) -> None:
+    with pytest.raises(ProfileError, match="--set"):
+        apply_overrides({"name": "a"}, [text])
+
+
+def test_override_of_an_unknown_key(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.toml", 'name = "p"\n[model]\npath = "m"\n')
+    with pytest.raises(ProfileError, match=r"unknown key protocol.round; did you mean protocol.rounds\?"):
+        load_profile(path, ["protocol.round=3"])
+
+
+# -- shipped and implied profiles ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", shipped_profiles())
+def test_shipped_profile_is_valid_unless_it_is_a_base(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COCO", "/coco")
+    monkeypatch.setenv("MODELS", "/models")
+    if name == "coco-val2017":  # a base: it names no model
+        with pytest.raises(ProfileError, match="name is missing"):
+            profile_for([name])
+        return
+    profile = profile_for([name])
+    assert profile.name == name
+    assert resolved(validate(resolved(profile), "again")) == resolved(profile)
+
+
+def test_there_are_shipped_profiles() -> None:
+    assert {"quickstart", "yolox-nano", "ssd-mobilenet-v1", "coco-val2017"} <= set(shipped_profiles())
+
+
+def test_resolved_spells_out_every_default_and_round_trips() -> None:
+    plain = resolved(validate(MINIMAL, "p"))
+    assert [variant["name"] for variant in plain["variants"]] == list(DEFAULT_VARIANTS)
+    assert plain["variants"][0] == {
+        "name": "float32",
+        "method": "",
+        "file": "",
+        "ops": [],
+        "skip_ops": [],
+        "io": "float",
+        "threads": None,
+        "delegate": None,
+    }
+    assert plain["protocol"]["rounds"] == 12
+    assert plain["task"]["head"]["kind"] == "auto"
+    assert resolved(validate(plain, "again")) == plain
+
+
+@pytest.fixture
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("a.tflite", "b.tflite", "sub/a.tflite", "a-2.tflite", "net.keras", "odd name!.tflite"):
+        write(tmp_path / name, "")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_no_target_is_the_quickstart() -> None:
+    assert profile_for([]).name == "quickstart"
+
+
+def test_model_files_are_compared_as_they_are(models: Path) -> None:
+    profile = profile_for(["a.tflite", "b.tflite"], inputs=["x.npy"], overrides=["protocol.rounds=2"])
+    assert profile.name == "a"
+    assert [(v.name, v.file) for v in profile.variant_sections()] == [
+        ("a", str(models / "a.tflite")),
+        ("b", str(models / "b.tflite")),
+    ]
+    assert profile.task.kind == "latency"
+    assert profile.task.inputs == [str(models / "x.npy")]
+    assert profile.protocol.rounds == 2
+
+
+def test_equal_names_are_told_apart(models: Path) -> None:
+    profile = profile_for(["a.tflite", "sub/a.tflite", "a-2.tflite", "a.tflite", "odd name!.tflite"])
+    names = [v.name for v in profile.variant_sections()]
+    assert names == ["a", "a-2", "a-2-2", "a-3", "odd-name-"]
+
+
+def test_one_model_with_variants(models: Path) -> None:
+    profile = profile_for(["a.tflite"], variants=["float32", "int8"])
+    assert profile.model.path == str(models / "a.tflite")
+    assert profile.variants == ["float32", "int8"]
+
+
+def test_one_keras_model_has_the_default_variants_and_several_files_are_all_kept(models: Path) -> None:
+    assert profile_for(["net.keras"]).variants == list(DEFAULT_VARIANTS)
+    profile = profile_for(["net.keras", "a.tflite"])
+    assert [v.file for v in profile.variant_sections()] == [str(models / "net.keras"), str(models / "a.tflite")]
+
+
+@pytest.mark.parametrize(
+    ("targets", "options", "says"),
+    [
+        (["p.toml", "a.tflite"], {}, "one profile, or model files"),
+        (["p.toml", "q.toml"], {}, "one profile, or model files"),
+        (["quickstart", "a.tflite"], {}, "one profile, or model files"),
+        (["quickstart"], {"variants": ["int8"]}, "--variants and --inputs go with model files"),
+        ([], {"inputs": ["x.npy"]}, "--variants and --inputs go with model files"),
+        (["a.tflite", "b.tflite"], {"variants": ["int8"]}, "give one model file"),
+        (["c.tflite"], {}, "c.tflite: no such model file"),
+        (["quickstrat"], {}, r"did you mean the profile quickstart\?"),
+        (["x" * 300], {}, "no such model file"),
+        (["a.tflite"], {"variants": ["int8", "int8"]}, "two variants are named 'int8'"),
+    ],
+)
+def test_targets_that_do_not_go_together(models: Path, targets: list[str], options: dict[str, Any], says: str) -> None:
+    with pytest.raises(ProfileError, match=says):
+        profile_for(targets, **options)
+
+
+def test_a_file_goes_before_a_shipped_profile_of_its_name(models: Path) -> None:
+    write(models / "quickstart", "")
+    assert profile_for(["quickstart"]).model.path == str(models / "quickstart")
