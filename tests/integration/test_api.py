@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 import qprof
 from qprof.errors import ProfileError, StoreError
 from tflite_builder import tiny_conv_net
@@ -19,9 +20,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> qprof.Run:
     folder = tmp_path_factory.mktemp("api")
     model = folder / "tiny.tflite"
     model.write_bytes(tiny_conv_net(size=48, channels=16))
-    made: qprof.Run = qprof.run(
-        model, variants=["float32", "float16"], overrides=QUICK, output=folder / "run"
-    )
+    made: qprof.Run = qprof.run(model, variants=["float32", "float16"], overrides=QUICK, output=folder / "run")
     return made
 
 

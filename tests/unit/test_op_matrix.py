@@ -21,7 +21,7 @@ from qprof.report.layers import selected
 from qprof.runtimes.base import FUSED, SOURCES, OpMeta
 from qprof.store.blocks import Block
 from qprof.store.run import Latencies, OpTimes, Run
-from qprof.store.writer import RunWriter
+from qprof.store.writer import RunWriter, save_scores
 
 
 def latencies(block: Sequence[int], inference: Sequence[int], duration_ns: Sequence[int]) -> Latencies:
@@ -151,7 +151,8 @@ def run(tmp_path: Path) -> Run:
     writer.save_block(Block(number, 0, "c", "clean", samples(CLEAN)))
     for name in ("a", "b", "c"):
         writer.save_ops(name, [asdict(meta) for meta in OPS])
-    writer.finalize(SOURCES, {}, [{"variant": "a", "metric": "AP", "sample": None, "value": 0.25}])
+    save_scores(writer.folder, "a", [{"variant": "a", "metric": "AP", "sample": None, "value": 0.25}])
+    writer.finalize(SOURCES)
     writer.close()
     return Run(tmp_path / "run")
 

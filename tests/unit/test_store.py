@@ -20,7 +20,7 @@ from qprof.store import files, tables
 from qprof.store.blocks import Block, Reading, block_files, block_path, read_block, write_block
 from qprof.store.files import read_json, write_atomic, write_json
 from qprof.store.run import Run, find_run, list_runs, runs_folder
-from qprof.store.writer import RunWriter, read_manifest
+from qprof.store.writer import RunWriter, read_manifest, save_predictions, save_scores, saved_predictions
 
 SOURCES = ("node", "kernel")
 OPS = {"a": ["conv", "add"], "b": ["fc"]}
@@ -370,7 +370,9 @@ def test_finished_and_unfinished_runs_read_alike(tmp_path: Path) -> None:
     assert before["a ops"]["duration_ns"] == [6, 3, 7]
     assert before["b ops"]["op"] == [0]
     assert before["a warmup"]["duration_ns"] == []
-    writer.finalize(SOURCES, {"a": [{"score": 1}]}, [{"variant": "a", "metric": "AP", "sample": None, "value": 0.5}])
+    save_predictions(tmp_path / "run", "a", [{"score": 1}])
+    save_scores(tmp_path / "run", "a", [{"variant": "a", "metric": "AP", "sample": None, "value": 0.5}])
+    writer.finalize(SOURCES)
     writer.close()
     finished = Run(tmp_path / "run")
     assert finished.complete
@@ -387,9 +389,23 @@ def test_finished_and_unfinished_runs_read_alike(tmp_path: Path) -> None:
     assert finished.manifest["blocks"][0]["lead_in"] == 2
 
 
+def test_predictions_are_read_only_where_they_are_wanted(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    writer = RunWriter.create(folder, MANIFEST)
+    arrays = {"sample": np.array([0, 1]), "start_ns": np.array([1, 2]), "duration_ns": np.array([1, 1])}
+    for number, variant in enumerate(["a", "b", "a"]):
+        found = {10 * number: [{"score": 0.5}], 10 * number + 1: []}
+        writer.save_block(Block(number, number, variant, "clean", arrays, predictions=found))
+    assert saved_predictions(folder, "a") == {0: [{"score": 0.5}], 1: [], 20: [{"score": 0.5}], 21: []}
+    assert saved_predictions(folder, "c") == {}
+    assert read_block(block_path(folder / "parts", 1), predictions=False).predictions == {}
+    assert read_block(block_path(folder / "parts", 1)).predictions == {10: [{"score": 0.5}], 11: []}
+    writer.close()
+
+
 def test_op_meta_keeps_the_order_of_the_variants(tmp_path: Path) -> None:
     writer = started(tmp_path / "run")
-    writer.finalize(SOURCES, {}, [])
+    writer.finalize(SOURCES)
     writer.close()
     assert list(Run(tmp_path / "run").op_meta) == ["a", "b"]
 
@@ -401,7 +417,7 @@ def test_tables_of_several_row_groups_read_alike(tmp_path: Path, monkeypatch: py
     before = arrays_of(Run(tmp_path / "run"))
     whole = pq.write_table
     monkeypatch.setattr(pq, "write_table", lambda table, stream, **more: whole(table, stream, row_group_size=2, **more))
-    writer.finalize(SOURCES, {}, [])
+    writer.finalize(SOURCES)
     writer.close()
     assert pq.ParquetFile(tmp_path / "run/samples.parquet").num_row_groups > 1
     after = arrays_of(Run(tmp_path / "run"))
@@ -445,7 +461,7 @@ def test_interrupted_finish_loses_nothing(interrupt: bool, tmp_path: Path, monke
 
                 patch.setattr(os, name, step)
             try:
-                writer.finalize(SOURCES, {}, [])
+                writer.finalize(SOURCES)
                 ended = True
             except _PowerCutError:
                 ended = False
@@ -458,7 +474,7 @@ def test_interrupted_finish_loses_nothing(interrupt: bool, tmp_path: Path, monke
             break
         again = RunWriter.resume(folder)
         if again.manifest["status"] != "complete":
-            again.finalize(SOURCES, {}, [])
+            again.finalize(SOURCES)
         again.close()
         assert Run(folder).complete
         assert arrays_of(Run(folder))["a clean"] == expected
@@ -486,13 +502,12 @@ def test_resume_finds_what_is_kept(tmp_path: Path) -> None:
     assert writer.finished_blocks() == {0, 1, 2, 3}
     assert writer.saved_ops("a") == ops_rows("a")
     assert writer.saved_ops("c") is None
-    assert [block.number for block in writer.blocks()] == [0, 1, 2, 3]
     writer.close()
 
 
 def test_resuming_a_finished_run_adds_nothing_to_it(tmp_path: Path) -> None:
     writer = started(tmp_path / "run")
-    writer.finalize(SOURCES, {}, [])
+    writer.finalize(SOURCES)
     writer.close()
     before = sorted(os.listdir(tmp_path / "run"))
     RunWriter.resume(tmp_path / "run").close()

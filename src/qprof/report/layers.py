@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from qprof.explain.layers import By, LayerRow, Layers
 from qprof.report.op_names import short_names
 from qprof.report.table import Column, Table
-from qprof.report.units import percent, scaled_column, scaled_intervals
+from qprof.report.units import MISSING, percent, scaled_column, scaled_intervals
 
 _ORDERS: dict[str, Callable[[LayerRow], float]] = {
     "time": lambda row: row.p50_us.value if row.p50_us else 0.0,
@@ -101,7 +101,7 @@ def _notes(table: Layers, rows: Sequence[LayerRow]) -> list[str]:
     if len(rows) < len(table.rows):
         notes.append(f"{len(rows)} of {len(table.rows)} rows shown, {percent(shown)} of the time")
     if any(row.reason for row in rows):
-        notes.append("–: no kernel of its own (fused into a neighbour, or folded when the model was loaded)")
+        notes.append(f"{MISSING}: no kernel of its own (fused into a neighbour, or folded when the model was loaded)")
     if table.partitions:
         notes.append("times inside a delegate: its kernels' whole microseconds, scaled to the delegate's nanoseconds")
     return notes

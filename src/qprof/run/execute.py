@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,7 +15,7 @@ from qprof.probes.clock import reading_cost_ns, resolution_ns, wall_offset_ns
 from qprof.probes.machine import describe_machine, packages
 from qprof.run.plan import PlannedBlock, plan_blocks, warmup_number
 from qprof.run.profile import Profile, resolved, validate
-from qprof.run.workers import Worker
+from qprof.run.workers import Worker, closing_worker
 from qprof.runtimes import registry
 from qprof.runtimes.base import SOURCES
 from qprof.store.blocks import OP_COLUMNS, SAMPLE_COLUMNS, Block, Reading
@@ -334,44 +334,44 @@ class Execution:
             entry["notes"] = [*entry["notes"], *(note for note in answer["notes"] if note not in known)]
 
     def _finish(self) -> None:
-        self._progress.phase("scoring", "")
-        predictions = self._predictions()
-        rows: list[dict[str, Any]] = []
+        # In processes of their own: predictions and tables are large, and the parent is to stay small.
         for entry in self._living():
-            rows += self._score(entry, predictions.get(entry["name"], {}))
+            self._progress.phase("scoring", f"variant {entry['name']}")
+            self._score(entry)
         self._progress.phase("writing", "tables")
-        files = {name: _results(found) for name, found in predictions.items() if found}
-        self._writer.finalize(SOURCES, files, rows)
+        self._writer.finalize(SOURCES, self._tabulate)
 
-    def _predictions(self) -> dict[str, dict[int, Any]]:
-        found: dict[str, dict[int, Any]] = {}
-        for block in self._writer.blocks():
-            found.setdefault(block.variant, {}).update(block.predictions)
-        return found
-
-    def _score(self, entry: dict[str, Any], predictions: Mapping[int, Any]) -> Iterable[dict[str, Any]]:
-        scorer = Worker(f"scoring of {entry['name']}", self._logs / "score.log")
-        try:
-            answer, _ = scorer.ask({"do": "score", "task": self._manifest["task"], "predictions": predictions})
-        except QprofError as error:
-            entry["notes"].append(f"not scored: {error}")
-            self._progress.note(f"{entry['name']}: not scored: {error}")
-            return []
-        finally:
-            scorer.stop()
-        if answer["summary"] is None:
-            return []
-        self._manifest["score_columns"] = answer["columns"]
+    def _score(self, entry: dict[str, Any]) -> None:
+        request = {
+            "do": "score",
+            "folder": str(self._writer.folder.absolute()),
+            "variant": entry["name"],
+            "task": self._manifest["task"],
+        }
+        with closing_worker(f"scoring of {entry['name']}", self._logs / "score.log") as scorer:
+            try:
+                answer, _ = scorer.ask(request)
+            except StoreError:
+                raise
+            except QprofError as error:
+                entry["notes"].append(f"not scored: {error}")
+                self._progress.note(f"{entry['name']}: not scored: {error}")
+                return
+        if answer["columns"]:
+            self._manifest["score_columns"] = answer["columns"]
         entry["notes"] += [note for note in answer["notes"] if note not in entry["notes"]]
-        summary = [
-            {"variant": entry["name"], "metric": metric, "sample": None, "value": value}
-            for metric, value in answer["summary"].items()
-        ]
-        return summary + [
-            {"variant": entry["name"], "metric": metric, "sample": sample, "value": value}
-            for metric, values in answer["per_sample"].items()
-            for sample, value in zip(answer["samples"], values, strict=True)
-        ]
+
+    def _tabulate(self, folder: Path, variants: Sequence[str], sources: Sequence[str]) -> list[dict[str, Any]]:
+        request = {
+            "do": "tabulate",
+            "folder": str(folder.absolute()),
+            "variants": list(variants),
+            "sources": list(sources),
+        }
+        with closing_worker("writing of the tables", self._logs / "score.log") as worker:
+            answer, _ = worker.ask(request)
+        blocks: list[dict[str, Any]] = answer["blocks"]
+        return blocks
 
     # -- failures -------------------------------------------------------------------------------------------------
 
@@ -395,14 +395,6 @@ class Execution:
     def _runtime_packages(self) -> list[str]:
         used = sorted({entry["runtime"] for entry in self._living()})
         return [package for name in used for package in registry.get(name).packages]
-
-
-def _results(predictions: Mapping[int, Any]) -> Any:
-    """What a predictions file holds: one flat list where each prediction is a list (the COCO results format)."""
-    values = [predictions[sample] for sample in sorted(predictions)]
-    if all(isinstance(value, list) for value in values):
-        return [item for value in values for item in value]
-    return {str(sample): predictions[sample] for sample in sorted(predictions)}
 
 
 def _new_manifest(profile: Profile) -> dict[str, Any]:

@@ -2,17 +2,20 @@
 
     python -m qprof.run.worker DESCRIPTOR
 
-Requests ("do"): "make" variants, "prepare" the task, "load" and "instrument" a variant, "warmup", "block",
-"notes", "score". The answer to a
-request that fails is {"error": {"type", "text"}}; only the death of the process ends the conversation.
+Requests ("do"): "make" variants, "prepare" the task; "load" and "instrument" a variant, "warmup", "block", "notes";
+"score" a variant, "tabulate" a run. The answer to a request that fails is {"error": {"type", "text"}}; only the death
+of the process ends the conversation.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
@@ -60,9 +63,14 @@ class Server:
         return {"notes": self._loaded().notes()}, {}
 
     def score(self, request: Mapping[str, Any]) -> Answer:
-        from qprof.run.workload import score_predictions
+        from qprof.run.workload import score_variant
 
-        return score_predictions(request), {}
+        return score_variant(Path(request["folder"]), request["variant"], request["task"]), {}
+
+    def tabulate(self, request: Mapping[str, Any]) -> Answer:
+        from qprof.store.writer import write_tables
+
+        return {"blocks": write_tables(Path(request["folder"]), request["variants"], request["sources"])}, {}
 
     def _loaded(self) -> Any:
         if self._bench is None:
@@ -75,7 +83,7 @@ def serve(channel: Channel) -> None:
     server = Server()
     handlers: dict[str, Callable[[Mapping[str, Any]], Answer]] = {
         name: getattr(server, name)
-        for name in ("make", "prepare", "load", "instrument", "warmup", "block", "notes", "score")
+        for name in ("make", "prepare", "load", "instrument", "warmup", "block", "notes", "score", "tabulate")
     }
     while True:
         try:
@@ -94,8 +102,17 @@ def serve(channel: Channel) -> None:
         channel.send(json_safe(answer), arrays)
 
 
+def _die_with_parent() -> None:
+    """A worker that hangs in native code never notices that its parent is gone: let the kernel end it (prctl(2))."""
+    if sys.platform != "linux":
+        return
+    set_parent_death_signal = 1  # PR_SET_PDEATHSIG, linux/prctl.h
+    if ctypes.CDLL(None, use_errno=True).prctl(set_parent_death_signal, signal.SIGKILL, 0, 0, 0) != 0:
+        print(f"prctl: {os.strerror(ctypes.get_errno())}; a hung worker may outlive its parent", file=sys.stderr)
+
+
 def main() -> None:
-    # A worker is started with its own session; a terminal's hang-up or quit must reach the parent alone.
+    _die_with_parent()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     serve(Channel(int(sys.argv[1])))
 

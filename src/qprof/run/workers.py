@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +120,16 @@ class Worker:
             return ""
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         return f"; its last words: {' / '.join(lines[-2:])[-_LAST_WORDS:]}" if lines else ""
+
+
+@contextlib.contextmanager
+def closing_worker(label: str, log: Path) -> Iterator[Worker]:
+    """A worker for one job, ended with it."""
+    worker = Worker(label, log)
+    try:
+        yield worker
+    finally:
+        worker.stop()
 
 
 def _environment() -> dict[str, str]:

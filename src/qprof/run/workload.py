@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from qprof.errors import DataError
+from qprof.run.channel import json_safe
 from qprof.run.profile import TaskSection
 from qprof.runtimes.litert.cache import cache_root
+from qprof.store.writer import save_predictions, save_scores, saved_predictions
 from qprof.tasks.base import Task
 
 #: Scenes of the rendered data set unless the profile sets `limit`.
@@ -71,16 +72,37 @@ def build_task(ready: Mapping[str, Any]) -> Task:
     )
 
 
-def score_predictions(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Score one variant's predictions: {"summary", "per_sample", "samples", "columns", "notes"}, or no summary."""
-    task = build_task(request["task"])
-    predictions = {int(sample): value for sample, value in request["predictions"].items()}
-    scores = task.score(predictions) if predictions else None
+def score_variant(folder: Path, variant: str, section: Mapping[str, Any]) -> dict[str, Any]:
+    """Score what a variant predicted in the blocks of an unfinished run; keep its scores and its results file there.
+
+    Returns the task's leading metrics ("columns", empty where there is nothing to score) and "notes".
+    """
+    predictions = saved_predictions(folder, variant)
+    if not predictions:
+        return {"columns": [], "notes": []}
+    save_predictions(folder, variant, _results(predictions))
+    scores = build_task(section).score(predictions)
     if scores is None:
-        return {"summary": None}
-    plain = asdict(scores)
-    plain["per_sample"] = {name: values.tolist() for name, values in scores.per_sample.items()}
-    return plain
+        return {"columns": [], "notes": []}
+    rows: list[dict[str, Any]] = [
+        {"variant": variant, "metric": metric, "sample": None, "value": value}
+        for metric, value in scores.summary.items()
+    ]
+    rows += [
+        {"variant": variant, "metric": metric, "sample": sample, "value": value}
+        for metric, values in scores.per_sample.items()
+        for sample, value in zip(scores.samples, values.tolist(), strict=True)
+    ]
+    save_scores(folder, variant, json_safe(rows))
+    return {"columns": list(scores.columns), "notes": scores.notes}
+
+
+def _results(predictions: Mapping[int, Any]) -> Any:
+    """What a predictions file holds: one flat list where each prediction is a list (the COCO results format)."""
+    values = [predictions[sample] for sample in sorted(predictions)]
+    if all(isinstance(value, list) for value in values):
+        return [item for value in values for item in value]
+    return {str(sample): predictions[sample] for sample in sorted(predictions)}
 
 
 def _path(text: str) -> Path | None:

@@ -11,7 +11,8 @@ spread of a resampled mean is short by the factor sqrt((n-1)/n). Below some 20 b
 both by taking the percentiles further out (Hesterberg, "What Teachers Should Know About the Bootstrap", The American
 Statistician 69(4), 2015, "expanded percentile interval"). Coverage of 95 % intervals of a median, simulated with block
 effects as large as the noise inside a block: 75, 85, 90, 92, 94 % with 3, 5, 8, 12, 20 blocks by percentiles, and
-76, 92, 94, 94, 96 % by expanded percentiles. No method makes two or three blocks trustworthy: fewer than `FEWEST_BLOCKS` give no interval.
+76, 92, 94, 94, 96 % by expanded percentiles. No method makes two or three blocks trustworthy: fewer than
+`FEWEST_BLOCKS` give no interval.
 """
 
 from __future__ import annotations

@@ -83,35 +83,42 @@ def write_block(folder: Path, block: Block) -> None:
         "variant": block.variant,
         "kind": block.kind,
         "facts": block.facts,
-        "predictions": {str(sample): value for sample, value in block.predictions.items()},
         "readings": [[r.probe, r.t_ns, r.value, r.unit, r.provenance] for r in block.readings],
     }
-    text = json.dumps(header, allow_nan=False).encode()
+    predictions = {str(sample): value for sample, value in block.predictions.items()}
     arrays = {f"samples.{name}": block.samples[name].astype(kind) for name, kind in SAMPLE_COLUMNS.items()}
     if block.ops is not None:
         arrays |= {f"ops.{name}": block.ops[name].astype(kind) for name, kind in OP_COLUMNS.items()}
 
     def write(stream: IO[bytes]) -> None:
-        np.savez(stream, header=np.frombuffer(text, np.uint8), **arrays)  # type: ignore[arg-type]
+        np.savez(stream, header=_as_bytes(header), predictions=_as_bytes(predictions), **arrays)  # type: ignore[arg-type]
 
     write_atomic(block_path(folder, block.number), write)
 
 
-def read_block(path: Path) -> Block:
-    """Read a block's file. Raises `StoreError` where it is damaged."""
+def _as_bytes(value: Any) -> NDArray[np.uint8]:
+    return np.frombuffer(json.dumps(value, allow_nan=False).encode(), np.uint8)
+
+
+def read_block(path: Path, *, predictions: bool = True) -> Block:
+    """Read a block's file, without its predictions (a detector's are most of it) where they are not wanted.
+
+    Raises `StoreError` where it is damaged.
+    """
     try:
-        return _parsed(path)
+        return _parsed(path, predictions)
     except _DAMAGE as error:
         what = " ".join(str(error).split()) or type(error).__name__
         raise StoreError(f"{path}: damaged block file ({what}); delete it and resume the run") from error
 
 
-def _parsed(path: Path) -> Block:
+def _parsed(path: Path, predictions: bool) -> Block:
     with np.load(path, allow_pickle=False) as arrays:
         header = json.loads(arrays["header"].tobytes())
         samples = {name: arrays[f"samples.{name}"] for name in SAMPLE_COLUMNS}
         has_ops = "ops.op" in arrays.files
         ops = {name: arrays[f"ops.{name}"] for name in OP_COLUMNS} if has_ops else None
+        predicted = json.loads(arrays["predictions"].tobytes()) if predictions else {}
     return Block(
         number=header["number"],
         round=header["round"],
@@ -119,7 +126,7 @@ def _parsed(path: Path) -> Block:
         kind=header["kind"],
         samples=samples,
         ops=ops,
-        predictions={int(sample): value for sample, value in header["predictions"].items()},
+        predictions={int(sample): value for sample, value in predicted.items()},
         readings=[Reading(*fields) for fields in header["readings"]],
         facts=header["facts"],
     )

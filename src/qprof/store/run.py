@@ -73,7 +73,7 @@ class Run:
     @cached_property
     def _blocks(self) -> list[Block]:
         """The blocks of a run that is not finished."""
-        return [read_block(path) for path in block_files(self.folder / PARTS)]
+        return [read_block(path, predictions=False) for path in block_files(self.folder / PARTS)]
 
     @cached_property
     def samples(self) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,6 +19,10 @@ PREDICTIONS = "predictions"
 
 #: What every reader of a manifest counts on.
 _REQUIRED = ("status", "created", "profile", "machine", "variants")
+
+
+#: What puts a finished run's tables in place: folder, variants, op sources -> the manifest's facts of each block.
+Tabulate = Callable[[Path, Sequence[str], Sequence[str]], list[dict[str, Any]]]
 
 
 class RunWriter:
@@ -70,9 +74,7 @@ class RunWriter:
 
     def saved_ops(self, variant: str) -> list[dict[str, Any]] | None:
         """A variant's op list, `None` where none was kept."""
-        path = self.folder / PARTS / f"ops-{variant}.json"
-        rows: list[dict[str, Any]] | None = read_json(path) if path.exists() else None
-        return rows
+        return _saved_rows(self.folder, "ops", variant)
 
     def save_block(self, block: Block) -> None:
         """Keep a measured block."""
@@ -82,48 +84,67 @@ class RunWriter:
         """Numbers of the blocks that are kept."""
         return {int(path.stem.removeprefix("block-")) for path in block_files(self.folder / PARTS)}
 
-    def blocks(self) -> list[Block]:
-        """All kept blocks, in planned order."""
-        return [read_block(path) for path in block_files(self.folder / PARTS)]
-
-    def finalize(
-        self, sources: Sequence[str], predictions: Mapping[str, Any], scores: Iterable[Mapping[str, Any]]
-    ) -> None:
-        """Write the tables, predictions and scores of the finished run, then drop the parts they were made of.
-
-        `sources` names the codes of op event sources; `predictions`: variant -> what its results file holds; `scores`:
-        rows of `scores.parquet`.
+    def finalize(self, sources: Sequence[str], tabulate: Tabulate | None = None) -> None:
+        """Let `tabulate` (`write_tables`, or something that has it called elsewhere) write the tables of the finished
+        run, then drop the parts they were made of. `sources` names the codes of op event sources.
         """
-        blocks = self.blocks()
-        ops = {entry["name"]: self.saved_ops(entry["name"]) for entry in self.manifest["variants"]}
-        op_ids = {variant: [row["op"] for row in rows] for variant, rows in ops.items() if rows is not None}
-        meta = [{"variant": variant, **row} for variant, rows in ops.items() if rows is not None for row in rows]
-        tables.write_table(self.folder / "samples.parquet", tables.samples_table(blocks))
-        tables.write_table(self.folder / "ops.parquet", tables.ops_table(blocks, op_ids, sources))
-        tables.write_table(self.folder / "op_meta.parquet", tables.rows_table(meta, tables.OP_META_COLUMNS))
-        tables.write_table(self.folder / "readings.parquet", tables.readings_table(blocks))
-        tables.write_table(self.folder / "scores.parquet", tables.rows_table(scores, tables.SCORE_COLUMNS))
-        self.write_predictions(predictions)
-        self.manifest["blocks"] = [
-            {"number": b.number, "round": b.round, "variant": b.variant, "kind": b.kind, **b.facts} for b in blocks
-        ]
+        variants = [entry["name"] for entry in self.manifest["variants"]]
+        self.manifest["blocks"] = (tabulate or write_tables)(self.folder, variants, sources)
         # In memory only once it is on the disk: whoever sees "complete" may count on the tables, and not on the parts.
         write_json(self.folder / MANIFEST, {**self.manifest, "status": "complete"})
         self.manifest["status"] = "complete"
         self._drop_parts()
-
-    def write_predictions(self, predictions: Mapping[str, Any]) -> None:
-        """One JSON file per variant (a COCO results list, for a detector)."""
-        if predictions:
-            make_folder(self.folder / PREDICTIONS)
-        for variant, value in predictions.items():
-            write_json(self.folder / PREDICTIONS / f"{variant}.json", value, indent=None)
 
     def _drop_parts(self) -> None:
         parts = self.folder / PARTS
         for path in parts.iterdir():
             path.unlink()
         parts.rmdir()
+
+
+def save_scores(folder: Path, variant: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Keep the score rows of a variant of an unfinished run."""
+    write_json(folder / PARTS / f"scores-{variant}.json", list(rows), indent=None)
+
+
+def save_predictions(folder: Path, variant: str, value: Any) -> None:
+    """Write a variant's results file (a COCO results list, for a detector)."""
+    make_folder(folder / PREDICTIONS)
+    write_json(folder / PREDICTIONS / f"{variant}.json", value, indent=None)
+
+
+def saved_predictions(folder: Path, variant: str) -> dict[int, Any]:
+    """A variant's predictions by sample, from the blocks of an unfinished run."""
+    found: dict[int, Any] = {}
+    for path in block_files(folder / PARTS):
+        if read_block(path, predictions=False).variant == variant:
+            found |= read_block(path).predictions
+    return found
+
+
+def write_tables(folder: Path, variants: Sequence[str], sources: Sequence[str]) -> list[dict[str, Any]]:
+    """Write the tables of a finished run from its parts; returns what the manifest keeps of each block.
+
+    Belongs to the writer that holds the run's lock, but may be called for it in another process: the parts of a long
+    run are large, and so is what reads them.
+    """
+    blocks = [read_block(path, predictions=False) for path in block_files(folder / PARTS)]
+    ops = {variant: rows for variant in variants if (rows := _saved_rows(folder, "ops", variant)) is not None}
+    op_ids = {variant: [row["op"] for row in rows] for variant, rows in ops.items()}
+    meta = [{"variant": variant, **row} for variant, rows in ops.items() for row in rows]
+    scores = [row for variant in variants for row in _saved_rows(folder, "scores", variant) or ()]
+    tables.write_table(folder / "samples.parquet", tables.samples_table(blocks))
+    tables.write_table(folder / "ops.parquet", tables.ops_table(blocks, op_ids, sources))
+    tables.write_table(folder / "op_meta.parquet", tables.rows_table(meta, tables.OP_META_COLUMNS))
+    tables.write_table(folder / "readings.parquet", tables.readings_table(blocks))
+    tables.write_table(folder / "scores.parquet", tables.rows_table(scores, tables.SCORE_COLUMNS))
+    return [{"number": b.number, "round": b.round, "variant": b.variant, "kind": b.kind, **b.facts} for b in blocks]
+
+
+def _saved_rows(folder: Path, what: str, variant: str) -> list[dict[str, Any]] | None:
+    path = folder / PARTS / f"{what}-{variant}.json"
+    rows: list[dict[str, Any]] | None = read_json(path) if path.exists() else None
+    return rows
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
