@@ -39,13 +39,12 @@ NETS: dict[str, bytes] = {
 TIMED_NODES = {"conv": 1, "int8": 2, "while": 4, "growing": 4, "dynamic": 1}
 
 _folder = Path(tempfile.mkdtemp(prefix="qprof-lifetimes-"))
+for _net, _content in NETS.items():  # before any scenario starts its threads
+    (_folder / f"{_net}.tflite").write_bytes(_content)
 
 
 def path_of(net: str) -> Path:
-    path = _folder / f"{net}.tflite"
-    if not path.exists():
-        path.write_bytes(NETS[net])
-    return path
+    return _folder / f"{net}.tflite"
 
 
 def load(net: str) -> Any:
