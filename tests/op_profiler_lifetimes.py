@@ -11,10 +11,12 @@ the last line of a good run is "all well".
 from __future__ import annotations
 
 import argparse
+import atexit
 import gc
 import importlib.machinery
 import importlib.util
 import itertools
+import shutil
 import sys
 import tempfile
 import threading
@@ -39,6 +41,7 @@ NETS: dict[str, bytes] = {
 TIMED_NODES = {"conv": 1, "int8": 2, "while": 4, "growing": 4, "dynamic": 1}
 
 _folder = Path(tempfile.mkdtemp(prefix="qprof-lifetimes-"))
+atexit.register(shutil.rmtree, _folder, ignore_errors=True)
 for _net, _content in NETS.items():  # before any scenario starts its threads
     (_folder / f"{_net}.tflite").write_bytes(_content)
 

@@ -19,4 +19,6 @@ def __getattr__(name: str) -> Any:
     import importlib
 
     # `run` is a layer, too: its package is callable (see qprof/run/__init__.py).
-    return importlib.import_module("qprof.run") if name == "run" else getattr(importlib.import_module("qprof.api"), name)
+    return (
+        importlib.import_module("qprof.run") if name == "run" else getattr(importlib.import_module("qprof.api"), name)
+    )

@@ -1,11 +1,11 @@
 """The Python face of the commands.
 
-    import qprof
+import qprof
 
-    run = qprof.run("float.tflite", "int8.tflite", output="runs/pair")
-    for variant in qprof.summarize(run):
-        print(variant.name, variant.latency_us)
-    print(qprof.differ(run, "float", "int8").end_to_end.difference)
+run = qprof.run("float.tflite", "int8.tflite", output="runs/pair")
+for variant in qprof.summarize(run):
+    print(variant.name, variant.latency_us)
+print(qprof.differ(run, "float", "int8").end_to_end.difference)
 """
 
 from __future__ import annotations

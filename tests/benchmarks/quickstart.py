@@ -1,6 +1,6 @@
 """Wall time of the quickstart with an empty cache, the making of variants and data included, and the parent's memory.
 
-    python tests/benchmarks/quickstart.py
+python tests/benchmarks/quickstart.py
 """
 
 from __future__ import annotations

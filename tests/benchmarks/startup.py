@@ -1,6 +1,6 @@
 """Start-up time against bare Python, as medians of interleaved processes.
 
-    python tests/benchmarks/startup.py [--repetitions 15]
+python tests/benchmarks/startup.py [--repetitions 15]
 """
 
 from __future__ import annotations
