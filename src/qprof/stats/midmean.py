@@ -16,32 +16,68 @@ from numpy.typing import ArrayLike, NDArray
 from qprof.stats.intervals import Interval, Method, checked_blocks, percentile_interval, resample_weights
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+#: Elements of the weight matrix [resamples, inferences] that are held at once.
+_CHUNK_ELEMENTS = 2**21
+
+
 class Midmean:
-    """Means over the inferences whose total lies within the interquartile range of their block.
+    """Means over the middle half of all inferences by their total; a slow round drops out of it as from a median.
 
     `means`: float64[k], per part; `rest`: total minus all parts; `total`: sum of `means` and `rest`. `selected`:
-    bool[n]. `block_ids`: int64[b], ascending; `block_counts`: int64[b], selected inferences; `block_sums`:
-    float64[b, k + 1], their sums per part with the rest last, from which every bootstrap resample is made.
+    bool[n]. `block_ids`: int64[b], ascending. Made by `conditional_midmean`.
     """
 
-    means: NDArray[np.float64]
-    rest: float
-    total: float
-    selected: NDArray[np.bool_]
-    block_ids: NDArray[np.int64]
-    block_counts: NDArray[np.int64]
-    block_sums: NDArray[np.float64]
+    def __init__(
+        self,
+        values: NDArray[np.float64],
+        totals: NDArray[np.float64],
+        block_ids: NDArray[np.int64],
+        blocks: NDArray[np.intp],
+    ) -> None:
+        """`values`: float64[n, k + 1], parts and rest; `totals`: float64[n]; `blocks`: position in `block_ids`, [n]."""
+        order = np.argsort(totals, kind="stable")
+        self._values = values[order]
+        self._blocks = blocks[order]
+        self.block_ids = block_ids
+        shares = self._shares(np.ones((1, len(block_ids)), np.int64))[0]
+        self.selected = np.zeros(len(totals), np.bool_)
+        self.selected[order] = shares > 0
+        pooled = shares @ self._values / shares.sum()
+        self.means: NDArray[np.float64] = pooled[:-1]
+        self.rest = float(pooled[-1])
+        self.total = float(pooled.sum())
+        self._last: tuple[NDArray[np.int64], NDArray[np.float64]] | None = None
 
     def replicates(self, weights: NDArray[np.int64], part: int) -> NDArray[np.float64]:
-        """Mean of one part (-1: the rest) under weights int64[resamples, b] of the blocks: float64[resamples]."""
-        counts: NDArray[np.float64] = (weights @ self.block_counts).astype(np.float64)
-        return np.asarray(weights @ self.block_sums[:, part] / counts, dtype=np.float64)
+        """Mean of one part (-1: the rest) under weights int64[resamples, b] of the blocks: float64[resamples].
+
+        Equals the midmean of the data set in which each block stands as often as its weight says.
+        """
+        return np.asarray(self._replicates(weights)[:, part])
 
     def total_replicates(self, weights: NDArray[np.int64]) -> NDArray[np.float64]:
         """Mean of the total under weights int64[resamples, b] of the blocks: float64[resamples]."""
-        counts: NDArray[np.float64] = (weights @ self.block_counts).astype(np.float64)
-        return np.asarray(weights @ self.block_sums.sum(axis=1) / counts, dtype=np.float64)
+        return np.asarray(self._replicates(weights).sum(axis=1))
+
+    def _replicates(self, weights: NDArray[np.int64]) -> NDArray[np.float64]:
+        """All parts and the rest, [resamples, k + 1]; kept for the next part, which asks with the same weights."""
+        if self._last is None or self._last[0] is not weights:
+            step = max(1, _CHUNK_ELEMENTS // len(self._values))
+            chunks = []
+            for begin in range(0, len(weights), step):
+                shares = self._shares(weights[begin : begin + step])
+                chunks.append(shares @ self._values / shares.sum(axis=1, keepdims=True))
+            self._last = (weights, np.concatenate(chunks))
+        return self._last[1]
+
+    def _shares(self, weights: NDArray[np.int64]) -> NDArray[np.float64]:
+        """How often each inference, in the order of the totals, is in the middle half: float64[resamples, n]."""
+        copies = weights[:, self._blocks]
+        end = np.cumsum(copies, axis=1)
+        count = end[:, -1:]
+        cut = count // 4
+        inside = np.minimum(end, count - cut) - np.maximum(end - copies, cut)
+        return np.asarray(np.maximum(inside, 0), np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +92,9 @@ class MidmeanIntervals:
 def conditional_midmean(parts: ArrayLike, total: ArrayLike, blocks: ArrayLike) -> Midmean:
     """Midmean of each part, conditional on the total: float64[n, k], float64[n], int[n] -> `Midmean`.
 
-    The interquartile range is that of the inference's own block, so a slow block is not thinned out: a block of m
-    loses its floor(m / 4) fastest and as many of its slowest, and a block of fewer than 4 keeps all. Raises
-    `ValueError` for empty, non-finite or mismatched input.
+    Of n inferences the floor(n / 4) fastest and as many of the slowest are left out, whatever block they are of: the
+    estimate then resists a disturbed block as the median does that it is compared with. Fewer than 4 are all kept.
+    Raises `ValueError` for empty, non-finite or mismatched input.
     """
     totals, ids, index = checked_blocks(total, blocks)
     values = np.asarray(parts, dtype=np.float64)
@@ -66,23 +102,7 @@ def conditional_midmean(parts: ArrayLike, total: ArrayLike, blocks: ArrayLike) -
         raise ValueError(f"parts must be [inferences, ops] with {len(totals)} rows, got shape {values.shape}")
     if not np.all(np.isfinite(values)):
         raise ValueError(f"{np.count_nonzero(~np.isfinite(values))} of {values.size} part values are not finite")
-    by_block, counts = _middle_halves(totals, index)
-    kept = values[by_block]
-    rest = totals[by_block] - kept.sum(axis=1)
-    starts = np.cumsum(counts) - counts
-    sums = np.add.reduceat(np.column_stack([kept, rest]), starts, axis=0)
-    selected = np.zeros(len(totals), dtype=np.bool_)
-    selected[by_block] = True
-    pooled = sums.sum(axis=0) / counts.sum()
-    return Midmean(
-        means=pooled[:-1],
-        rest=float(pooled[-1]),
-        total=float(pooled.sum()),
-        selected=selected,
-        block_ids=ids,
-        block_counts=counts,
-        block_sums=sums,
-    )
+    return Midmean(np.column_stack([values, totals - values.sum(axis=1)]), totals, ids, index)
 
 
 def midmean_intervals(
@@ -138,11 +158,3 @@ def paired_midmean_intervals(
         rest=interval(b.rest - a.rest, b.replicates(weights, -1) - a.replicates(weights, -1)),
         total=interval(b.total - a.total, b.total_replicates(weights) - a.total_replicates(weights)),
     )
-
-
-def _middle_halves(totals: NDArray[np.float64], index: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
-    """Positions of the inferences to keep, block after block, and how many each block keeps."""
-    order = np.lexsort((totals, index))
-    ends = np.cumsum(np.bincount(index))[:-1]
-    halves = [members[len(members) // 4 : len(members) - len(members) // 4] for members in np.split(order, ends)]
-    return np.concatenate(halves), np.array([len(half) for half in halves], dtype=np.int64)
