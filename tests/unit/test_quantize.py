@@ -444,3 +444,11 @@ def test_real_models(qprof_data: Path, tmp_path: Path, name: str, high: float) -
             assert cosine(run(made.path, sample), expected) > least, method
     assert sizes["float32"] > sizes["float16"] > sizes["int8"] > sizes["int4-dynamic"]
     assert sizes["int8-weight-only"] > sizes["int4-weight-only"]
+
+
+def test_a_reason_without_end_is_cut() -> None:
+    from qprof.runtimes.litert.variant import first_line
+
+    assert first_line(ValueError("short\nsecond")) == "short"
+    assert first_line(ValueError("x" * 5000)) == "x" * 200 + " ..."
+    assert first_line(ValueError("")) == "ValueError"

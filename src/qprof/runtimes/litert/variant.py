@@ -18,6 +18,9 @@ from qprof.errors import ModelError
 
 _log = logging.getLogger(__name__)
 
+#: Characters of another library's message that one of ours quotes.
+_LONGEST_REASON = 200
+
 
 @dataclass(frozen=True, slots=True)
 class MadeVariant:
@@ -125,9 +128,13 @@ def refuse_unloadable(content: bytes, what: str, remedy: str) -> None:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an exception's text, or its type where it has none, for a message of one line."""
+    """The first line of an exception's text, or its type where it has none, for a message of one line.
+
+    LiteRT repeats a complaint for every tensor without a line break: what is beyond `_LONGEST_REASON` is cut.
+    """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    line = lines[0] if lines else type(error).__name__
+    return line if len(line) <= _LONGEST_REASON else f"{line[:_LONGEST_REASON].rstrip()} ..."
 
 
 @contextlib.contextmanager
