@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
+from glob import glob
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
@@ -17,6 +19,14 @@ from setuptools import Extension, setup
 DEBUG = os.environ.get("QPROF_DEBUG") == "1"
 SANITIZE = os.environ.get("QPROF_SANITIZE", "")
 COVERAGE = os.environ.get("QPROF_COVERAGE") == "1"
+
+COCO = ["_coco.pyx", "bootstrap.cpp", "category_matches.cpp", "curves.cpp", "evaluation.cpp", "grouping.cpp"]
+COCO += ["lookup.cpp", "matching.cpp", "overlaps.cpp", "resampling_plan.cpp", "score_order.cpp"]
+COCO_JSON = ["_coco_json.pyx", "column.cpp", "list.cpp", "members.cpp", "number_list.cpp", "numbers.cpp", "reader.cpp"]
+COCO_JSON += ["scan.cpp", "tables.cpp", "text.cpp"]
+TOPK = ["_topk.pyx", "score.cpp", "kernel_baseline.cpp", "kernel_avx2.cpp", "kernel_avx512.cpp"]
+#: A multiplication and an addition stay two roundings, also where the CPU could fuse them: equal to the last bit.
+EXACT = ["-ffp-contract=off"]
 
 
 def compile_args() -> list[str]:
@@ -32,20 +42,20 @@ def compile_args() -> list[str]:
 
 
 def link_args() -> list[str]:
-    args = [f"-fsanitize={SANITIZE}"] if SANITIZE else []
+    args = ["-pthread", *([f"-fsanitize={SANITIZE}"] if SANITIZE else [])]
     return args + (["--coverage"] if COVERAGE else [])
 
 
-def extension(name: str, folder: str, sources: list[str]) -> Extension:
+def extension(name: str, folder: str, sources: list[str], flags: Sequence[str] = ()) -> Extension:
     return Extension(
         f"qprof.core.{name}",
         [f"csrc/{folder}/{source}" for source in sources],
         include_dirs=[f"csrc/{folder}"],
         define_macros=[("CYTHON_TRACE", "1")] if COVERAGE else [],
-        extra_compile_args=compile_args(),
+        extra_compile_args=[*compile_args(), *flags],
         extra_link_args=link_args(),
         language="c++",
-        depends=["csrc/litert/op_profiler.h", "csrc/litert/op_profiler.pxd", "csrc/litert/tflite_abi.h"],
+        depends=sorted(glob(f"csrc/{folder}/*.h") + glob(f"csrc/{folder}/*.pxd")),
         # Elsewhere than on Linux the profiler's clock and loader do not exist: qprof then times end to end only.
         optional=not sys.platform.startswith("linux"),
     )
@@ -53,8 +63,13 @@ def extension(name: str, folder: str, sources: list[str]) -> Extension:
 
 setup(
     ext_modules=cythonize(
-        [extension("_op_profiler", "litert", ["_op_profiler.pyx", "op_profiler.cpp"])],
-        include_path=["csrc/litert"],
+        [
+            extension("_op_profiler", "litert", ["_op_profiler.pyx", "op_profiler.cpp"]),
+            extension("_coco", "coco", COCO, EXACT),
+            extension("_coco_json", "coco_json", COCO_JSON),
+            extension("_topk", "topk", TOPK),
+        ],
+        include_path=["csrc/litert", "csrc/coco", "csrc/coco_json", "csrc/topk"],
         # Apart, because Cython does not translate anew where only the directives differ.
         build_dir="build/cython" + ("-debug" if DEBUG else "") + ("-coverage" if COVERAGE else ""),
         compiler_directives={"boundscheck": DEBUG, "wraparound": False, "linetrace": COVERAGE},
