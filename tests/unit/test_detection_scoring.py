@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from qprof.tasks.base import Scores
@@ -17,7 +18,15 @@ from qprof.tasks.detection.dataset import (
     load_annotations,
     load_detections,
 )
-from qprof.tasks.detection.scoring import METRICS, PycocotoolsScorer
+from qprof.tasks.detection.scoring import METRICS, CoreScorer, DetectionScorer, PycocotoolsScorer
+
+SCORER: DetectionScorer = CoreScorer()
+
+
+@pytest.fixture(params=[CoreScorer, PycocotoolsScorer], autouse=True)
+def scorer(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every case is scored by both."""
+    monkeypatch.setitem(globals(), "SCORER", request.param())
 
 
 def annotations(*boxes: CocoBox, images: int = 2, names: tuple[str, ...] = ("cat", "dog")) -> CocoAnnotations:
@@ -38,7 +47,7 @@ def found(image: int, box: tuple[float, ...], score: float = 0.9, category: int 
 
 
 def score(data: CocoAnnotations, *detections: Detection, ids: tuple[int, ...] = (1, 2)) -> Scores:
-    return PycocotoolsScorer().score(data, detections, ids)
+    return SCORER.score(data, detections, ids)
 
 
 BOX = (10.0, 10.0, 40.0, 40.0)
@@ -48,7 +57,7 @@ def test_the_fake_boxes_of_pycocotools_give_the_published_figures(qprof_data: Pa
     folder = qprof_data / "coco_fake100"
     data = load_annotations(folder / "instances_val2014_100.json")
     detections = load_detections(folder / "instances_val2014_fakebbox100_results.json", data)
-    result = PycocotoolsScorer().score(data, detections, list(data.images))
+    result = SCORER.score(data, detections, list(data.images))
     expected = json.loads((folder / "expected_stats.json").read_text())["bbox"]
     assert [result.summary[name] for name in METRICS] == pytest.approx(expected, abs=1e-12)
     assert capsys.readouterr().out == ""
@@ -57,7 +66,7 @@ def test_the_fake_boxes_of_pycocotools_give_the_published_figures(qprof_data: Pa
 def test_real_detections_on_coco_images(qprof_data: Path) -> None:
     data = load_annotations(qprof_data / "coco_val_images/test_coco.json")
     detections = load_detections(qprof_data / "coco_val_images/test_coco_det_AP_H_56.json", data)
-    result = PycocotoolsScorer().score(data, detections, list(data.images))
+    result = SCORER.score(data, detections, list(data.images))
     figures = {name: result.summary[name] for name in ("AP", "AP50", "AR100")}
     assert figures == pytest.approx({"AP": 0.7891, "AP50": 0.9824, "AR100": 0.8429}, abs=5e-5)
     assert result.summary["AP/person"] == result.summary["AP"]
@@ -133,3 +142,28 @@ def test_inputs_are_left_as_they_were() -> None:
     data, detection = annotations(truth(1, 1, BOX)), found(1, BOX)
     score(data, detection)
     assert detection == found(1, BOX) and data == annotations(truth(1, 1, BOX))
+
+
+def test_both_scorers_say_the_same() -> None:
+    rng = np.random.default_rng(5)
+
+    def box() -> tuple[float, ...]:
+        return tuple(rng.integers(0, 8, 2) * 5.0) + tuple(rng.choice([20.0, 40.0, 110.0], 2))
+
+    boxes = [
+        truth(n, int(rng.integers(1, 9)), box(), int(rng.integers(1, 3)), crowd=bool(rng.random() < 0.1))
+        for n in range(60)
+    ]
+    data = annotations(*boxes, images=9)
+    detections = [
+        found(int(rng.integers(1, 10)), box(), float(rng.integers(1, 6)) / 6, int(rng.integers(1, 4)))
+        for _ in range(300)
+    ]
+    ids = [9, 2, 5, 7, 1, 3]
+    core, reference = (s.score(data, detections, ids) for s in (CoreScorer(), PycocotoolsScorer()))
+    assert core.summary == reference.summary
+    assert core.summary["AP"] is not None and 0 < core.summary["AP"] < 1
+    for name, counts in reference.per_sample.items():
+        assert counts.sum() > 0
+        assert core.per_sample[name].tolist() == counts.tolist()
+    assert core.notes == reference.notes and core.samples == reference.samples

@@ -14,8 +14,9 @@ import qprof
 
 ROOT = Path(qprof.__file__).parent
 
-#: Top to bottom. `embedded` and `errors` stand below all: files that ship, and exceptions.
-LAYERS = ["api", "cli", "report", "explain", "stats", "run", "runtimes", "tasks", "probes", "store", "core"]
+#: Top to bottom; `api` and `coco` are the public faces. `embedded` and `errors` stand below all: files that ship, and
+#: exceptions.
+LAYERS = ["api", "coco", "cli", "report", "explain", "stats", "run", "runtimes", "tasks", "probes", "store", "core"]
 BELOW_ALL = {"errors", "embedded", ""}
 
 #: importer -> imported, upward all the same, and why that does no harm.
@@ -160,6 +161,7 @@ def loaded_by(code: str) -> set[str]:
         "import qprof.cli.main; qprof.cli.main._parser()",
         "import qprof.run.profile; qprof.run.profile.validate({'name': 'a', 'model': {'path': 'x'}}, 'p')",
         "import qprof.run.execute, qprof.run.worker",
+        "import qprof.coco",
         "import qprof.explain.layers, qprof.explain.differ, qprof.explain.summary, qprof.report.run_export",
     ],
 )

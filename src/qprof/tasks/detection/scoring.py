@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprof.tasks.base import Scores
+from qprof.tasks.coco.evaluate import evaluate
 from qprof.tasks.detection.dataset import CocoAnnotations, Detection
 
 #: The twelve COCO figures in the order of `COCOeval.stats` (https://cocodataset.org/#detection-eval).
@@ -46,8 +47,34 @@ class DetectionScorer(Protocol):
         """
 
 
+class CoreScorer:
+    """The compiled core, whose figures and matches equal those of pycocotools."""
+
+    def score(self, annotations: CocoAnnotations, detections: Sequence[Detection], image_ids: Sequence[int]) -> Scores:
+        wanted = set(image_ids)
+        scored = [d for d in detections if d["image_id"] in wanted and d["category_id"] in annotations.categories]
+        ids = sorted(wanted)
+        result = evaluate(_columns(annotations), scored, image_ids=ids)
+        summary = dict(zip(METRICS, result.summary.values(), strict=True))
+        names = list(annotations.categories.values())
+        for found in result.per_class():
+            key = _category_key(names, found.name, found.category_id)
+            summary[key] = found.figures["AP"]
+        summary |= {"n_images": float(len(ids)), "n_detections": float(len(scored))}
+        counts = result.image_counts(0.5)
+        order = np.searchsorted(ids, image_ids)
+        per_sample = {
+            "tp50": counts.tp[order].astype(np.float64),
+            "fp50": counts.fp[order].astype(np.float64),
+            "fn50": counts.fn[order].astype(np.float64),
+        }
+        return Scores(
+            summary, per_sample, list(image_ids), COLUMNS, _notes(annotations, wanted, len(scored), detections)
+        )
+
+
 class PycocotoolsScorer:
-    """The reference implementation, pycocotools `COCOeval`."""
+    """The reference implementation, pycocotools `COCOeval`, to compare with."""
 
     def score(self, annotations: CocoAnnotations, detections: Sequence[Detection], image_ids: Sequence[int]) -> Scores:
         from pycocotools.cocoeval import COCOeval
@@ -71,6 +98,31 @@ class PycocotoolsScorer:
         return Scores(
             summary, per_sample, list(image_ids), COLUMNS, _notes(annotations, wanted, len(scored), detections)
         )
+
+
+def _columns(annotations: CocoAnnotations) -> dict[str, Any]:
+    """The annotations as columns for `qprof.coco`."""
+    boxes = annotations.boxes
+    return {
+        "images": {"id": np.array(list(annotations.images), dtype=np.int64)},
+        "categories": {
+            "id": np.array(list(annotations.categories), dtype=np.int64),
+            "name": list(annotations.categories.values()),
+        },
+        "annotations": {
+            "id": np.array([box.id for box in boxes], dtype=np.int64),
+            "image_id": np.array([box.image_id for box in boxes], dtype=np.int64),
+            "category_id": np.array([box.category_id for box in boxes], dtype=np.int64),
+            "bbox": np.array([box.bbox for box in boxes], dtype=np.float64).reshape(-1, 4),
+            "area": np.array([box.area for box in boxes], dtype=np.float64),
+            "iscrowd": np.array([box.is_crowd for box in boxes], dtype=np.uint8),
+        },
+    }
+
+
+def _category_key(names: Sequence[str], name: str, number: int | None) -> str:
+    """Categories of one name are told apart by their ids."""
+    return f"AP/{name}" if names.count(name) == 1 else f"AP/{name} ({number})"
 
 
 def _truth(annotations: CocoAnnotations, wanted: set[int]) -> Any:
@@ -122,8 +174,7 @@ def _category_ap(evaluation: Any, categories: dict[int, str]) -> dict[str, float
     result: dict[str, float | None] = {}
     names = list(categories.values())
     for position, number in enumerate(evaluation.params.catIds):
-        name = categories[number]
-        key = f"AP/{name}" if names.count(name) == 1 else f"AP/{name} ({number})"
+        key = _category_key(names, categories[number], number)
         result[key] = _defined(np.mean(precision[:, :, position, 0, 2]))
     return result
 
@@ -149,9 +200,8 @@ def _notes(annotations: CocoAnnotations, wanted: set[int], scored: int, detectio
     notes = []
     if _has_id_zero(annotations):
         notes.append(
-            f"{annotations.path.name} has an annotation of id 0, which pycocotools counts as never matched: it was "
-            "renumbered here, so "
-            "figures of plain pycocotools are lower; number annotations from 1"
+            f"{annotations.path.name} has an annotation of id 0, which pycocotools counts as never matched: here "
+            "it can be found, so figures of plain pycocotools are lower; number annotations from 1"
         )
     if not any(box.image_id in wanted and not box.is_crowd for box in annotations.boxes):
         notes.append("none of the scored images has ground truth, so AP and AR are undefined: score more images")

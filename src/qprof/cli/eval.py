@@ -1,0 +1,71 @@
+"""score detections against ground truth, with intervals
+
+COCO's figures for boxes (AP, AR), exactly as pycocotools computes them, with 95 % intervals by a bootstrap over images.
+Two files of detections are compared on the same resamples.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from qprof.cli.common import count
+
+
+def max_dets(text: str) -> tuple[int, ...]:
+    """The argument of --max-dets: "1,10,100"."""
+    return tuple(count(part) for part in text.split(","))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("kind", choices=["coco"], help="the rules of scoring")
+    parser.add_argument("ground_truth", metavar="GT", type=Path, help="COCO annotations (an 'instances' JSON file)")
+    parser.add_argument("detections", metavar="DT", type=Path, help="COCO results (a JSON list of detections)")
+    parser.add_argument("other", metavar="DT2", type=Path, nargs="?", help="results of another detector, to compare")
+    parser.add_argument("--per-class", action="store_true", help="also one row per category")
+    parser.add_argument("--per-area", action="store_true", help="also one row per size of objects")
+    parser.add_argument(
+        "--max-dets", type=max_dets, default=(1, 10, 100), metavar="N,...", help="detections per image and category"
+    )
+    parser.add_argument("--no-intervals", action="store_true", help="the figures alone")
+    parser.add_argument("--resamples", type=count, default=1000, metavar="N", help="of the bootstrap (default: 1000)")
+    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
+    parser.add_argument("--threads", type=count, metavar="N", help="default: as many as there are processors")
+    parser.add_argument("--strict", action="store_true", help="unknown images and categories in the results are errors")
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write every figure to a CSV file")
+
+
+def run(options: argparse.Namespace) -> int:
+    import sys
+
+    from qprof.errors import QprofError
+    from qprof.explain.coco_table import Resampling, figure_rows
+    from qprof.report.coco import CSV_COLUMNS, CSV_COLUMNS_PAIR, coco_json, coco_tables, csv_rows
+    from qprof.report.export import write_csv, write_json
+    from qprof.report.table import print_table
+    from qprof.tasks.coco.evaluate import default_threads, evaluate
+    from qprof.tasks.coco.inputs import read_ground_truth
+
+    if options.seed < 0:
+        raise QprofError(f"--seed {options.seed}: give a number from 0")
+    threads = options.threads or default_threads()
+    truth = read_ground_truth(options.ground_truth, threads)
+    files = [options.detections] if options.other is None else [options.detections, options.other]
+    results = [
+        evaluate(truth, file, max_dets=options.max_dets, threads=threads, strict=options.strict) for file in files
+    ]
+    a, b = results[0], results[1] if len(results) > 1 else None
+    names = [str(file) for file in files]
+    how = Resampling(None if options.no_intervals else options.resamples, options.seed, threads=threads)
+    rows = figure_rows(a, b, how, per_class=options.per_class, per_area=options.per_area)
+    if options.csv is not None:
+        write_csv(options.csv, CSV_COLUMNS if b is None else CSV_COLUMNS_PAIR, csv_rows(rows))
+    if options.json:
+        write_json(sys.stdout, coco_json(a, b, names, rows, how))
+        return 0
+    for number, table in enumerate(coco_tables(a, b, names, rows, how)):
+        if number:
+            print()
+        print_table(table, sys.stdout)
+    return 0

@@ -1,0 +1,1 @@
+"""Evaluation of box detections as COCO defines it, on the compiled core."""
