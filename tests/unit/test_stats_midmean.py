@@ -71,7 +71,7 @@ def test_outliers_do_not_move_it():
     parts[::10, 1] += 5000.0
     total[::10] += 5000.0
     disturbed = conditional_midmean(parts, total, blocks)
-    # 10 % of outliers move the quartiles of a 10 % wide distribution by some percent; they would move a mean by 2,500 %.
+    # 10 % of outliers move the quartiles of a 10 % wide distribution by some percent; a mean would move 25-fold.
     np.testing.assert_allclose(disturbed.means, calm.means, rtol=0.03)
 
 

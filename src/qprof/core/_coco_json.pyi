@@ -1,15 +1,15 @@
 """COCO files as NumPy arrays, without a Python object per entry (sources: csrc/coco_json).
 
 Reads what `json.load` reads of these formats, https://cocodataset.org/#format-data and #format-results: members in any
-order, any spacing and escapes, unknown members skipped, the last of repeated members kept, NaN and infinities passed on.
+order, any spacing and escapes, unknown members skipped, the last of repeated members kept, NaN and infinities kept.
 Numbers are bit for bit those of Python's `int()` and `float()`; an id may also be written as a whole float. Unlike
 `json.load` it takes UTF-8 only (with or without a byte order mark) and at most 1,024 nested levels.
 
 `source` is the path of a file (which must not be shortened meanwhile: it is mapped) or the document as bytes. `threads`
 read one file together, and give the same arrays and the same errors as one. The GIL is released.
 
-Both functions raise `qprof.errors.DataError` for a file that cannot be read, for invalid JSON (with byte, line and entry)
-and for an entry that lacks a member or has one of another type (with its number, counted from 0). Ids that repeat, or
+Both functions raise `qprof.errors.DataError` for a file that cannot be read, for invalid JSON (with byte, line and
+entry) and for an entry that lacks a member or has one of another type (with its number, counted from 0). Ids that repeat, or
 that refer to nothing, and values that make no sense as a box or score are for the caller to judge.
 """
 

@@ -15,7 +15,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from qprof.stats.intervals import Interval, Method, checked_blocks, percentile_interval, resample_weights
 
-
 #: Elements of the weight matrix [resamples, inferences] that are held at once.
 _CHUNK_ELEMENTS = 2**21
 
