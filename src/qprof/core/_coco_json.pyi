@@ -9,8 +9,8 @@ Numbers are bit for bit those of Python's `int()` and `float()`; an id may also 
 read one file together, and give the same arrays and the same errors as one. The GIL is released.
 
 Both functions raise `qprof.errors.DataError` for a file that cannot be read, for invalid JSON (with byte, line and
-entry) and for an entry that lacks a member or has one of another type (with its number, counted from 0). Ids that repeat, or
-that refer to nothing, and values that make no sense as a box or score are for the caller to judge.
+entry) and for an entry that lacks a member or has one of another type (with its number, counted from 0). Ids that
+repeat, or that refer to nothing, and values that make no sense as a box or score are for the caller to judge.
 """
 
 from os import PathLike
