@@ -9,7 +9,6 @@ __version__ = "0.1.0"
 __all__ = ["Run", "__version__", "coco", "differ", "layers", "open_run", "resume", "run", "summarize"]
 
 if TYPE_CHECKING:
-    from qprof import coco
     from qprof.api import Run, differ, layers, open_run, resume, summarize
 
 

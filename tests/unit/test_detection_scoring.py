@@ -167,3 +167,11 @@ def test_both_scorers_say_the_same() -> None:
         assert counts.sum() > 0
         assert core.per_sample[name].tolist() == counts.tolist()
     assert core.notes == reference.notes and core.samples == reference.samples
+
+
+def test_the_core_scores_where_it_is_built_and_pycocotools_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    from qprof.tasks.detection import scoring
+
+    assert isinstance(scoring.default_scorer(), CoreScorer)
+    monkeypatch.setattr(scoring.importlib.util, "find_spec", lambda name: None)
+    assert isinstance(scoring.default_scorer(), PycocotoolsScorer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -11,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprof.tasks.base import Scores
-from qprof.tasks.coco.evaluate import evaluate
 from qprof.tasks.detection.dataset import CocoAnnotations, Detection
 
 #: The twelve COCO figures in the order of `COCOeval.stats` (https://cocodataset.org/#detection-eval).
@@ -47,10 +47,17 @@ class DetectionScorer(Protocol):
         """
 
 
+def default_scorer() -> DetectionScorer:
+    """The compiled core; pycocotools, which is slower and says the same, where the core was not built."""
+    return CoreScorer() if importlib.util.find_spec("qprof.core._coco") is not None else PycocotoolsScorer()
+
+
 class CoreScorer:
     """The compiled core, whose figures and matches equal those of pycocotools."""
 
     def score(self, annotations: CocoAnnotations, detections: Sequence[Detection], image_ids: Sequence[int]) -> Scores:
+        from qprof.tasks.coco.evaluate import evaluate
+
         wanted = set(image_ids)
         scored = [d for d in detections if d["image_id"] in wanted and d["category_id"] in annotations.categories]
         ids = sorted(wanted)

@@ -29,7 +29,7 @@ from qprof.tasks.detection.heads import Binding, Head, HeadConfig
 from qprof.tasks.detection.images import Size, read_rgb, read_size
 from qprof.tasks.detection.nms import non_maximum_suppression
 from qprof.tasks.detection.preprocess import PreprocessConfig, Preprocessor
-from qprof.tasks.detection.scoring import CoreScorer, DetectionScorer
+from qprof.tasks.detection.scoring import DetectionScorer, default_scorer
 
 #: Endings of files taken from a calibration folder that has no annotations.
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm")
@@ -102,7 +102,7 @@ class DetectionTask:
         self._preprocess = preprocess or PreprocessConfig()
         self._head_config = head or HeadConfig()
         self._categories = CategoryMap(categories or CategoryConfig(), self._annotations.categories)
-        self._scorer: DetectionScorer = scorer or CoreScorer()
+        self._scorer: DetectionScorer = scorer or default_scorer()
         self._bound: _Bound | None = None
         self._sizes: dict[int, tuple[Size, Size]] = {}  # image id -> size of the pixels, size of the annotations' frame
         self._size_remarks: dict[str, list[str]] = {}
