@@ -50,23 +50,46 @@ def compiler() -> str:
     return found
 
 
-def test_no_sanitizer_has_anything_to_report(compiler: str, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def sanitized(compiler: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """The op profiler of a build under both sanitizers, and the environment that such a build runs in."""
     preloaded = [library_of(compiler, name) for name in ("libasan.so", "libubsan.so", "libstdc++.so")]
     if None in preloaded:
         pytest.skip("needs libasan and libubsan")
-    library = build(tmp_path, QPROF_SANITIZE="address,undefined")
-    done = run(
-        library,
-        "--repeat",
-        "5",
-        LD_PRELOAD=" ".join(str(path) for path in preloaded),
+    environment = {
+        "LD_PRELOAD": " ".join(str(path) for path in preloaded),
         # Freed memory is overwritten, so that the runtime's own code, which is not checked, stumbles over it too.
-        ASAN_OPTIONS="detect_leaks=0:max_free_fill_size=65536:free_fill_byte=219",
-        UBSAN_OPTIONS="print_stacktrace=1",
-    )
+        "ASAN_OPTIONS": "detect_leaks=0:max_free_fill_size=65536:free_fill_byte=219",
+        "UBSAN_OPTIONS": "print_stacktrace=1",
+    }
+    return build(tmp_path_factory.mktemp("sanitized"), QPROF_SANITIZE="address,undefined"), environment
+
+
+def test_no_sanitizer_has_anything_to_report(sanitized: tuple[Path, dict[str, str]]) -> None:
+    library, environment = sanitized
+    done = run(library, "--repeat", "5", **environment)
     report = done.stdout + done.stderr
     assert "Sanitizer" not in report and "runtime error:" not in report, report[-6000:]
     assert done.returncode == 0 and done.stdout.splitlines()[-1:] == ["all well"], report[-3000:]
+
+
+@pytest.mark.parametrize("suite", ["test_coco_core.py", "test_coco_bootstrap.py", "test_coco_json.py", "test_topk.py"])
+def test_the_scoring_core_passes_its_tests_under_sanitizers(
+    sanitized: tuple[Path, dict[str, str]], tmp_path: Path, suite: str
+) -> None:
+    library, environment = sanitized
+    package = tmp_path / "qprof"
+    shutil.copytree(ROOT / "src/qprof", package, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    for built in library.parent.glob("*.so"):
+        shutil.copy(built, package / "core")
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(TESTS / "unit" / suite)]
+    variables = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(TESTS)])} | environment
+    where = [sys.executable, "-c", "import qprof.core._topk as built; print(built.__file__)"]
+    assert subprocess.check_output(where, env=variables, text=True).startswith(str(tmp_path)), "not the build to test"
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=600)
+    report = done.stdout + done.stderr
+    assert "Sanitizer" not in report and "runtime error:" not in report, report[-6000:]
+    assert done.returncode == 0, report[-3000:]
 
 
 @pytest.mark.parametrize("switch", ["QPROF_DEBUG", "QPROF_COVERAGE"])
