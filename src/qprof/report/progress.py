@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Protocol
 from qprof.probes.clock import Clock
 from qprof.report.terminal import ascii_only, is_interactive, printable, to_ascii
 from qprof.report.units import span
+from qprof.run.execute import SilentProgress
 
 if TYPE_CHECKING:
     from rich import progress as rich_progress
@@ -92,18 +93,8 @@ class StepTimes:
         return sum(steps * self._measured[key][1] / self._measured[key][0] for key, steps in left.items())
 
 
-class NullProgress:
+class NullProgress(SilentProgress):
     """Says nothing."""
-
-    def phase(self, name: str, detail: str = "") -> None: ...
-
-    def plan(self, total_steps_by_key: Mapping[str, int]) -> None: ...
-
-    def start(self, key: str, text: str) -> None: ...
-
-    def done(self, key: str, seconds: float) -> None: ...
-
-    def note(self, text: str) -> None: ...
 
     def finish(self) -> None: ...
 

@@ -161,7 +161,11 @@ class VariantMaker(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Calibration samples on demand: `samples()` starts a new pass; equal `digest` means equal samples."""
+    """Calibration samples that are produced only where they are needed.
+
+    `samples()` starts a new pass; each sample is one array per input of the float model, in the order of the inputs.
+    `digest` stands for their content: the same digest must mean the same samples in the same order.
+    """
 
     samples: Callable[[], Iterable[Sequence[NDArray[Any]]]]
     digest: str

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -105,28 +107,49 @@ def read_block(path: Path, *, predictions: bool = True) -> Block:
 
     Raises `StoreError` where it is damaged.
     """
+    with _opened(path) as arrays:
+        return _parsed(arrays, predictions)
+
+
+def read_predictions(path: Path, variant: str) -> dict[int, Any]:
+    """What a variant predicted in a block, nothing where the block is another's; no other array is read.
+
+    Raises `StoreError` where the file is damaged.
+    """
+    with _opened(path) as arrays:
+        return _predictions(arrays) if _json(arrays, "header")["variant"] == variant else {}
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A block's arrays, each read when it is asked for; whatever a damaged file raises then becomes a `StoreError`."""
     try:
-        return _parsed(path, predictions)
+        with np.load(path, allow_pickle=False) as arrays:
+            yield arrays
     except _DAMAGE as error:
         what = " ".join(str(error).split()) or type(error).__name__
         raise StoreError(f"{path}: damaged block file ({what}); delete it and resume the run") from error
 
 
-def _parsed(path: Path, predictions: bool) -> Block:
-    with np.load(path, allow_pickle=False) as arrays:
-        header = json.loads(arrays["header"].tobytes())
-        samples = {name: arrays[f"samples.{name}"] for name in SAMPLE_COLUMNS}
-        has_ops = "ops.op" in arrays.files
-        ops = {name: arrays[f"ops.{name}"] for name in OP_COLUMNS} if has_ops else None
-        predicted = json.loads(arrays["predictions"].tobytes()) if predictions else {}
+def _json(arrays: Any, name: str) -> Any:
+    return json.loads(arrays[name].tobytes())
+
+
+def _predictions(arrays: Any) -> dict[int, Any]:
+    return {int(sample): value for sample, value in _json(arrays, "predictions").items()}
+
+
+def _parsed(arrays: Any, predictions: bool) -> Block:
+    header = _json(arrays, "header")
+    has_ops = "ops.op" in arrays.files
     return Block(
         number=header["number"],
         round=header["round"],
         variant=header["variant"],
         kind=header["kind"],
-        samples=samples,
-        ops=ops,
-        predictions={int(sample): value for sample, value in predicted.items()},
+        samples={name: arrays[f"samples.{name}"] for name in SAMPLE_COLUMNS},
+        ops={name: arrays[f"ops.{name}"] for name in OP_COLUMNS} if has_ops else None,
+        predictions=_predictions(arrays) if predictions else {},
         readings=[Reading(*fields) for fields in header["readings"]],
         facts=header["facts"],
     )

@@ -9,7 +9,7 @@ from typing import IO, Any
 
 from qprof.errors import StoreError
 from qprof.store import tables
-from qprof.store.blocks import Block, block_files, read_block, write_block
+from qprof.store.blocks import Block, block_files, read_block, read_predictions, write_block
 from qprof.store.files import make_folder, read_json, store_error, write_json
 
 SCHEMA_VERSION = 1
@@ -117,8 +117,7 @@ def saved_predictions(folder: Path, variant: str) -> dict[int, Any]:
     """A variant's predictions by sample, from the blocks of an unfinished run."""
     found: dict[int, Any] = {}
     for path in block_files(folder / PARTS):
-        if read_block(path, predictions=False).variant == variant:
-            found |= read_block(path).predictions
+        found |= read_predictions(path, variant)
     return found
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import importlib.metadata
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
-
 from qprof.errors import DataError, QprofError
+from qprof.runtimes.base import Calibration
 from qprof.runtimes.litert import cache, convert, float_model, quantize
 from qprof.runtimes.litert import calibrate as calibration_module
 from qprof.runtimes.litert.calibrate import ActivationRanges
@@ -23,18 +22,6 @@ FILE = "file"
 
 #: Part of every key: raise it where a change of this package changes the bytes that are made.
 _REVISION = "1"
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """Calibration samples that are produced only where they are needed.
-
-    `samples()` starts a new pass; each sample is one array per input of the float model, in the order of the inputs.
-    `digest` stands for their content: the same digest must mean the same samples in the same order.
-    """
-
-    samples: Callable[[], Iterable[Sequence[NDArray[Any]]]]
-    digest: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,7 @@ class LiteRTMaker:
             request = make.MakeRequest(Path(variant["file"]), make.FILE)
         else:
             method = variant.get("method") or variant["name"]
-            request = self._request(method, variant, make.Calibration(calibration.samples, calibration.digest))
+            request = self._request(method, variant, calibration)
         made = self._maker.make(request)
         facts = {
             "method": made.method,
