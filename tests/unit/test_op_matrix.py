@@ -265,11 +265,13 @@ def test_differ_closes(run: Run) -> None:
 
 def test_summary(run: Run) -> None:
     a, b, *_ = summarize(run)
-    assert (a.name, a.status, a.inferences, a.blocks, a.ratio) == ("a", "ok", 6, 2, None)
+    assert (a.name, a.status, a.ratio) == ("a", "ok", None)
+    (phase,) = a.phases
+    assert (phase.name, phase.inferences, phase.blocks, phase.tokens_per_s) == ("inference", 6, 2, None)
     assert a.latency_us is not None
     assert a.latency_us.value == pytest.approx(7.1)
     assert (a.file_bytes, a.peak_memory_bytes, a.pss_bytes, a.arena_bytes) == (10, 5, 4, 3)
-    assert a.overhead == pytest.approx(8.2 / 7.1 - 1)
+    assert phase.overhead == pytest.approx(8.2 / 7.1 - 1)
     assert (a.scores, b.scores) == ({"AP": 0.25}, {"AP": None})
     assert b.ratio is not None
     assert b.ratio.log_ratio is not None
@@ -283,10 +285,11 @@ def test_summary_of_failed_variants(run: Run) -> None:
     assert c.reasons == {"status": "the worker was killed by SIGSEGV"}
     assert c.latency_us is not None
     assert c.latency_us.low is None  # one block has no spread
-    assert c.inferences == 3
-    assert (c.overhead, c.peak_memory_bytes, c.arena_bytes) == (None, None, None)
+    assert c.phases[0].inferences == 3
+    assert (c.phases[0].overhead, c.peak_memory_bytes, c.arena_bytes) == (None, None, None)
     assert d.reasons == {"status": "not a .tflite file", "latency": "no clean block is finished"}
-    assert (d.latency_us, d.ratio, d.inferences, d.blocks, d.file_bytes) == (None, None, 0, 0, None)
+    assert (d.latency_us, d.ratio, d.file_bytes) == (None, None, None)
+    assert (d.phases[0].inferences, d.phases[0].blocks) == (0, 0)
 
 
 def test_facts() -> None:

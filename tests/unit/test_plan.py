@@ -22,8 +22,9 @@ def test_every_round_holds_every_variant_once_of_each_kind(
     assert Counter((b.round, b.variant, b.kind) for b in blocks) == Counter(wanted)
     assert [b.number for b in blocks] == list(range(len(blocks)))
     assert [b.round for b in blocks] == sorted(b.round for b in blocks)
-    assert {warmup_number(v, blocks) for v in range(variants)}.isdisjoint(b.number for b in blocks)
-    assert len({warmup_number(v, blocks) for v in range(variants)}) == variants
+    warm_ups = {warmup_number(v, phase, variants, blocks) for v in range(variants) for phase in (0, 1)}
+    assert warm_ups.isdisjoint(b.number for b in blocks)
+    assert len(warm_ups) == 2 * variants
 
 
 @given(**SIZES)
@@ -101,3 +102,32 @@ def test_profiled_blocks_have_an_order_of_their_own() -> None:
         return [[b.variant for b in blocks if b.round == r] for r in range(10)]
 
     assert orders("clean") != orders("profiled")
+
+
+def test_a_round_of_a_language_model_block_by_block() -> None:
+    blocks = plan_blocks(2, 2, samples=3, profiled=True, seed=1, phases=("prefill", "decode"), scored=5)
+    first = [b for b in blocks if b.round == 0]
+    assert [(b.phase, b.kind) for b in first[::2]] == [
+        ("prefill", "clean"),
+        ("prefill", "profiled"),
+        ("decode", "clean"),
+        ("decode", "profiled"),
+        ("prefill", "scored"),
+    ]
+    assert all({b.variant for b in first[i : i + 2]} == {0, 1} for i in range(0, 10, 2))
+    assert [b.samples for b in blocks if b.kind == "scored"] == [(0, 1)] * 2 + [(2, 3, 4)] * 2
+    assert [b.kind for b in blocks if b.keep] == ["scored"] * 4
+
+
+@given(rounds=st.integers(1, 30), scored=st.integers(1, 500))
+def test_every_scored_sample_is_predicted_once(rounds: int, scored: int) -> None:
+    blocks = plan_blocks(2, rounds, 4, False, 7, ("prefill", "decode"), scored)
+    for variant in (0, 1):
+        shares = [b.samples for b in blocks if b.kind == "scored" and b.variant == variant]
+        assert [sample for share in shares for sample in share] == list(range(scored))
+        assert max(map(len, shares)) - min(map(len, shares)) <= 1 or scored < rounds
+
+
+def test_predictions_without_passes_of_their_own_are_those_of_the_first_phase() -> None:
+    blocks = plan_blocks(1, 3, samples=2, profiled=False, seed=1, phases=("prefill", "decode"))
+    assert [(b.round, b.phase) for b in blocks if b.keep] == [(0, "prefill")]

@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,7 +21,14 @@ from qprof.store import files, tables
 from qprof.store.blocks import Block, Reading, block_files, block_path, read_block, write_block
 from qprof.store.files import read_json, write_atomic, write_json
 from qprof.store.run import Run, find_run, list_runs, runs_folder
-from qprof.store.writer import RunWriter, read_manifest, save_predictions, save_scores, saved_predictions
+from qprof.store.writer import (
+    SCHEMA_VERSION,
+    RunWriter,
+    read_manifest,
+    save_predictions,
+    save_scores,
+    saved_predictions,
+)
 
 SOURCES = ("node", "kernel")
 OPS = {"a": ["conv", "add"], "b": ["fc"]}
@@ -65,6 +73,7 @@ def profiled_block(number: int, variant: str, round_: int = 0) -> Block:
 def ops_rows(variant: str) -> list[dict[str, Any]]:
     return [
         {
+            "phase": "inference",
             "op": op,
             "name": f"{op}/name",
             "type": op.upper(),
@@ -266,16 +275,18 @@ def test_any_flipped_byte_or_cut_is_noticed_or_harmless(tmp_path: Path) -> None:
 
 
 def test_samples_table_cell_by_cell() -> None:
-    table = tables.samples_table([clean_block(0), profiled_block(2, "b", round_=3)])
+    second = replace(profiled_block(2, "b", round_=3), phase="decode")
+    table = tables.samples_table([clean_block(0), second])
     assert table.to_pylist() == [
-        {"variant": v, "block": b, "round": r, "kind": k, "inference": i, "sample": s, "start_ns": t, "duration_ns": d}
-        for v, b, r, k, i, s, t, d in [
-            ("a", 0, 0, "clean", 0, 4, 100, 10),
-            ("a", 0, 0, "clean", 1, 5, 110, 11),
-            ("b", 2, 3, "profiled", 0, 7, 100, 10),
-            ("b", 2, 3, "profiled", 1, 8, 110, 11),
+        dict(zip(table.column_names, row, strict=True))
+        for row in [
+            ("a", 0, 0, "clean", "inference", 0, 4, 100, 10),
+            ("a", 0, 0, "clean", "inference", 1, 5, 110, 11),
+            ("b", 2, 3, "profiled", "decode", 0, 7, 100, 10),
+            ("b", 2, 3, "profiled", "decode", 1, 8, 110, 11),
         ]
     ]
+    assert table.column_names[:6] == ["variant", "block", "round", "kind", "phase", "inference"]
 
 
 def test_ops_table_cell_by_cell() -> None:
@@ -286,6 +297,7 @@ def test_ops_table_cell_by_cell() -> None:
         "block",
         "round",
         "kind",
+        "phase",
         "inference",
         "sample",
         "op",
@@ -294,10 +306,10 @@ def test_ops_table_cell_by_cell() -> None:
         "source",
     ]
     assert rows == [
-        ("b", 1, 0, "profiled", 0, 7, "fc", 5, 1, "node"),
-        ("a", 2, 0, "profiled", 0, 7, "conv", 100, 6, "kernel"),
-        ("a", 2, 0, "profiled", 0, 7, "add", 106, 3, "node"),
-        ("a", 2, 0, "profiled", 1, 8, "conv", 110, 7, "kernel"),
+        ("b", 1, 0, "profiled", "inference", 0, 7, "fc", 5, 1, "node"),
+        ("a", 2, 0, "profiled", "inference", 0, 7, "conv", 100, 6, "kernel"),
+        ("a", 2, 0, "profiled", "inference", 0, 7, "add", 106, 3, "node"),
+        ("a", 2, 0, "profiled", "inference", 1, 8, "conv", 110, 7, "kernel"),
     ]
 
 
@@ -377,7 +389,7 @@ def test_finished_and_unfinished_runs_read_alike(tmp_path: Path) -> None:
     finished = Run(tmp_path / "run")
     assert finished.complete
     after = arrays_of(finished)
-    filled = {"variant", "name", "type", "index", "macs", "inputs", "outputs", "op"}
+    filled = {"variant", "phase", "name", "type", "index", "macs", "inputs", "outputs", "op"}
     after["meta"] = {v: [{k: r[k] for k in r if k in filled} for r in rows] for v, rows in after["meta"].items()}
     assert after == before
     assert not (tmp_path / "run/parts").exists()
@@ -521,10 +533,10 @@ def test_damaged_block_in_a_run_is_named(tmp_path: Path) -> None:
         _ = Run(tmp_path / "run").samples
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None])
+@pytest.mark.parametrize("version", [0, 1, "2", None])
 def test_other_schema_version_is_refused(version: object, tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text(json.dumps({**MANIFEST, "schema_version": version}))
-    with pytest.raises(StoreError, match=rf"schema version {version}, this qprof reads 1"):
+    with pytest.raises(StoreError, match=rf"schema version {version}, this qprof reads 2"):
         read_manifest(tmp_path)
 
 
@@ -537,7 +549,7 @@ def test_manifest_that_is_no_object(content: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("key", ["status", "variants", "profile"])
 def test_manifest_that_lacks_what_readers_count_on(key: str, tmp_path: Path) -> None:
-    manifest = {"schema_version": 1, **MANIFEST}
+    manifest = {"schema_version": SCHEMA_VERSION, **MANIFEST}
     manifest.pop(key)
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(StoreError, match=f"manifest.json: damaged, it has no '{key}'"):

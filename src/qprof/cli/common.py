@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-RUN_HELP = "run directory, the beginning of its name in the runs folder, or 'latest' (the default)"
+RUN_HELP = "run directory, the beginning of its name, a profile's name for its latest run, or 'latest' (the default)"
 
 
 def count(text: str) -> int:
@@ -13,6 +13,10 @@ def count(text: str) -> int:
     if number < 1:
         raise ValueError(text)
     return number
+
+
+def add_phase_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--phase", help="of a language model: prefill (the default) or decode")
 
 
 def add_run_argument(parser: argparse.ArgumentParser) -> None:

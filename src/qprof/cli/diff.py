@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import argparse
 
-from qprof.cli.common import RUN_HELP, count
+from qprof.cli.common import RUN_HELP, add_phase_argument, count
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("words", nargs="+", metavar="[RUN] A B", help=f"{RUN_HELP}; then two variants")
+    add_phase_argument(parser)
     parser.add_argument("--by", choices=["op", "type"], default="op", help="one row per op, or per op type")
     parser.add_argument("--top", type=count, metavar="N", help="only the N largest differences; the others in one row")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
@@ -31,9 +32,11 @@ def run(options: argparse.Namespace) -> int:
     if len(options.words) not in (2, 3):
         raise QprofError("qprof diff takes [RUN] and two variants, such as: qprof diff latest float32 int8")
     reference = options.words[0] if len(options.words) == 3 else "latest"
-    table = differ(Run(find_run(reference)), *options.words[-2:])
+    found = Run(find_run(reference))
+    a, b = options.words[-2:]
+    table = differ(found, a, b, options.phase)
     if options.json:
         write_json(sys.stdout, table)
     else:
-        print_table(difference_table(table, options.by, options.top), sys.stdout)
+        print_table(difference_table(table, options.by, options.top, found.phase(options.phase)), sys.stdout)
     return 0

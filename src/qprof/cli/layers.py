@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import argparse
 
-from qprof.cli.common import add_run_argument, count
+from qprof.cli.common import add_phase_argument, add_run_argument, count
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run_argument(parser)
     parser.add_argument("-v", "--variant", help="variant to show (default: the baseline)")
+    add_phase_argument(parser)
     parser.add_argument("--by", choices=["op", "type", "delegate", "kernel"], default="op", help="one row per ...")
     parser.add_argument(
         "--sort",
@@ -35,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
 
     found = Run(find_run(options.reference))
     variant = options.variant or found.variants[0]["name"]
-    table = layers(found, variant, options.by)
+    table = layers(found, variant, options.by, options.phase)
     sort = options.sort or ("order" if options.by == "op" else "time")
     rows = selected(table, sort=sort, text=options.filter, top=options.top)
     if options.json:

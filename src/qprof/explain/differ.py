@@ -8,7 +8,10 @@ from qprof.explain.measured import measured_variant
 from qprof.store.run import Run
 
 
-def differ(run: Run, a: str, b: str) -> DifferenceTable:
-    """Where the latency difference from `a` to `b` went. Raises `StoreError` where the ops of one were not timed."""
-    first, second = measured_variant(run, a), measured_variant(run, b)
+def differ(run: Run, a: str, b: str, phase: str | None = None) -> DifferenceTable:
+    """Where the latency difference from `a` to `b` went, in a phase (by default the run's first).
+
+    Raises `StoreError` where the ops of one were not timed.
+    """
+    first, second = measured_variant(run, a, phase), measured_variant(run, b, phase)
     return difference(first, second, match_ops(first.ops, second.ops), method="expanded")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprof.explain.difference import MeasuredVariant
-from qprof.explain.measured import measured_variant
+from qprof.explain.measured import fact, measured_variant
 from qprof.runtimes.base import FUSED, OpMeta
 from qprof.stats.intervals import Interval, quantile_interval
 from qprof.stats.midmean import conditional_midmean
@@ -43,40 +43,74 @@ class LayerRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Split:
+    """How the time of quantized linear layers was divided between dequantization, matmul and the rest.
+
+    `how`: "in situ", op by op inside the running model; "replayed", the parts run alone; `None` where they cannot be
+    taken apart, for the `reason`. `dequantize_ops`: kernel -> its share of the dequantization, the largest first.
+    `in_situ_ms`, `replayed_ms`: all dequantization of one inference, by either way.
+    """
+
+    how: str | None
+    reason: str | None
+    dequantize_ops: dict[str, float]
+    in_situ_ms: float | None
+    replayed_ms: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Layers:
     """All rows of a variant. `end_to_end_us` is the profiled inferences' median, `clean_us` that of the clean blocks;
-    `rest_share` is the part of the profiled time that no op accounts for; `partitions`: delegate -> partitions."""
+    `rest_share` is the part of the profiled time that no op accounts for; `partitions`: delegate -> partitions. `split`
+    tells how quantized layers were taken apart (see `Split`), `None` where there are none."""
 
     variant: str
+    phase: str
+    runtime: str
     rows: list[LayerRow]
     end_to_end_us: Interval
     clean_us: Interval
     rest_share: float
     inferences: int
     partitions: dict[str, int]
+    split: Split | None = None
 
 
-def layers(run: Run, variant: str, by: By = "op") -> Layers:
-    """The op table of a variant, from its profiled blocks. Raises `StoreError` where its ops were not timed."""
-    measured = measured_variant(run, variant)
+def layers(run: Run, variant: str, by: By = "op", phase: str | None = None) -> Layers:
+    """The op table of a variant in a phase (by default the run's first), from its profiled blocks.
+
+    Raises `StoreError` where its ops were not timed.
+    """
+    measured = measured_variant(run, variant, phase)
     midmean = conditional_midmean(measured.op_us, measured.profiled_us, measured.profiled_round)
     shares = np.asarray(midmean.means) / midmean.total
     rows = [
         _row(measured, members, label, float(shares[members].sum()), by) for label, members in _groups(measured.ops, by)
     ]
     partitions: dict[str, int] = {}
-    for row in run.op_meta[variant]:
+    for row in run.op_rows(variant, phase):
         if row["type"] == "DELEGATE":
             partitions[row["delegate"]] = partitions.get(row["delegate"], 0) + 1
     return Layers(
         variant=variant,
+        phase=run.phase(phase),
+        runtime=str(run.variant(variant).get("runtime")),
         rows=rows,
         end_to_end_us=quantile_interval(measured.profiled_us, measured.profiled_round, method="expanded"),
         clean_us=quantile_interval(measured.clean_us, measured.clean_round, method="expanded"),
         rest_share=float(midmean.rest / midmean.total),
         inferences=len(measured.profiled_us),
         partitions=partitions,
+        split=_split(run, variant, run.phase(phase)),
     )
+
+
+def _split(run: Run, variant: str, phase: str) -> Split | None:
+    found = fact(run.variant(variant), "timing", "split", phase)
+    if not isinstance(found, dict):
+        return None
+    ops = sorted((found.get("dequantize_ops") or {}).items(), key=lambda item: -item[1])
+    return Split(found["how"], found["reason"], dict(ops), found["in_situ_ms"], found["replayed_ms"])
 
 
 def _groups(ops: Sequence[OpMeta], by: By) -> list[tuple[str, NDArray[np.intp]]]:

@@ -13,13 +13,14 @@ from qprof.runtimes.base import OpMeta
 from qprof.store.run import Latencies, OpTimes, Run
 
 
-def op_list(run: Run, variant: str) -> list[OpMeta]:
-    """A variant's ops in execution order, containers (delegate partitions, control flow) included.
+def op_list(run: Run, variant: str, phase: str | None = None) -> list[OpMeta]:
+    """A variant's ops in execution order, containers (delegate partitions, control flow) included; of the run's first
+    phase, or of the one that is named.
 
     Raises `StoreError` with the reason where the variant's ops were not timed.
     """
     entry = run.variant(variant)
-    rows = run.op_meta.get(variant)
+    rows = run.op_rows(variant, phase)
     if not rows:
         raise StoreError(f"{run.folder}: the ops of {variant} were not timed ({_why_untimed(run, entry)})")
     return [OpMeta(**{name: value for name, value in row.items() if name != "variant"}) for row in rows]
@@ -39,21 +40,21 @@ def leaves(ops: list[OpMeta]) -> NDArray[np.bool_]:
     return np.array([op.op not in parents and op.type != "DELEGATE" for op in ops], bool)
 
 
-def measured_variant(run: Run, variant: str) -> MeasuredVariant:
-    """Clean latencies and the time of every leaf op in every profiled inference.
+def measured_variant(run: Run, variant: str, phase: str | None = None) -> MeasuredVariant:
+    """Clean latencies and the time of every leaf op in every profiled inference of a phase (by default the first).
 
     An op that ran several times in an inference (in a loop's body) counts with its sum; one that was folded away
     counts 0. Raises `StoreError` where the ops were not timed.
     """
-    ops = op_list(run, variant)
+    ops = op_list(run, variant, phase)
     keep = leaves(ops)
-    profiled = run.latency(variant, "profiled")
-    clean = run.latency(variant)
+    profiled = run.latency(variant, "profiled", phase)
+    clean = run.latency(variant, phase=phase)
     if not len(profiled.duration_ns) or not len(clean.duration_ns):
         entry = run.variant(variant)
         why = entry["reason"] if entry["status"] == "failed" else "go on with qprof run --resume"
         raise StoreError(f"{run.folder}: {variant} has no finished clean and profiled blocks ({why})")
-    times = op_matrix(profiled, run.ops(variant), len(ops))
+    times = op_matrix(profiled, run.ops(variant, phase), len(ops))
     return MeasuredVariant(
         name=variant,
         ops=[op for op, is_leaf in zip(ops, keep, strict=True) if is_leaf],

@@ -2,30 +2,55 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
 from qprof.explain.measured import fact
 from qprof.stats.intervals import Interval, PairedDifference, paired_block_difference, quantile_interval
+from qprof.store.blocks import SCORED_TOKENS
 from qprof.store.run import Run
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseSummary:
+    """One phase of one variant.
+
+    `latency_us`: median of the clean blocks; `ratio`: against the baseline, paired by round; `overhead`: median of the
+    profiled blocks over that of the clean ones, minus 1. `tokens_per_s`: the tokens of one inference over the median,
+    `None` where tokens mean nothing.
+    """
+
+    name: str
+    latency_us: Interval | None = None
+    ratio: PairedDifference | None = None
+    overhead: float | None = None
+    inferences: int = 0
+    blocks: int = 0
+    tokens_per_s: Interval | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class VariantSummary:
     """The top figures of one variant. What was not measured is `None`, with the reason in `reasons`.
 
-    `latency_us`: median of the clean blocks; `ratio`: against the baseline, paired by round; `overhead`: median of the
-    profiled blocks over that of the clean ones, minus 1; `scores`: metric -> value, the task's leading metrics first.
+    `phases`: as the run's inferences come in them, at least one; `kernel` of quantized layers and `dtype` of the
+    computation, where the runtime leaves the choice; `scores`: metric -> value, the task's leading metrics
+    first. `tokens_per_s_together`: of a request, one inference of the first phase and all steps of the others.
+    `scoring_tokens_per_s`: tokens of the scored samples over the time that the model took for them, in batches.
     """
 
     name: str
     status: str
-    latency_us: Interval | None = None
-    ratio: PairedDifference | None = None
-    inferences: int = 0
-    blocks: int = 0
+    phases: list[PhaseSummary]
+    kernel: str | None = None
+    dtype: str | None = None
+    tokens_per_s_together: float | None = None
+    scoring_tokens_per_s: float | None = None
     file_bytes: int | None = None
+    footprint_bytes: int | None = None
+    device_peak_bytes: int | None = None
     peak_memory_bytes: int | None = None
     pss_bytes: int | None = None
     arena_bytes: int | None = None
@@ -33,6 +58,16 @@ class VariantSummary:
     scores: dict[str, float | None] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def latency_us(self) -> Interval | None:
+        """Of the first phase."""
+        return self.phases[0].latency_us
+
+    @property
+    def ratio(self) -> PairedDifference | None:
+        """Of the first phase."""
+        return self.phases[0].ratio
 
 
 def summarize(run: Run) -> list[VariantSummary]:
@@ -47,40 +82,94 @@ def _summary(run: Run, name: str, baseline: str, columns: list[str]) -> VariantS
     reasons: dict[str, str] = dict(fact(entry, "memory", "missing") or {})
     if entry["status"] == "failed":
         reasons["status"] = str(entry["reason"])
-    clean = run.latency(name)
-    measured = len(clean.duration_ns) > 0
-    if not measured:
-        reasons["latency"] = "no clean block is finished"
+    phases = [_phase(run, baseline, name, phase) for phase in run.phases()]
+    for phase in phases:
+        if phase.latency_us is None:
+            reasons["latency"] = "no clean block is finished"
     return VariantSummary(
         name=name,
         status=str(entry["status"]),
-        latency_us=quantile_interval(clean.duration_ns / 1e3, clean.round, method="expanded") if measured else None,
-        ratio=_ratio(run, baseline, name) if measured else None,
-        inferences=len(clean.duration_ns),
-        blocks=len(np.unique(clean.block)),
+        phases=phases,
+        kernel=fact(entry, "making", "run", "kernel") or None,
+        dtype=fact(entry, "making", "run", "dtype") or None,
+        tokens_per_s_together=_together(run.phases(), phases),
+        scoring_tokens_per_s=_scoring_speed(run, name),
         file_bytes=entry.get("bytes"),
+        footprint_bytes=fact(entry, "memory", "footprint_bytes"),
+        device_peak_bytes=fact(entry, "memory", "device_peak_bytes"),
         peak_memory_bytes=fact(entry, "memory", "peak_rss_above_runtime_bytes"),
         pss_bytes=fact(entry, "memory", "pss_above_runtime_bytes"),
         arena_bytes=entry.get("arena_bytes"),
-        overhead=_overhead(run, name),
         scores={metric: run.score(name, metric) for metric in columns},
         reasons=reasons,
         notes=list(entry.get("notes", [])),
     )
 
 
-def _ratio(run: Run, baseline: str, name: str) -> PairedDifference | None:
+def _phase(run: Run, baseline: str, name: str, phase: dict[str, Any]) -> PhaseSummary:
+    clean = run.latency(name, phase=phase["name"])
+    if not len(clean.duration_ns):
+        return PhaseSummary(phase["name"])
+    latency_us = quantile_interval(clean.duration_ns / 1e3, clean.round, method="expanded")
+    return PhaseSummary(
+        name=phase["name"],
+        latency_us=latency_us,
+        ratio=_ratio(run, baseline, name, phase["name"]),
+        overhead=_overhead(run, name, phase["name"]),
+        inferences=len(clean.duration_ns),
+        blocks=len(np.unique(clean.block)),
+        tokens_per_s=_per_second(phase["tokens"], latency_us),
+    )
+
+
+def _per_second(tokens: int | None, latency_us: Interval) -> Interval | None:
+    """The bounds change places: the shortest time is the highest speed."""
+    if tokens is None:
+        return None
+
+    def speed(time_us: float | None) -> float | None:
+        return None if time_us is None or time_us <= 0 else tokens * 1e6 / time_us
+
+    value = speed(latency_us.value)
+    return (
+        None
+        if value is None
+        else replace(latency_us, value=value, low=speed(latency_us.high), high=speed(latency_us.low))
+    )
+
+
+def _together(phases: list[dict[str, Any]], measured: list[PhaseSummary]) -> float | None:
+    tokens, time_us = 0, 0.0
+    for phase, found in zip(phases, measured, strict=True):
+        if phase["tokens"] is None or found.latency_us is None:
+            return None
+        tokens += phase["tokens"] * phase["steps"]
+        time_us += found.latency_us.value * phase["steps"]
+    return tokens * 1e6 / time_us
+
+
+def _scoring_speed(run: Run, name: str) -> float | None:
+    import pyarrow.compute as pc
+
+    seconds = float(run.latency(name, "scored").duration_ns.sum()) / 1e9
+    readings = run.readings
+    wanted = pc.and_(pc.equal(readings["variant"], name), pc.equal(readings["probe"], SCORED_TOKENS))
+    tokens = pc.sum(readings.filter(wanted)["value"]).as_py()
+    return None if not tokens or seconds <= 0 else float(tokens) / seconds
+
+
+def _ratio(run: Run, baseline: str, name: str, phase: str) -> PairedDifference | None:
     if name == baseline:
         return None
-    a, b = run.latency(baseline), run.latency(name)
+    a, b = run.latency(baseline, phase=phase), run.latency(name, phase=phase)
     if not np.intersect1d(a.round, b.round).size:
         return None
     return paired_block_difference(a.duration_ns / 1e3, a.round, b.duration_ns / 1e3, b.round, method="expanded")
 
 
-def _overhead(run: Run, name: str) -> float | None:
+def _overhead(run: Run, name: str, phase: str) -> float | None:
     """How much slower an instrumented inference is; from the rounds that hold both kinds of block."""
-    clean, profiled = run.latency(name), run.latency(name, "profiled")
+    clean, profiled = run.latency(name, phase=phase), run.latency(name, "profiled", phase)
     common = np.intersect1d(clean.round, profiled.round)
     if not common.size:
         return None

@@ -10,6 +10,7 @@ from qprof.report.op_names import short_names
 from qprof.report.table import Column, Table
 from qprof.report.units import duration, percent
 from qprof.stats.intervals import Interval
+from qprof.store.blocks import INFERENCE
 
 _COLUMNS = [
     Column("op", "label", align="left", flexible=True),
@@ -26,7 +27,7 @@ _COLUMNS = [
 Cells = dict[str, str | None]
 
 
-def difference_table(table: DifferenceTable, by: str = "op", top: int | None = None) -> Table:
+def difference_table(table: DifferenceTable, by: str = "op", top: int | None = None, phase: str = INFERENCE) -> Table:
     """All rows, or the `top` largest by absolute difference with the others summed in one row; the end is the total."""
     ops = [row for row in table.rows if row.kind not in ("outside ops", "instrumentation")]
     rest = [row for row in table.rows if row.kind in ("outside ops", "instrumentation")]
@@ -47,7 +48,7 @@ def difference_table(table: DifferenceTable, by: str = "op", top: int | None = N
             "delta": _delta(end.difference),
         }
     )
-    return Table(columns, cells, title=_title(table), notes=_notes(table))
+    return Table(columns, cells, title=_title(table, phase), notes=_notes(table))
 
 
 def _op_cells(ops: Sequence[DifferenceRow], top: int | None) -> list[Cells]:
@@ -94,13 +95,12 @@ def _group_cells(group: DifferenceGroup) -> Cells:
     }
 
 
-def _title(table: DifferenceTable) -> str:
+def _title(table: DifferenceTable, phase: str) -> str:
     end = table.end_to_end
-    change = end.b.value / end.a.value - 1
-    return (
-        f"{table.a_name} (A) -> {table.b_name} (B): {duration(end.a.value)} -> {duration(end.b.value)}, "
-        f"{percent(change, signed=True)}"
-    )
+    change = percent(end.b.value / end.a.value - 1, signed=True)
+    where = "" if phase == INFERENCE else f", {phase}"
+    times = f"{duration(end.a.value)} -> {duration(end.b.value)}"
+    return f"{table.a_name} (A) -> {table.b_name} (B){where}: {times}, {change}"
 
 
 def _notes(table: DifferenceTable) -> list[str]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from qprof.explain.layers import By, LayerRow, Layers
+from qprof.explain.layers import By, LayerRow, Layers, Split
 from qprof.report.op_names import short_names
 from qprof.report.table import Column, Table
 from qprof.report.units import MISSING, percent, scaled_column, scaled_intervals
+from qprof.store.blocks import INFERENCE
 
 _ORDERS: dict[str, Callable[[LayerRow], float]] = {
     "time": lambda row: row.p50_us.value if row.p50_us else 0.0,
@@ -42,7 +43,7 @@ def layers_table(table: Layers, rows: Sequence[LayerRow], by: By) -> Table:
     columns = [
         Column("op" if by == "op" else by, "label", align="left", flexible=True),
         *([Column("type", "type", align="left")] if by == "op" else [Column("ops", "ops")]),
-        Column("runs in", "where", align="left", priority=1),
+        *([Column("runs in", "where", align="left", priority=1)] if table.runtime == "litert" else []),
         Column("p50 [95 %]", "p50", unit=time_unit),
         Column("share", "share"),
         Column("MACs", "macs", unit=macs_unit, priority=3),
@@ -51,7 +52,7 @@ def layers_table(table: Layers, rows: Sequence[LayerRow], by: By) -> Table:
         Column("activations", "activations", unit=activation_unit, priority=5),
         Column("output", "output", align="left", priority=7),
         Column("numbers", "numbers", align="left", priority=8),
-        Column("kernel", "kernel", align="left", priority=6, flexible=True),
+        Column("kernel", "kernel", align="left", priority=6 if table.runtime == "litert" else 1, flexible=True),
     ]
     cells = [
         {
@@ -75,6 +76,10 @@ def layers_table(table: Layers, rows: Sequence[LayerRow], by: By) -> Table:
     return Table([c for c in columns if c.key not in empty], cells, title=_title(table), notes=_notes(table, rows))
 
 
+#: To whom the time belongs that no op accounts for.
+_WHOSE = {"litert": "interpreter's and the delegates'"}
+
+
 def _where(row: LayerRow) -> str:
     if row.delegate is not None:
         return row.delegate
@@ -84,19 +89,21 @@ def _where(row: LayerRow) -> str:
 def _title(table: Layers) -> str:
     from qprof.report.units import duration
 
-    partitions = ", ".join(f"{count} {name} partition{'s' * (count != 1)}" for name, count in table.partitions.items())
-    return (
-        f"{table.variant}: p50 {duration(table.clean_us.value)} clean, {duration(table.end_to_end_us.value)} profiled; "
-        f"{partitions or 'no delegate'}"
-    )
+    parts = [f"{count} {name} partition{'s' * (count != 1)}" for name, count in table.partitions.items()]
+    if not parts and table.runtime == "litert":
+        parts = ["no delegate"]
+    phase = "" if table.phase == INFERENCE else f", {table.phase}"
+    times = f"p50 {duration(table.clean_us.value)} clean, {duration(table.end_to_end_us.value)} profiled"
+    return f"{table.variant}{phase}: {times}" + (f"; {', '.join(parts)}" if parts else "")
 
 
 def _notes(table: Layers, rows: Sequence[LayerRow]) -> list[str]:
+    owner = _WHOSE.get(table.runtime, "runtime's")
     shown = sum(row.share for row in rows)
     total = sum(row.share for row in table.rows)
     notes = [
         f"{table.inferences} profiled inferences; ops are {percent(total)} of the profiled time, the rest "
-        f"({percent(table.rest_share)}) is the interpreter's and the delegates' own",
+        f"({percent(table.rest_share)}) is the {owner} own",
     ]
     if len(rows) < len(table.rows):
         notes.append(f"{len(rows)} of {len(table.rows)} rows shown, {percent(shown)} of the time")
@@ -104,4 +111,30 @@ def _notes(table: Layers, rows: Sequence[LayerRow]) -> list[str]:
         notes.append(f"{MISSING}: no kernel of its own (fused into a neighbour, or folded when the model was loaded)")
     if table.partitions:
         notes.append("times inside a delegate: its kernels' whole microseconds, scaled to the delegate's nanoseconds")
+    return notes + _split_notes(table.split)
+
+
+#: Kernels that a note on dequantization names.
+_OPS_NAMED = 5
+
+
+def _split_notes(split: Split | None) -> list[str]:
+    """How the rows of a quantized linear came about, and what its dequantization consists of."""
+    if split is None or (split.how is None and split.reason is None):
+        return []
+    if split.how is None:
+        return [f"quantized layers are shown whole: {split.reason}"]
+    ways = {
+        "in situ": "a pass of its own timed every op inside the layers; its shares divide the time of the layers",
+        "replayed": "dequantization and matmul were run alone; their ratio divides the time of the layers",
+    }
+    notes = [f"dequantize, matmul and other in linear ({split.how}): {ways[split.how]}"]
+    if split.in_situ_ms is not None and split.replayed_ms is not None:
+        notes.append(
+            f"dequantization per inference: {split.in_situ_ms:.3g} ms in situ (op by op, which inflates it), "
+            f"{split.replayed_ms:.3g} ms when run alone"
+        )
+    if split.dequantize_ops:
+        parts = [f"{name} {percent(share)}" for name, share in list(split.dequantize_ops.items())[:_OPS_NAMED]]
+        notes.append(f"dequantization is {', '.join(parts)}")
     return notes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from qprof.errors import QprofError, StoreError
 from qprof.explain.layers import layers
-from qprof.explain.summary import summarize
+from qprof.explain.summary import PhaseSummary, summarize
 from qprof.report.export import write_csv, write_json
 from qprof.stats.intervals import Interval
 from qprof.store.files import make_folder
@@ -45,22 +46,35 @@ def _summary(run: Run) -> Rows:
     rows = []
     for summary in summarize(run):
         row = asdict(summary)
-        scores, ratio = row.pop("scores"), summary.ratio
-        row.pop("ratio")
-        row |= _flat("latency_us", summary.latency_us)
-        row |= _flat("log_ratio_vs_baseline", ratio.log_ratio if ratio else None)
+        scores = row.pop("scores")
+        row.pop("phases")
+        for phase in summary.phases:
+            row |= _phase(f"{phase.name}_" if len(summary.phases) > 1 else "", phase)
         row["reasons"] = "; ".join(f"{what}: {why}" for what, why in summary.reasons.items()) or None
         row["notes"] = "; ".join(summary.notes) or None
         rows.append(row | {f"score_{metric}": value for metric, value in scores.items()})
     return rows
 
 
+def _phase(prefix: str, phase: PhaseSummary) -> dict[str, Any]:
+    figures = {"inferences": phase.inferences, "blocks": phase.blocks, "overhead": phase.overhead}
+    intervals = {
+        "latency_us": phase.latency_us,
+        "log_ratio_vs_baseline": phase.ratio.log_ratio if phase.ratio else None,
+        "tokens_per_s": phase.tokens_per_s,
+    }
+    row = {f"{prefix}{name}": value for name, value in figures.items()}
+    for name, found in intervals.items():
+        row |= _flat(f"{prefix}{name}", found)
+    return row
+
+
 def _layers(run: Run) -> Rows:
-    """One row per op of every variant whose ops were timed."""
+    """One row per op of every variant whose ops were timed, phase after phase."""
     rows: Rows = []
-    for entry in run.variants:
+    for entry, phase in itertools.product(run.variants, run.phases()):
         try:
-            table = layers(run, entry["name"])
+            table = layers(run, entry["name"], phase=phase["name"])
         except StoreError:  # not timed: the summary's notes say why
             continue
         for layer in table.rows:

@@ -5,48 +5,87 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from qprof.explain.summary import VariantSummary
+from qprof.explain.summary import PhaseSummary, VariantSummary
 from qprof.report.table import Column, Table
-from qprof.report.units import interval, percent, scaled_column, scaled_intervals
+from qprof.report.units import Kind, interval, percent, scaled_column, scaled_intervals
 from qprof.stats.intervals import Interval
 from qprof.store.run import Run
 
 
 def summary_table(run: Run, summaries: Sequence[VariantSummary]) -> Table:
-    """One row per variant: scores, latency p50 with its interval, size, memory."""
+    """One row per variant: scores, latency p50 with its interval (and tokens/s) of every phase, size, memory."""
     metrics = list(dict.fromkeys(metric for summary in summaries for metric in summary.scores))
-    time_unit, times = scaled_intervals([_triple(s.latency_us) for s in summaries], "duration_us")
-    size_unit, sizes = scaled_column([s.file_bytes for s in summaries], "bytes")
-    peak_unit, peaks = scaled_column([s.peak_memory_bytes for s in summaries], "bytes")
-    arena_unit, arenas = scaled_column([s.arena_bytes for s in summaries], "bytes")
-    columns = [
-        Column("variant", "variant", align="left"),
-        *(Column(metric, f"score.{metric}") for metric in metrics),
-        Column("p50 [95 %]", "p50", unit=time_unit),
-        Column("vs baseline", "ratio", priority=1),
-        Column("size", "size", unit=size_unit),
-        Column("peak mem", "peak", unit=peak_unit),
-        Column("arena", "arena", unit=arena_unit, priority=3),
-        Column("profiling", "overhead", priority=4),
-        Column("inferences", "inferences", priority=5),
+    names = [phase["name"] for phase in run.phases()]
+    rows: list[dict[str, str | None]] = [
+        {
+            "variant": summary.name if summary.status == "ok" else f"{summary.name} (failed)",
+            "dtype": summary.dtype,
+            "kernel": summary.kernel,
+            **{f"score.{metric}": _score(summary.scores.get(metric)) for metric in metrics},
+        }
+        for summary in summaries
     ]
-    rows = []
-    for i, summary in enumerate(summaries):
-        scores = {f"score.{metric}": _score(summary.scores.get(metric)) for metric in metrics}
-        rows.append(
-            {
-                "variant": summary.name if summary.status == "ok" else f"{summary.name} (failed)",
-                **scores,
-                "p50": times[i],
-                "ratio": _ratio(summary),
-                "size": sizes[i],
-                "peak": peaks[i],
-                "arena": arenas[i],
-                "overhead": None if summary.overhead is None else percent(summary.overhead, signed=True),
-                "inferences": f"{summary.inferences}",
-            }
-        )
-    return Table(columns, rows, title=_title(run), notes=_notes(run, summaries))
+    columns = [Column("variant", "variant", align="left"), *(Column(metric, f"score.{metric}") for metric in metrics)]
+    for position, name in enumerate(names):
+        columns += _phase_columns(rows, [summary.phases[position] for summary in summaries], position, len(names), name)
+    columns += [
+        _filled(rows, "size", "size", [s.file_bytes for s in summaries]),
+        _filled(rows, "footprint", "footprint", [s.footprint_bytes for s in summaries], priority=4),
+        _filled(rows, "peak mem", "peak", [s.peak_memory_bytes for s in summaries], priority=int(len(names) > 1)),
+        _filled(rows, "device peak", "device_peak", [s.device_peak_bytes for s in summaries]),
+        _filled(rows, "arena", "arena", [s.arena_bytes for s in summaries], priority=3),
+    ]
+    columns += [
+        Column("computes in", "dtype", align="left", priority=5),
+        Column("kernel", "kernel", align="left", priority=5),
+    ]
+    together = [s.tokens_per_s_together for s in summaries]
+    columns.append(_filled(rows, "together", "together", together, "count", "tok/s", priority=6))
+    scoring = [s.scoring_tokens_per_s for s in summaries]
+    columns.append(_filled(rows, "scoring", "scoring", scoring, "count", "tok/s", priority=7))
+    always = {"size", "peak", *(["arena"] if len(names) == 1 else [])}
+    shown = [c for c in columns if c.key in always or any(row.get(c.key) is not None for row in rows)]
+    # The columns that say how a figure came about stand last, whatever phase they are of.
+    shown.sort(key=lambda column: column.key.startswith(("overhead", "inferences")))
+    return Table(shown, rows, title=_title(run), notes=_notes(run, summaries))
+
+
+def _phase_columns(
+    rows: list[dict[str, str | None]], phases: Sequence[PhaseSummary], position: int, count: int, name: str
+) -> list[Column]:
+    """Fill in what is shown of one phase; its name stands before a title where there are several."""
+    prefix = f"{name} " if count > 1 else ""
+    time_unit, times = scaled_intervals([_triple(phase.latency_us) for phase in phases], "duration_us")
+    speeds = [None if p.tokens_per_s is None else p.tokens_per_s.value for p in phases]
+    for row, phase, time in zip(rows, phases, times, strict=True):
+        row[f"p50.{position}"] = time
+        row[f"ratio.{position}"] = _ratio(phase)
+        row[f"overhead.{position}"] = None if phase.overhead is None else percent(phase.overhead, signed=True)
+        row[f"inferences.{position}"] = f"{phase.inferences}"
+    later = 2 * int(position > 0)
+    return [
+        Column(f"{prefix}p50 [95 %]", f"p50.{position}", unit=time_unit),
+        Column("vs baseline", f"ratio.{position}", priority=1 + later),
+        _filled(rows, f"{prefix}speed", f"speed.{position}", speeds, "count", "tok/s", priority=2),
+        Column(f"{prefix}profiling", f"overhead.{position}", priority=8 if count > 1 else 4),
+        Column(f"{prefix}inferences", f"inferences.{position}", priority=9 if count > 1 else 5),
+    ]
+
+
+def _filled(
+    rows: list[dict[str, str | None]],
+    title: str,
+    key: str,
+    values: Sequence[float | None],
+    kind: Kind = "bytes",
+    unit: str = "",
+    priority: int = 0,
+) -> Column:
+    """Write a column of figures into the rows, in one unit; `unit` goes behind the figures' own prefix (k, M)."""
+    prefix, texts = scaled_column(values, kind)
+    for row, text in zip(rows, texts, strict=True):
+        row[key] = text
+    return Column(title, key, unit=f"{prefix}{unit}" if unit else prefix, priority=priority)
 
 
 def _title(run: Run) -> str:
@@ -57,20 +96,38 @@ def _title(run: Run) -> str:
 
 
 def _notes(run: Run, summaries: Sequence[VariantSummary]) -> list[str]:
-    rounds = max((summary.blocks for summary in summaries), default=0)
+    rounds = max((phase.blocks for summary in summaries for phase in summary.phases), default=0)
     notes = [
         f"p50: median of the clean blocks, 95 % interval by bootstrap over {rounds} interleaved rounds; measured",
         "peak mem: peak resident memory above the bare runtime (process with the runtime imported); measured",
     ]
-    if any(summary.overhead is not None for summary in summaries):
+    notes += _token_notes(run, summaries)
+    if any(phase.overhead is not None for summary in summaries for phase in summary.phases):
         notes.append("profiling: how much slower instrumented inferences are; latency is never taken from them")
-    missing = next((s.latency_us.reason for s in summaries if s.latency_us and s.latency_us.reason), None)
+    latencies = [phase.latency_us for summary in summaries for phase in summary.phases]
+    missing = next((latency.reason for latency in latencies if latency and latency.reason), None)
     if missing:
         notes.append(f"{missing} (protocol.rounds)")
     notes += [f"{s.name}: {reason}" for s in summaries for key, reason in s.reasons.items() if key == "status"]
     notes += [f"{s.name}: {what}: {why}" for s in summaries for what, why in s.reasons.items() if what == "latency"]
     notes += [str(note) for note in run.manifest.get("notes", [])]
     notes += _variant_notes(summaries)
+    return notes
+
+
+def _token_notes(run: Run, summaries: Sequence[VariantSummary]) -> list[str]:
+    """What is meant by tokens per second, where there are any."""
+    phases = [phase for phase in run.phases() if phase["tokens"] is not None]
+    if not phases:
+        return []
+    tokens = "; ".join(
+        f"{phase['name']}: {phase['tokens']} token{'s' * (phase['tokens'] != 1)} per inference"
+        + (f", {phase['steps']} inferences per prompt" if phase["steps"] > 1 else "")
+        for phase in phases
+    )
+    notes = [f"speed: tokens of one inference over its p50 ({tokens}); together: all tokens of a request over its time"]
+    if any(summary.scoring_tokens_per_s is not None for summary in summaries):
+        notes.append("scoring: tokens of the scored samples over the model's time for them, in batches of equal length")
     return notes
 
 
@@ -91,10 +148,10 @@ def _score(value: float | None) -> str | None:
     return None if value is None else f"{value:.3f}"
 
 
-def _ratio(summary: VariantSummary) -> str | None:
+def _ratio(phase: PhaseSummary) -> str | None:
     """Time against the baseline: "x0.520 [0.515, 0.524]"."""
-    if summary.ratio is None or summary.ratio.log_ratio is None:
+    if phase.ratio is None or phase.ratio.log_ratio is None:
         return None
-    ratio = summary.ratio.log_ratio
+    ratio = phase.ratio.log_ratio
     bounds = None if ratio.low is None or ratio.high is None else (math.exp(ratio.low), math.exp(ratio.high))
     return "x" + interval(math.exp(ratio.value), *(bounds or (None, None)))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qprof.stats.schedule import interleaved
+from qprof.store.blocks import INFERENCE
 
 #: Data sets up to this size run whole in every block; larger ones are spread over the rounds.
 WHOLE_SET = 16
@@ -18,28 +19,40 @@ class PlannedBlock:
     number: int
     round: int
     variant: int
-    kind: str  # "clean" or "profiled"
+    kind: str  # "clean", "profiled" or "scored"
     samples: tuple[int, ...]
     keep: bool
+    phase: str = INFERENCE
 
 
-def plan_blocks(variants: int, rounds: int, samples: int, profiled: bool, seed: int) -> list[PlannedBlock]:
+def plan_blocks(
+    variants: int,
+    rounds: int,
+    samples: int,
+    profiled: bool,
+    seed: int,
+    phases: Sequence[str] = (INFERENCE,),
+    scored: int = 0,
+) -> list[PlannedBlock]:
     """All blocks of a run, in order.
 
-    Each round runs every variant once clean and, if `profiled`, once profiled, each time in an order of its own that
-    is random and balanced (`qprof.stats.schedule`). All variants of a round run the same samples, so that they are
-    paired by round and by sample; over all rounds every sample is run. Numbers depend on nothing but the arguments.
+    Each round runs every variant, in each phase once clean and, if `profiled`, once profiled, each time in an order of
+    its own that is random and balanced (`qprof.stats.schedule`). All variants of a round run the same samples, so that
+    they are paired by round and by sample; over all rounds every sample is run. Where `scored` samples are predicted
+    in passes of their own, a round ends with its share of them. Numbers depend on nothing but the arguments.
     """
-    clean_orders = interleaved(variants, rounds, seed)
-    profiled_orders = interleaved(variants, rounds, seed + 1)
+    passes = [(kind, phase) for phase in phases for kind in ("clean", "profiled")[: 1 + profiled]]
+    orders = [interleaved(variants, rounds, seed + number) for number in range(len(passes) + 1)]
     blocks: list[PlannedBlock] = []
-    for round_, (clean, second) in enumerate(zip(clean_orders, profiled_orders, strict=True)):
+    for round_ in range(rounds):
         members, keep = round_samples(round_, rounds, samples)
-        passes = [("clean", clean)] + ([("profiled", second)] if profiled else [])
-        for kind, order in passes:
-            for variant in order:
-                wanted = keep and kind == "clean"
-                blocks.append(PlannedBlock(len(blocks), round_, variant, kind, members, wanted))
+        for (kind, phase), order in zip(passes, orders, strict=False):
+            for variant in order[round_]:
+                wanted = keep and (kind, phase) == ("clean", phases[0]) and not scored
+                blocks.append(PlannedBlock(len(blocks), round_, variant, kind, members, wanted, phase))
+        share = tuple(range(round_ * scored // rounds, (round_ + 1) * scored // rounds))
+        for variant in orders[-1][round_] if share else ():
+            blocks.append(PlannedBlock(len(blocks), round_, variant, "scored", share, True, phases[0]))
     return blocks
 
 
@@ -52,6 +65,6 @@ def round_samples(round_: int, rounds: int, samples: int) -> tuple[tuple[int, ..
     return tuple((begin + i) % samples for i in range(share)), begin < samples
 
 
-def warmup_number(variant: int, blocks: Sequence[PlannedBlock]) -> int:
-    """Number under which a variant's warm-up is kept: behind all planned blocks."""
-    return len(blocks) + variant
+def warmup_number(variant: int, phase: int, variants: int, blocks: Sequence[PlannedBlock]) -> int:
+    """Number under which a variant's warm-up in a phase is kept: behind all planned blocks."""
+    return len(blocks) + phase * variants + variant

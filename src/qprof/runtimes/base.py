@@ -10,6 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from qprof.store.blocks import INFERENCE
+
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
@@ -29,12 +31,26 @@ class TensorSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Phase:
+    """A kind of inference that is timed by itself: a detector has one, a language model "prefill" and "decode".
+
+    `tokens`: how many tokens one inference of this phase takes in or puts out, `None` where tokens mean nothing.
+    `steps`: inferences of this phase that follow one another on a sample before the next is taken.
+    """
+
+    name: str = INFERENCE
+    tokens: int | None = None
+    steps: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class OpMeta:
-    """The static facts of one op of one variant (a row of `op_meta.parquet`).
+    """The static facts of one op of one variant in one phase (a row of `op_meta.parquet`).
 
     `op` is unique within the variant; `name` is the model's own name for it, which is what is aligned across
-    variants. `parent` is the `op` of the delegate partition or control-flow op that contains this one, `None` at
-    top level. Counts that are unknown are `None`, never 0; `macs` is 0 only for an op that multiplies nothing.
+    variants and phases. `parent` is the `op` of the delegate partition, control-flow op or layer that contains this
+    one, `None` at top level. Counts that are unknown are `None`, never 0; `macs` is 0 only for an op that multiplies
+    nothing.
     """
 
     op: str
@@ -52,6 +68,7 @@ class OpMeta:
     macs: int | None = None
     weight_bytes: int | None = None
     activation_bytes: int | None = None  # bytes of all non-constant inputs and outputs
+    phase: str = INFERENCE
 
 
 #: `OpMeta.kernel` of an op inside a delegate for which no kernel ran: fused into a neighbour, or folded at load.
@@ -74,8 +91,11 @@ class OpEvents:
 
 
 #: `OpEvents.source` values. "node": the interpreter's node, timed in ns by qprof. "kernel": a kernel inside a
-#: delegate, reported by the delegate in whole microseconds and scaled to its node's ns.
-SOURCES = ("node", "kernel")
+#: delegate, reported by the delegate in whole microseconds and scaled to its node's ns. "layer": a module of a torch
+#: model, timed in ns. "own": a module's time less that of the modules inside it. "split": a layer's time divided as a
+#: pass of its own found it in place, op by op. "replayed": divided as its parts measured when run alone.
+#: "device": a module's span between two events on the accelerator.
+SOURCES = ("node", "kernel", "layer", "own", "split", "replayed", "device")
 
 
 @dataclass(slots=True)
@@ -87,6 +107,7 @@ class Loaded:
     op_types: list[str]
     notes: list[str] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
+    phases: tuple[Phase, ...] = (Phase(),)
 
 
 class Model(Protocol):
@@ -94,6 +115,9 @@ class Model(Protocol):
 
     loaded: Loaded
     run_once: Callable[[], None]  # the runtime's own call, as bare as it gets: this is what is timed
+
+    def enter(self, phase: str) -> None:
+        """Make `run_once` an inference of that phase of `loaded.phases`; the first is entered from the start."""
 
     def set_inputs(self, arrays: Sequence[NDArray[Any]]) -> None:
         """Copy one sample's input arrays (one per `loaded.inputs`, matching shape and dtype) into the model."""
@@ -104,6 +128,10 @@ class Model(Protocol):
     def outputs(self) -> list[NDArray[Any]]:
         """Copies of the output tensors, one per `loaded.outputs`."""
 
+    def memory_bytes(self) -> dict[str, int]:
+        """What the runtime itself knows of the variant's memory: "footprint" (its weights and buffers), "device_peak"
+        (the most its accelerator's allocator has held since it was loaded). What it does not know is left out."""
+
 
 class ProfiledModel(Model, Protocol):
     """A loaded variant with its instrumentation; latency is never taken from it."""
@@ -111,7 +139,7 @@ class ProfiledModel(Model, Protocol):
     ops: list[OpMeta]
 
     def discover(self) -> list[OpMeta]:
-        """Run one inference on the present inputs and return the op list."""
+        """Run one inference of every phase on the present inputs; the op list of all phases, in their order."""
 
     def reserve(self, inferences: int) -> None:
         """Make room for the records of that many inferences."""
@@ -128,23 +156,58 @@ class ProfiledModel(Model, Protocol):
     def arena_bytes(self) -> int | None:
         """Bytes of the runtime's tensor arena, `None` where it cannot be seen."""
 
+    def timing_facts(self) -> dict[str, Any]:
+        """What the manifest keeps of the instrumentation, as JSON can hold it."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """How a variant is to be run: threads, delegate, and input name -> shape for inputs to be resized."""
+    """How a variant is to be run; each runtime reads what concerns it.
+
+    `delegate`, `input_shapes` (input name -> shape, for inputs to be resized): LiteRT. `device` ("cpu", "cuda",
+    "cuda:1"), `dtype` (of the computation, "" for the runtime's choice), `kernel` (of quantized layers, "" for the
+    runtime's choice), `batch`, `prompt_tokens`, `generated_tokens`: language models.
+    """
 
     threads: int = 1
     delegate: str = "xnnpack"
     input_shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    device: str = "cpu"
+    dtype: str = ""
+    kernel: str = ""
+    batch: int = 1
+    prompt_tokens: int = 64
+    generated_tokens: int = 16
+
+
+class LanguageModel(Model, Protocol):
+    """A causal language model: what a task on text needs beside tensors in and out."""
+
+    tokenizer: Any  # a Hugging Face tokenizer
+    vocabulary: int  # logits per position
+    max_tokens: int | None  # the longest sequence that its positions allow, `None` where there is no limit
+
+    def target_logits(self, tokens: NDArray[np.int64], starts: Sequence[int]) -> Any:
+        """Logits that predict the ends of some sequences of one length.
+
+        `tokens`: int64[rows, length]; `starts`: per row the position of its first target, at least 1. Returns a torch
+        tensor on the CPU, in the dtype that the model computed: [sum(length - start), vocabulary], row after row; the
+        logits of target `tokens[r, p]` are those at position p - 1. Only these are computed where the model allows.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A variant as a file, and where it came from (see `qprof.runtimes.litert.variant`)."""
+    """A variant as a file or folder, and where it came from.
+
+    `bytes`: of the weights' file or files. `runtime`: what runs it, `None` for the runtime that made it.
+    `facts["run"]`, where there is such, holds what `RunOptions` it is to be loaded with.
+    """
 
     path: Path
     sha256: str
     bytes: int
+    runtime: str | None = field(default=None, kw_only=True)
     facts: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
@@ -180,14 +243,18 @@ class Runtime(Protocol):
     def accepts(self, path: Path) -> bool:
         """Whether `path` looks like a model that this runtime runs or makes variants of."""
 
+    def require(self) -> None:
+        """Raise `MissingExtraError` where a package is not installed that the runtime cannot do without."""
+
     def preload(self) -> None:
         """Import everything a model needs, so that a variant's memory is counted above it."""
 
     def load(self, path: Path, options: RunOptions) -> Model:
         """Load a variant without any instrumentation. Raises `ModelError`."""
 
-    def instrument(self, path: Path, options: RunOptions) -> ProfiledModel:
-        """Load it again with every op timed. Raises `ModelError`, also where ops cannot be timed."""
+    def instrument(self, model: Model, path: Path, options: RunOptions) -> ProfiledModel:
+        """The loaded variant with every op timed: a second copy, or the same weights with timers that are only in
+        place between `begin` and `end`. Raises `ModelError`, also where ops cannot be timed."""
 
     def maker(self, model: Mapping[str, Any]) -> VariantMaker:
         """A maker of variants for a profile's model section."""

@@ -32,4 +32,7 @@ def for_model(path: Path) -> Runtime:
         runtime = get(name)
         if runtime.accepts(path):
             return runtime
-    raise ModelError(f"{path}: no runtime takes this; expected a .tflite, a SavedModel folder or a Keras file")
+    raise ModelError(
+        f"{path}: no runtime takes this; expected a .tflite, a SavedModel folder, a Keras file "
+        "or a language model's folder in Hugging Face's layout"
+    )

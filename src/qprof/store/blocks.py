@@ -29,6 +29,11 @@ OP_COLUMNS = {
     "source": np.uint8,
 }
 
+#: The phase of models that know no other (see `qprof.runtimes.base.Phase`).
+INFERENCE = "inference"
+
+#: The reading that tells how many tokens a "scored" block ran through the model.
+SCORED_TOKENS = "task.scored_tokens"
 
 #: What NumPy, zipfile and json raise for a file that is cut short, overwritten or something else altogether.
 _DAMAGE = (
@@ -60,7 +65,11 @@ class Reading:
 
 @dataclass(slots=True)
 class Block:
-    """Consecutive inferences in one worker. `kind`: "warmup", "clean" or "profiled"; `round` is -1 for warm-up."""
+    """Consecutive inferences of one phase in one worker.
+
+    `kind`: "warmup", "clean", "profiled", or "scored" for a pass that is made for its predictions alone: there an
+    inference is a batch, and `samples["sample"]` the first of its samples. `round` is -1 for warm-up.
+    """
 
     number: int
     round: int
@@ -71,6 +80,7 @@ class Block:
     predictions: dict[int, Any] = field(default_factory=dict)
     readings: list[Reading] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
+    phase: str = INFERENCE
 
 
 def block_path(folder: Path, number: int) -> Path:
@@ -84,6 +94,7 @@ def write_block(folder: Path, block: Block) -> None:
         "round": block.round,
         "variant": block.variant,
         "kind": block.kind,
+        "phase": block.phase,
         "facts": block.facts,
         "readings": [[r.probe, r.t_ns, r.value, r.unit, r.provenance] for r in block.readings],
     }
@@ -152,6 +163,7 @@ def _parsed(arrays: Any, predictions: bool) -> Block:
         predictions=_predictions(arrays) if predictions else {},
         readings=[Reading(*fields) for fields in header["readings"]],
         facts=header["facts"],
+        phase=header["phase"],
     )
 
 

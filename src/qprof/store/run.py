@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from qprof.errors import StoreError
 from qprof.store import tables
-from qprof.store.blocks import Block, block_files, read_block
+from qprof.store.blocks import INFERENCE, Block, block_files, read_block
 from qprof.store.files import read_json
 from qprof.store.writer import PARTS, read_manifest
 
 
 @dataclass(frozen=True, slots=True)
 class Latencies:
-    """Inferences of one variant and kind, as parallel arrays in the order they ran."""
+    """Inferences of one variant, kind and phase, as parallel arrays in the order they ran."""
 
     block: NDArray[np.int32]
     round: NDArray[np.int32]
@@ -32,7 +32,7 @@ class Latencies:
 
 @dataclass(frozen=True, slots=True)
 class OpTimes:
-    """Op events of one variant as parallel arrays; `op` indexes the variant's rows of `Run.op_meta`."""
+    """Op events of one variant and phase as parallel arrays; `op` indexes `Run.op_rows` of that variant and phase."""
 
     block: NDArray[np.int32]
     round: NDArray[np.int32]
@@ -129,17 +129,41 @@ class Run:
                 return None if row["value"] is None else float(row["value"])
         return None
 
-    def latency(self, variant: str, kind: str = "clean") -> Latencies:
-        """Inferences of one variant: "clean" (what latency is quoted from), "profiled" or "warmup"."""
+    def phases(self) -> list[dict[str, Any]]:
+        """The phases that the run's inferences come in, in order: "name", and "tokens" and "steps" of an inference.
+
+        A variant that failed before it was loaded has none; they are those of the first that has.
+        """
+        for entry in self.variants:
+            if entry.get("phases"):
+                return list(entry["phases"])
+        return [{"name": INFERENCE, "tokens": None, "steps": 1}]
+
+    def phase(self, name: str | None = None) -> str:
+        """The phase of that name, by default the first. Raises `StoreError` naming those there are."""
+        known = [phase["name"] for phase in self.phases()]
+        if name is not None and name not in known:
+            raise StoreError(f"{self.folder}: no phase {name!r} in this run; it has {', '.join(known)}")
+        return name or str(known[0])
+
+    def latency(self, variant: str, kind: str = "clean", phase: str | None = None) -> Latencies:
+        """Inferences of one variant: "clean" (what latency is quoted from), "profiled", "warmup", or the batches of
+        "scored"; of the run's first phase, or of the one that is named (kind "scored" has none of its own)."""
         self.variant(variant)
-        columns = _filtered(self.samples, variant=variant, kind=kind)
+        chosen = {} if kind == "scored" else {"phase": self.phase(phase)}
+        columns = _filtered(self.samples, variant=variant, kind=kind, **chosen)
         return Latencies(**{name: columns[name] for name in Latencies.__slots__})
 
-    def ops(self, variant: str) -> OpTimes:
-        """Op events of one variant, from its profiled blocks."""
+    def op_rows(self, variant: str, phase: str | None = None) -> list[dict[str, Any]]:
+        """Rows of `op_meta` of one variant and phase, in the order of the variant's op list."""
+        wanted = self.phase(phase)
+        return [row for row in self.op_meta.get(variant, []) if row["phase"] == wanted]
+
+    def ops(self, variant: str, phase: str | None = None) -> OpTimes:
+        """Op events of one variant and phase, from its profiled blocks."""
         self.variant(variant)
-        columns = _filtered(self.op_events, variant=variant)
-        position = {row["op"]: i for i, row in enumerate(self.op_meta.get(variant, []))}
+        columns = _filtered(self.op_events, variant=variant, phase=self.phase(phase))
+        position = {row["op"]: i for i, row in enumerate(self.op_rows(variant, phase))}
         dictionary = columns.pop("op.names")
         codes = np.array([position.get(name, -1) for name in dictionary], np.int32)
         columns["op"] = codes[columns["op"]] if len(codes) else columns["op"]
@@ -184,7 +208,8 @@ def list_runs(folder: Path | None = None) -> list[Path]:
 
 
 def find_run(reference: str) -> Path:
-    """The run directory that a command line means: a path, a name or its beginning in the runs folder, or "latest".
+    """The run directory that a command line means: a path, a name or its beginning in the runs folder, "latest", or the
+    name of a profile for its latest run.
 
     Raises `StoreError` where there is none, or more than one.
     """
@@ -199,6 +224,9 @@ def find_run(reference: str) -> Path:
     matches = [path for path in runs if path.name == reference] or [p for p in runs if p.name.startswith(reference)]
     if len(matches) == 1:
         return matches[0]
+    of_profile = [path for path in runs if path.name.partition("-")[2].partition("-")[2] == reference]
+    if of_profile and not matches:
+        return of_profile[0]
     if matches:
         raise StoreError(f"{reference}: means {len(matches)} runs ({', '.join(p.name for p in matches[:4])}); say more")
     raise StoreError(f"{reference}: no such run here or in {runs_folder()}; see qprof list")

@@ -29,12 +29,13 @@ OP_META_COLUMNS: dict[str, str] = {
     "macs": "int64",
     "weight_bytes": "int64",
     "activation_bytes": "int64",
+    "phase": "string",
 }
 SCORE_COLUMNS: dict[str, str] = {"variant": "string", "metric": "string", "sample": "int32", "value": "float64"}
 
 
 def samples_table(blocks: Sequence[Block]) -> Any:
-    """variant, block, round, kind, inference, sample, start_ns, duration_ns: one row per inference."""
+    """variant, block, round, kind, phase, inference, sample, start_ns, duration_ns: one row per inference."""
     import pyarrow as pa
 
     lengths = [len(block.samples["sample"]) for block in blocks]
@@ -46,7 +47,7 @@ def samples_table(blocks: Sequence[Block]) -> Any:
 
 
 def ops_table(blocks: Sequence[Block], op_ids: Mapping[str, Sequence[str]], sources: Sequence[str]) -> Any:
-    """variant, block, round, kind, inference, sample, op, start_ns, duration_ns, source: one row per op event.
+    """variant, block, round, kind, phase, inference, sample, op, start_ns, duration_ns, source: a row per op event.
 
     `op_ids`: variant -> its op ids in the order of its op list; `sources` names the source codes.
     """
@@ -133,11 +134,13 @@ def _block_columns(blocks: Sequence[Block], lengths: Sequence[int]) -> dict[str,
 
     variants = sorted({block.variant for block in blocks})
     kinds = sorted({block.kind for block in blocks})
+    phases = sorted({block.phase for block in blocks})
     return {
         "variant": _dictionary(repeated([variants.index(block.variant) for block in blocks]), variants),
         "block": pa.array(repeated([block.number for block in blocks])),
         "round": pa.array(repeated([block.round for block in blocks])),
         "kind": _dictionary(repeated([kinds.index(block.kind) for block in blocks]), kinds),
+        "phase": _dictionary(repeated([phases.index(block.phase) for block in blocks]), phases),
     }
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from qprof.errors import ModelError
 from qprof.runtimes.base import Loaded, TensorSpec
 from qprof.runtimes.litert.flatbuffer import ModelFacts, read_model
+from qprof.store.blocks import INFERENCE
 
 #: What a variant may ask for: LiteRT's default (XNNPACK on a CPU), or the interpreter's builtin kernels alone.
 DELEGATES = ("xnnpack", "none")
@@ -133,6 +134,15 @@ class LiteRTModel:
     def outputs(self) -> list[NDArray[Any]]:
         """Copies of the outputs, as stored (still quantized)."""
         return [np.asarray(self.interpreter.get_tensor(index)) for index in self._output_indices]
+
+    def enter(self, phase: str) -> None:
+        """LiteRT models have one phase."""
+        if phase != INFERENCE:
+            raise ModelError(f"{self.path}: has no phase {phase!r}; its only one is {INFERENCE!r}")
+
+    def memory_bytes(self) -> dict[str, int]:
+        """Nothing: LiteRT keeps no account of its own."""
+        return {}
 
     def tensor_shapes(self) -> dict[int, tuple[int, ...]]:
         """Shapes of the main subgraph's tensors as allocated, by tensor index."""

@@ -20,6 +20,9 @@ class LiteRTRuntime:
     def accepts(self, path: Path) -> bool:
         return path.suffix in (".tflite", ".keras", ".h5") or (path / "saved_model.pb").is_file()
 
+    def require(self) -> None:
+        """LiteRT comes with qprof."""
+
     def preload(self) -> None:
         import ai_edge_litert.interpreter  # noqa: F401
         from ai_edge_litert import schema_py_generated  # noqa: F401
@@ -27,7 +30,7 @@ class LiteRTRuntime:
     def load(self, path: Path, options: base.RunOptions) -> base.Model:
         return LiteRTModel(path, threads=options.threads, delegate=options.delegate, input_shapes=options.input_shapes)
 
-    def instrument(self, path: Path, options: base.RunOptions) -> base.ProfiledModel:
+    def instrument(self, model: base.Model, path: Path, options: base.RunOptions) -> base.ProfiledModel:
         try:
             from qprof.runtimes.litert.profiled import ProfiledModel
         except ImportError as error:

@@ -1,0 +1,191 @@
+"""Runs whose inferences come in two phases, as a language model's: each is shown and compared by itself."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from qprof.errors import StoreError
+from qprof.explain.differ import differ
+from qprof.explain.layers import layers
+from qprof.explain.summary import summarize
+from qprof.report.difference import difference_table
+from qprof.report.layers import layers_table
+from qprof.report.run_export import export_run
+from qprof.report.summary import summary_table
+from qprof.report.table import render
+from qprof.runtimes.base import SOURCES, OpMeta
+from qprof.store.blocks import SCORED_TOKENS, Block, Reading
+from qprof.store.run import Run
+from qprof.store.writer import RunWriter
+
+PHASES = [{"name": "prefill", "tokens": 64, "steps": 1}, {"name": "decode", "tokens": 1, "steps": 4}]
+ROUNDS = 6
+LINEAR, NORM, DEQUANTIZE, MATMUL = 0, 1, 2, 3
+#: Microseconds of an inference, and of its ops, by variant and phase. What no op accounts for: 10 us.
+TIMES_US = {
+    ("float", "prefill"): (1010, {LINEAR: 800, NORM: 200}),
+    ("float", "decode"): (110, {LINEAR: 80, NORM: 20}),
+    ("int4", "prefill"): (3010, {LINEAR: 2800, NORM: 200, DEQUANTIZE: 2000, MATMUL: 800}),
+    ("int4", "decode"): (2110, {LINEAR: 2080, NORM: 20, DEQUANTIZE: 2000, MATMUL: 80}),
+}
+
+
+def op_list(variant: str) -> list[OpMeta]:
+    found = []
+    for phase in ("prefill", "decode"):
+        rows = 64 if phase == "prefill" else 1
+
+        def op(name: str, type: str, phase: str = phase, rows: int = rows, **more: Any) -> OpMeta:
+            where = more.pop("where", name)
+            outputs = [f"bfloat16[1,{rows},64]"]
+            return OpMeta(f"{phase}/{where}", name, type, len(found), outputs=outputs, phase=phase, **more)
+
+        linear = "model.layers.0.up_proj"
+        found.append(op(linear, "Linear", kernel="torch.nn.Linear" if variant == "float" else "TorchLinear", macs=rows))
+        found.append(op("model.norm", "LlamaRMSNorm"))
+        if variant != "float":
+            parent = f"{phase}/{linear}"
+            found.append(op(f"{linear}/dequantize", "dequantize", parent=parent))
+            found.append(op(linear, "Linear", where=f"{linear}/matmul", parent=parent, kernel="TorchLinear"))
+    return found
+
+
+def blocks(variant: str, first: int) -> list[Block]:
+    made = []
+    ops = op_list(variant)
+    for round_ in range(ROUNDS):
+        for number, (phase, kind) in enumerate((p, k) for p in ("prefill", "decode") for k in ("clean", "profiled")):
+            whole, parts = TIMES_US[variant, phase]
+            offset = 0 if phase == "prefill" else len(ops) // 2
+            events = None
+            if kind == "profiled":
+                rows = [(i, offset + op, 0, us * 1000, 2) for i in range(2) for op, us in parts.items()]
+                names = ("inference", "op", "start_ns", "duration_ns", "source")
+                events = dict(zip(names, np.array(rows, np.int64).T, strict=True))
+            made.append(
+                Block(
+                    first + 10 * round_ + number,
+                    round_,
+                    variant,
+                    kind,
+                    samples([whole * 1000] * 2),
+                    events,
+                    phase=phase,
+                )
+            )
+        tokens = Reading(SCORED_TOKENS, 0, 500.0, "tokens", "measured")
+        made.append(
+            Block(
+                first + 10 * round_ + 5, round_, variant, "scored", samples([10**8]), readings=[tokens], phase="prefill"
+            )
+        )
+    return made
+
+
+def samples(durations_ns: Sequence[int]) -> dict[str, Any]:
+    count = len(durations_ns)
+    return {"sample": np.zeros(count), "start_ns": np.arange(count), "duration_ns": np.array(durations_ns)}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    memory = {"peak_rss_above_runtime_bytes": 5_000_000, "footprint_bytes": 4_000_000, "missing": {}}
+    entries = [
+        {"name": name, "status": "ok", "reason": None, "notes": [], "bytes": 10**6, "memory": memory, "runtime": "gptq"}
+        for name in ("float", "int4")
+    ]
+    manifest = {
+        "status": "running",
+        "created": "2026-01-01T00:00:00+00:00",
+        "profile": {"protocol": {"threads": 1}},
+        "machine": {"cpu_model": "CPU"},
+        "variants": [{**entry, "phases": PHASES} for entry in entries],
+        "score_columns": [],
+    }
+    writer = RunWriter.create(tmp_path / "run", manifest)
+    for number, name in enumerate(("float", "int4")):
+        writer.save_ops(name, [asdict(op) for op in op_list(name)])
+        for block in blocks(name, 1000 * number):
+            writer.save_block(block)
+    writer.finalize(SOURCES)
+    writer.close()
+    return Run(tmp_path / "run")
+
+
+def test_inferences_are_those_of_one_phase(run: Run) -> None:
+    assert run.latency("float").duration_ns.tolist() == [1_010_000] * 12
+    assert run.latency("float", phase="decode").duration_ns.tolist() == [110_000] * 12
+    assert run.latency("int4", "profiled", "decode").duration_ns.tolist() == [2_110_000] * 12
+    assert run.latency("int4", "scored").duration_ns.tolist() == [10**8] * ROUNDS
+    with pytest.raises(StoreError, match="no phase 'prefil' in this run; it has prefill, decode"):
+        run.latency("float", phase="prefil")
+
+
+def test_layers_of_a_phase_close(run: Run) -> None:
+    for phase, whole, dequantize in (("prefill", 3010, 2000), ("decode", 2110, 2000)):
+        table = layers(run, "int4", phase=phase)
+        assert table.phase == phase
+        times = {(row.label, row.type): row.p50_us.value for row in table.rows if row.p50_us}
+        assert times["model.layers.0.up_proj/dequantize", "dequantize"] == dequantize
+        assert ("model.layers.0.up_proj", "Linear") in times
+        assert len(times) == 3  # the linear itself holds the other two
+        assert table.rest_share == pytest.approx(10 / whole)
+        assert sum(row.share for row in table.rows) == pytest.approx(1 - 10 / whole)
+    assert layers(run, "int4").phase == "prefill"
+
+
+def test_a_quantized_linear_is_its_matmul_and_an_inserted_dequantization(run: Run) -> None:
+    for phase, slower in (("prefill", 2000), ("decode", 2000)):
+        table = differ(run, "float", "int4", phase)
+        assert table.end_to_end.difference.value == pytest.approx(slower)
+        rows = {(row.kind, row.label): row.delta_us.value for row in table.rows}
+        assert rows["matched", "model.layers.0.up_proj"] == pytest.approx(0)
+        assert rows["inserted", "model.layers.0.up_proj/dequantize"] == pytest.approx(2000)
+        assert abs(table.closing_error_us) < 1e-9
+
+
+def test_summary_tells_both_phases_in_tokens(run: Run) -> None:
+    base, int4 = summarize(run)
+    assert [phase.name for phase in int4.phases] == ["prefill", "decode"]
+    prefill, decode = (phase.tokens_per_s for phase in int4.phases)
+    assert prefill is not None and decode is not None
+    assert prefill.value == pytest.approx(64e6 / 3010)
+    assert decode.value == pytest.approx(1e6 / 2110)
+    assert decode.low == pytest.approx(1e6 / 2110) and decode.high == pytest.approx(1e6 / 2110)
+    assert int4.tokens_per_s_together == pytest.approx((64 + 4) * 1e6 / (3010 + 4 * 2110))
+    assert int4.scoring_tokens_per_s == pytest.approx(5000)
+    assert int4.phases[1].ratio is not None and int4.phases[1].ratio.log_ratio is not None
+    assert int4.phases[1].ratio.log_ratio.value == pytest.approx(np.log(2110 / 110))
+    assert base.phases[1].ratio is None
+    assert (int4.footprint_bytes, int4.device_peak_bytes) == (4_000_000, None)
+
+
+def test_tables_say_which_phase(run: Run) -> None:
+    text = render(summary_table(run, summarize(run)), width=None, color=False)
+    header = text.splitlines()[1]
+    for title in ("prefill p50 [95 %] (ms)", "prefill speed", "decode p50 [95 %]", "decode speed", "footprint (MB)"):
+        assert title in header, title
+    assert "device peak" not in header and "arena" not in header
+    assert "prefill: 64 tokens per inference; decode: 1 token per inference, 4 inferences per prompt" in text
+    found = layers(run, "int4", phase="decode")
+    assert "int4, decode: p50 2.11 ms clean" in render(layers_table(found, found.rows, "op"), width=None, color=False)
+    difference = difference_table(differ(run, "float", "int4", "decode"), phase="decode")
+    assert "float (A) -> int4 (B), decode: 110 µs -> 2.11 ms" in render(difference, width=None, color=False)
+
+
+def test_export_holds_both_phases(run: Run, tmp_path: Path) -> None:
+    export_run(run, tmp_path / "csv", "csv")
+    with open(tmp_path / "csv/summary.csv", newline="") as stream:
+        row = list(csv.DictReader(stream))[1]
+    assert float(row["prefill_latency_us"]) == 3010
+    assert float(row["decode_tokens_per_s"]) == pytest.approx(1e6 / 2110)
+    with open(tmp_path / "csv/layers.csv", newline="") as stream:
+        kept = {(row["variant"], row["phase"], row["op"]) for row in csv.DictReader(stream)}
+    assert ("int4", "decode", "decode/model.norm") in kept and ("float", "prefill", "prefill/model.norm") in kept
