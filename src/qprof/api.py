@@ -28,11 +28,15 @@ def run(
     *targets: str | Path,
     variants: Sequence[str] = (),
     inputs: Sequence[str | Path] = (),
+    bits: Sequence[int] = (),
+    group_size: int | None = None,
+    data: str | Path = "",
     overrides: Sequence[str] = (),
     output: str | Path | None = None,
     progress: ProgressDisplay | None = None,
 ) -> Run:
-    """Measure, as `qprof run` does: a profile, model files, or (no target) the quickstart.
+    """Measure, as `qprof run` does: a profile, model files, a language model's folder or hub id, or (no target) the
+    quickstart's detector; its language model is the profile "quickstart-lm".
 
     `overrides`: "section.key=value"; `output`: the run directory to create. A variant that fails is recorded with its
     reason (`Run.variants`) while the others go on. Raises `QprofError` for bad input, or if no variant could be
@@ -42,6 +46,9 @@ def run(
         [str(target) for target in targets],
         variants=variants,
         inputs=[str(name) for name in inputs],
+        bits=bits,
+        group_size=group_size,
+        data=str(data),
         overrides=overrides,
     )
     folder = Path(output) if output is not None else new_run_folder(profile)

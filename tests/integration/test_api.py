@@ -47,7 +47,7 @@ def test_a_run_is_opened_again(run: qprof.Run) -> None:
 
 
 def test_bad_input_is_a_typed_error(tmp_path: Path) -> None:
-    with pytest.raises(ProfileError, match="no such model file"):
+    with pytest.raises(ProfileError, match="no such model"):
         qprof.run(tmp_path / "none.tflite")
     with pytest.raises(StoreError, match="no such run"):
         qprof.open_run(tmp_path / "none")

@@ -75,11 +75,12 @@ def test_show(reader: CommandLine, small_run: Path) -> None:
     figures = json_of(reader, "show", small_run)
     assert [row["name"] for row in figures] == ["a", "b", "loop"]
     for row in figures:
-        assert row["latency_us"]["low"] <= row["latency_us"]["value"] <= row["latency_us"]["high"]
-        assert row["inferences"] > 0
-        assert row["blocks"] == 5
-    assert figures[0]["ratio"] is None
-    assert figures[1]["ratio"]["log_ratio"]["value"] is not None
+        (phase,) = row["phases"]
+        assert phase["latency_us"]["low"] <= phase["latency_us"]["value"] <= phase["latency_us"]["high"]
+        assert phase["inferences"] > 0
+        assert phase["blocks"] == 5
+    assert figures[0]["phases"][0]["ratio"] is None
+    assert figures[1]["phases"][0]["ratio"]["log_ratio"]["value"] is not None
 
 
 def test_runs_are_found_by_name_and_the_latest_is_the_default(reader: CommandLine, small_run: Path) -> None:
@@ -190,13 +191,16 @@ def test_export_csv(reader: CommandLine, small_run: Path, tmp_path: Path) -> Non
         rows = list(csv.DictReader(stream))
     figures = json_of(reader, "show", small_run)
     assert [row["name"] for row in rows] == ["a", "b", "loop"]
-    assert [float(row["latency_us"]) for row in rows] == [row["latency_us"]["value"] for row in figures]
+    assert [float(row["latency_us"]) for row in rows] == [row["phases"][0]["latency_us"]["value"] for row in figures]
     with open(tmp_path / "out/layers.csv", newline="") as stream:
         layers = list(csv.DictReader(stream))
     assert next(row["name"] for row in layers if row["variant"] == "a") == "stem"
     with open(tmp_path / "out/samples.csv", newline="") as stream:
         samples = list(csv.DictReader(stream))
-    assert sum(row["variant"] == "a" and row["kind"] == "clean" for row in samples) == figures[0]["inferences"]
+    assert (
+        sum(row["variant"] == "a" and row["kind"] == "clean" for row in samples)
+        == figures[0]["phases"][0]["inferences"]
+    )
 
 
 def test_export_json(reader: CommandLine, small_run: Path, tmp_path: Path) -> None:
@@ -335,7 +339,7 @@ def test_bad_words(reader: CommandLine, small_run: Path, words: list[str], says:
         (["noise.toml"], "noise.toml: the profile cannot be read"),
         (["folder.toml"], "folder.toml: the profile cannot be read"),
         (["key.toml", "A"], "give one profile, or model files"),
-        (["missing.tflite"], "missing.tflite: no such model file"),
+        (["missing.tflite"], "missing.tflite: no such model"),
         (["quickstrat"], "did you mean the profile quickstart"),
         (["folder"], "no variant could be made; float32: .*folder: no runtime takes this"),
         (["noise.tflite"], "no variant could be made; noise: .*noise.tflite"),
@@ -407,7 +411,7 @@ def test_damaged_runs(qprof: CommandLine, models: Path) -> None:
     (folder / "samples.parquet").unlink()
     one_line(qprof, "show", "r", says=r"samples\.parquet: missing")
     (folder / "manifest.json").write_text('{"schema_version": 7}')
-    one_line(qprof, "show", "r", says="written with schema version 7, this qprof reads 1")
+    one_line(qprof, "show", "r", says="written with schema version 7, this qprof reads 2")
     (folder / "manifest.json").write_text("{")
     for words in (["show", "r"], ["layers", "r"], ["export", "r"], ["run", "-q", "--resume", "r"]):
         one_line(qprof, *words, says="damaged, not valid JSON")

@@ -170,7 +170,7 @@ def test_manifest_says_what_was_run(small_run: Path, models: Path) -> None:
         assert (entry["status"], entry["path"], entry["bytes"]) == ("ok", str(path), path.stat().st_size)
         assert len(entry["sha256"]) == 64
         assert entry["outputs_identical"] is True
-        assert entry["warmup"]["inferences"] > 0
+        assert entry["warmup"]["inference"]["inferences"] > 0
         assert entry["memory"]["runtime_rss_bytes"] > 0
     readings = Run(small_run).readings.to_pylist()
     assert {row["block"] for row in readings} == set(range(30))

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from qprof.errors import DataError, ProfileError
 from qprof.run.adhoc import profile_for, shipped_profiles
-from qprof.run.profile import DEFAULT_VARIANTS, apply_overrides, load_profile, model_path, resolved, validate
+from qprof.run.profile import (
+    DEFAULT_LANGUAGE_VARIANTS,
+    DEFAULT_VARIANTS,
+    apply_overrides,
+    load_profile,
+    model_path,
+    resolved,
+    validate,
+)
 
 MINIMAL = {"name": "m", "model": {"path": "/m.tflite"}}
 
@@ -326,7 +334,7 @@ def test_shipped_profile_is_valid_unless_it_is_a_base(name: str, monkeypatch: py
 
 
 def test_there_are_shipped_profiles() -> None:
-    assert {"quickstart", "yolox-nano", "ssd-mobilenet-v1", "coco-val2017"} <= set(shipped_profiles())
+    assert {"quickstart", "quickstart-lm", "yolox-nano", "ssd-mobilenet-v1", "coco-val2017"} <= set(shipped_profiles())
 
 
 def test_resolved_spells_out_every_default_and_round_trips() -> None:
@@ -341,6 +349,13 @@ def test_resolved_spells_out_every_default_and_round_trips() -> None:
         "io": "float",
         "threads": None,
         "delegate": None,
+        "bits": None,
+        "group_size": None,
+        "desc_act": False,
+        "sym": True,
+        "kernel": "",
+        "dtype": "",
+        "library": "gptqmodel",
     }
     assert plain["protocol"]["rounds"] == 12
     assert plain["task"]["head"]["kind"] == "auto"
@@ -395,16 +410,76 @@ def test_one_keras_model_has_the_default_variants_and_several_files_are_all_kept
         (["p.toml", "a.tflite"], {}, "one profile, or model files"),
         (["p.toml", "q.toml"], {}, "one profile, or model files"),
         (["quickstart", "a.tflite"], {}, "one profile, or model files"),
-        (["quickstart"], {"variants": ["int8"]}, "--variants and --inputs go with model files"),
-        ([], {"inputs": ["x.npy"]}, "--variants and --inputs go with model files"),
+        (["quickstart"], {"variants": ["int8"]}, "--variants, --inputs, --bits and the like go with models"),
+        ([], {"inputs": ["x.npy"]}, "--variants, --inputs, --bits and the like go with models"),
         (["a.tflite", "b.tflite"], {"variants": ["int8"]}, "give one model file"),
-        (["c.tflite"], {}, "c.tflite: no such model file"),
+        (["c.tflite"], {}, "c.tflite: no such model"),
         (["quickstrat"], {}, r"did you mean the profile quickstart\?"),
-        (["x" * 300], {}, "no such model file"),
+        (["x" * 300], {}, "no such model"),
         (["a.tflite"], {"variants": ["int8", "int8"]}, "two variants are named 'int8'"),
     ],
 )
 def test_targets_that_do_not_go_together(models: Path, targets: list[str], options: dict[str, Any], says: str) -> None:
+    with pytest.raises(ProfileError, match=says):
+        profile_for(targets, **options)
+
+
+@pytest.fixture
+def checkpoint(models: Path) -> Path:
+    write(models / "lm/config.json", "{}")
+    return models / "lm"
+
+
+def test_a_language_model_without_a_profile(checkpoint: Path) -> None:
+    profile = profile_for(["lm"], overrides=["protocol.threads=2", "task.limit=50"])
+    assert (profile.name, profile.model.path) == ("lm", str(checkpoint))
+    assert [v.name for v in profile.variant_sections()] == ["bfloat16", "gptq-8bit", "gptq-4bit", "gptq-2bit"]
+    assert (profile.task.kind, profile.task.dataset, profile.task.limit) == ("lastword", "passages", 50)
+    assert profile.protocol.threads == 2
+
+
+def test_bits_data_and_variants_of_a_language_model(checkpoint: Path) -> None:
+    profile = profile_for(["lm"], bits=[4, 3], group_size=-1, data="text.jsonl")
+    sections = profile.variant_sections()
+    assert [(v.name, v.group_size) for v in sections] == [("bfloat16", None), ("gptq-4bit", -1), ("gptq-3bit", -1)]
+    assert (profile.task.data, profile.task.dataset) == (str(checkpoint.parent / "text.jsonl"), "")
+    assert profile_for(["lm"], variants=["float32"]).variants == ["float32"]
+
+
+@pytest.mark.parametrize("target", ["org/some-model", "hf://org/some-model", "org/some-model@v1.0"])
+def test_an_id_on_the_hub_is_taken_where_there_is_no_such_path(target: str, models: Path) -> None:
+    profile = profile_for([target], bits=[8])
+    assert profile.name == "some-model"
+    assert profile.model.path == "hf://" + target.removeprefix("hf://")
+    write(models / "org/some-model/config.json", "{}")
+    if target == "org/some-model":
+        assert profile_for([target]).model.path == str(models / "org/some-model")
+
+
+def test_paths_on_the_hub_are_left_alone(tmp_path: Path) -> None:
+    text = 'name = "p"\n[model]\npath = "hf://a/b"\n[task]\nkind = "lastword"\ndata = "hf://datasets/a/b"\n'
+    profile = load_profile(write(tmp_path / "p.toml", text))
+    assert (profile.model.path, profile.task.data) == ("hf://a/b", "hf://datasets/a/b")
+    assert profile.variants == list(DEFAULT_LANGUAGE_VARIANTS)
+
+
+@pytest.mark.parametrize(
+    ("targets", "options", "says"),
+    [
+        (["lm", "a.tflite"], {}, "a language model is run by itself"),
+        (["lm"], {"inputs": ["x.npy"]}, "a language model is run by itself"),
+        (["lm"], {"bits": [4], "variants": ["float32"]}, "give one or the other"),
+        (["a.tflite"], {"bits": [4]}, "go with a language model, which a.tflite is not"),
+        (["quickstart-lm"], {"bits": [4]}, "a profile names its own"),
+        (["sub/missing.tflite"], {}, "sub/missing.tflite: no such model"),
+        (["lm"], {"overrides": ["task.dataset=shapes"]}, 'dataset = "shapes" goes with kind = "detection" alone'),
+        (["lm"], {"overrides": ["task.dataset="]}, "a lastword task needs data"),
+        (["lm"], {"overrides": ["protocol.device=tpu"]}, "protocol.device"),
+    ],
+)
+def test_language_models_that_are_asked_for_wrongly(
+    checkpoint: Path, targets: list[str], options: dict[str, Any], says: str
+) -> None:
     with pytest.raises(ProfileError, match=says):
         profile_for(targets, **options)
 

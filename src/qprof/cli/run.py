@@ -1,20 +1,33 @@
 """measure variants of a model side by side
 
-With no argument: the quickstart, on a model and data that come with qprof. With a profile (a .toml file, or the name of
-one that qprof ships): that experiment. With model files: their latency, op by op, with no profile at all; a single
-file with --variants is quantized into these first.
+With no argument: the quickstart, on a detector, a language model and data that come with qprof. With a profile (a .toml
+file, or the name of one that qprof ships): that experiment. With model files: their latency, op by op, with no profile
+at all; a single file with --variants is quantized into these first. With the folder or hub id of a causal language
+model: unquantized and quantized with GPTQ, from its last-word accuracy down to dequantization and matmul.
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("targets", nargs="*", metavar="PROFILE|MODEL", help="one profile, or model files to compare")
-    parser.add_argument("--variants", default="", help="variants to make of one model file: float32,int8-dynamic,int8")
+    parser.add_argument("targets", nargs="*", metavar="PROFILE|MODEL", help="one profile, or models to compare")
+    parser.add_argument("--variants", default="", help="variants to make of one model: float32,int8-dynamic,int8")
     parser.add_argument("--inputs", nargs="+", default=[], metavar="FILE", help=".npy or .npz inputs for model files")
+    parser.add_argument("--bits", default="", help="widths to quantize a language model to (default: 8,4,2)")
+    parser.add_argument("--group-size", type=int, metavar="N", help="weights per scale (default: 64; -1: a whole row)")
+    parser.add_argument(
+        "--data",
+        default="",
+        metavar="FILE",
+        help="texts to score a language model on: JSONL, or hf://datasets/ORG/NAME",
+    )
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key: protocol.rounds=20"
     )
@@ -27,26 +40,78 @@ def run(options: argparse.Namespace) -> int:
     import sys
 
     from qprof.errors import QprofError
-    from qprof.explain.summary import summarize
     from qprof.probes.clock import MonotonicClock
     from qprof.report.progress import make_progress
-    from qprof.report.summary import summary_table
-    from qprof.report.table import print_table
     from qprof.run.adhoc import profile_for
     from qprof.run.execute import new_run_folder, resume, start
-    from qprof.store.run import Run, find_run
+    from qprof.store.run import find_run
 
-    if options.resume and (options.targets or options.variants or options.inputs or options.set or options.output):
+    models = (options.targets, options.variants, options.inputs, options.bits, options.group_size, options.data)
+    if options.resume and (any(models) or options.set or options.output):
         raise QprofError("--resume goes on with a run as it was begun; it takes no model, profile or other option")
+    if not options.resume and not any(models):
+        return _quickstart(options)
     with make_progress(sys.stderr, MonotonicClock(), options.quiet) as progress:
         if options.resume:
             folder = find_run(options.resume)
             resume(folder, progress)
         else:
-            names = [name for name in options.variants.split(",") if name]
-            profile = profile_for(options.targets, variants=names, inputs=options.inputs, overrides=options.set)
+            profile = profile_for(
+                options.targets,
+                variants=[name for name in options.variants.split(",") if name],
+                inputs=options.inputs,
+                bits=[_width(text) for text in options.bits.split(",") if text],
+                group_size=options.group_size,
+                data=options.data,
+                overrides=options.set,
+            )
             folder = options.output or new_run_folder(profile)
             start(profile, folder, progress)
+    return _shown(folder)
+
+
+def _quickstart(options: argparse.Namespace) -> int:
+    """Run both parts, the second where its packages are installed; with --output, into folders inside that one."""
+    import sys
+
+    from qprof.errors import MissingExtraError
+    from qprof.probes.clock import MonotonicClock
+    from qprof.report.progress import make_progress
+    from qprof.run.adhoc import QUICKSTART, profile_for
+    from qprof.run.execute import new_run_folder, require_runtime, start
+
+    codes = []
+    for name in QUICKSTART:
+        profile = profile_for([name], overrides=options.set)
+        with make_progress(sys.stderr, MonotonicClock(), options.quiet) as progress:
+            try:
+                require_runtime(profile)
+            except MissingExtraError as error:
+                progress.note(f"{name} is left out: {error}")
+                continue
+            folder = options.output / name if options.output else new_run_folder(profile)
+            start(profile, folder, progress)
+        codes.append(_shown(folder))
+    return max(codes)
+
+
+def _shown(folder: Path) -> int:
+    """Print a finished run's table; returns the exit code."""
+    import sys
+
+    from qprof.explain.summary import summarize
+    from qprof.report.summary import summary_table
+    from qprof.report.table import print_table
+    from qprof.store.run import Run
+
     finished = Run(folder)
     print_table(summary_table(finished, summarize(finished)), sys.stdout)
     return 1 if any(entry["status"] != "ok" for entry in finished.variants) else 0
+
+
+def _width(text: str) -> int:
+    from qprof.errors import ProfileError
+
+    if not text.strip().isdecimal():
+        raise ProfileError(f"--bits {text}: give widths such as 8,4,2")
+    return int(text)

@@ -1,8 +1,10 @@
-"""Files that ship inside the package: a small detector, so that the first run needs no download.
+"""Files that ship inside the package: a small detector and a small language model, so that the first run needs no
+download.
 
 `shapes_detector.tflite` is a float32 CenterNet detector of the shapes that `qprof.tasks.scenes` renders;
 `shapes_detector.json` beside it tells its inputs, outputs, training and measured accuracy. Both are made by
-`python -m qprof.embedded.train_detector`.
+`python -m qprof.embedded.train_detector`. `passages_lm` is a causal language model of the passages that
+`qprof.tasks.passages` writes, in Hugging Face's layout, made by `python -m qprof.embedded.train_language_model`.
 """
 
 from __future__ import annotations
@@ -13,9 +15,13 @@ from qprof.errors import DataError
 
 
 def path(name: str) -> Path:
-    """The path of the shipped file `name`; raise `DataError` where there is none of that name."""
+    """The path of the shipped file or folder `name`; raise `DataError` where there is none of that name."""
     folder = Path(__file__).parent
-    shipped = sorted(entry.name for entry in folder.iterdir() if entry.suffix in {".tflite", ".json"})
+    shipped = sorted(
+        entry.name
+        for entry in folder.iterdir()
+        if entry.suffix in {".tflite", ".json"} or (entry / "config.json").is_file()
+    )
     if name not in shipped:
         raise DataError(f"no embedded file {name!r} in {folder}: there are {', '.join(shipped) or 'none'}")
     return folder / name

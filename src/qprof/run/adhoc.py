@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,26 +14,58 @@ import qprof
 from qprof.errors import ProfileError
 from qprof.run.profile import DEFAULT_VARIANTS, Profile, load_profile, validate
 
-#: What `qprof run` runs without arguments.
-QUICKSTART = "quickstart"
+_HUB = "hf://"
+#: ORG/NAME, with @REVISION behind it or not, as the hub allows them.
+_HUB_ID = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?"
+
+#: What `qprof run` runs without arguments, one after the other.
+QUICKSTART = ("quickstart", "quickstart-lm")
+
+#: Bit widths of a language model's variants, unless the command line names others.
+DEFAULT_BITS = (8, 4, 2)
+
+#: Passages that a language model is scored on with no profile and no data: enough for half-widths of some 6 points.
+ADHOC_PASSAGES = 200
 
 
 def profile_for(
-    targets: Sequence[str], *, variants: Sequence[str] = (), inputs: Sequence[str] = (), overrides: Sequence[str] = ()
+    targets: Sequence[str],
+    *,
+    variants: Sequence[str] = (),
+    inputs: Sequence[str] = (),
+    bits: Sequence[int] = (),
+    group_size: int | None = None,
+    data: str = "",
+    overrides: Sequence[str] = (),
 ) -> Profile:
     """The profile that a command line means.
 
-    No target: the quickstart. One that is (or names) a profile: that profile. Model files: a latency comparison of
-    them, on random inputs or on `inputs`; with `variants`, those variants made from the one file. `overrides` are
-    "section.key=value". Raises `ProfileError` where the targets do not go together.
+    No target: the first of the quickstart. One that is (or names) a profile: that profile. Model files: a latency
+    comparison of them, on random inputs or on `inputs`; with `variants`, those variants made from the one file. A
+    language model (a folder in Hugging Face's layout, or an id on its hub): unquantized and in `bits` with groups of
+    `group_size` (-1: a group per row), or in `variants`, scored on the last words of `data`, or of passages made by
+    qprof. `overrides` are "section.key=value".
+
+    Raises `ProfileError` where the targets do not go together.
     """
     models = [target for target in targets if not _is_profile(target)]
     if len(targets) > 1 and len(models) < len(targets):
         raise ProfileError("give one profile, or model files, but not both or several profiles; run them one by one")
     if not models:
-        if variants or inputs:
-            raise ProfileError("--variants and --inputs go with model files; a profile names its own")
-        return load_profile(_profile_path(targets[0] if targets else QUICKSTART), overrides)
+        if variants or inputs or bits or data or group_size is not None:
+            raise ProfileError("--variants, --inputs, --bits and the like go with models; a profile names its own")
+        return load_profile(_profile_path(targets[0] if targets else QUICKSTART[0]), overrides)
+    if variants and (bits or group_size is not None):
+        raise ProfileError("--variants names the variants, and so do --bits and --group-size; give one or the other")
+    language = [model for model in models if _is_language_model(model, bool(bits or data))]
+    if language:
+        if len(models) > 1 or inputs:
+            raise ProfileError(
+                "a language model is run by itself and on text; give one, and --data instead of --inputs"
+            )
+        return _language_profile(language[0], variants or _widths(bits, group_size), data, overrides)
+    if bits or data or group_size is not None:
+        raise ProfileError(f"--bits, --group-size and --data go with a language model, which {models[0]} is not")
     return _model_profile(models, variants, inputs, overrides)
 
 
@@ -78,12 +111,54 @@ def _model_profile(
     return validate(data, source="command line")
 
 
+def _is_language_model(target: str, wanted: bool) -> bool:
+    """Whether a target is a checkpoint folder, or, unless there is such a path, an id on the Hugging Face hub."""
+    if target.startswith(_HUB):
+        return True
+    if os.path.isdir(target):
+        return wanted or os.path.isfile(os.path.join(target, "config.json"))
+    looks_like_a_file = Path(target).suffix in (".tflite", ".keras", ".h5")
+    return not os.path.exists(target) and not looks_like_a_file and re.fullmatch(_HUB_ID, target) is not None
+
+
+def _widths(bits: Sequence[int], group_size: int | None) -> list[Any]:
+    """The unquantized model, in the dtype that the quantized ones compute in, and those."""
+    group = {} if group_size is None else {"group_size": group_size}
+    return ["bfloat16", *({"name": f"gptq-{width}bit", **group} for width in bits or DEFAULT_BITS)]
+
+
+def _language_profile(target: str, variants: Sequence[Any], data: str, overrides: Sequence[str]) -> Profile:
+    from qprof.run.profile import apply_overrides
+
+    local = os.path.exists(target)
+    path = str(Path(target).resolve()) if local else _HUB + target.removeprefix(_HUB)
+    name = Path(path.partition("@")[0] if not local else path).name
+    task: dict[str, Any] = {"kind": "lastword"}
+    if data:
+        task["data"] = data if data.startswith(_HUB) else str(Path(data).resolve())
+    else:
+        task |= {"dataset": "passages", "limit": ADHOC_PASSAGES}
+    profile: dict[str, Any] = {
+        "name": _safe(name),
+        "model": {"path": path},
+        "variants": list(variants),
+        "task": task,
+        "protocol": {"threads": _available_cores()},
+    }
+    apply_overrides(profile, overrides)
+    return validate(profile, source="command line")
+
+
+def _available_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _existing(model: str) -> Path:
     path = Path(model).resolve()
     if not os.path.exists(path):  # unlike Path.exists, false for a name too long to be one
         near = difflib.get_close_matches(model, shipped_profiles(), n=1)
         advice = f"did you mean the profile {near[0]}?" if near else f"profiles: {', '.join(shipped_profiles())}"
-        raise ProfileError(f"{model}: no such model file, and no profile that qprof ships; {advice}")
+        raise ProfileError(f"{model}: no such model, and no profile that qprof ships; {advice}")
     return path
 
 

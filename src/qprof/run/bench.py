@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter_ns  # CLOCK_MONOTONIC on Linux, the timeline of every probe
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +16,12 @@ from numpy.typing import NDArray
 from qprof.errors import QprofError
 from qprof.probes.memory import MemoryReading, PeakReset, read_memory, reset_peak
 from qprof.probes.usage import USAGE_UNITS, read_usage
-from qprof.run.workload import build_task
+from qprof.run.workload import bind_task, build_task
 from qprof.runtimes import registry
-from qprof.runtimes.base import Model, OpEvents, ProfiledModel, RunOptions, TensorSpec
+from qprof.runtimes.base import LanguageModel, Model, OpEvents, Phase, ProfiledModel, RunOptions, TensorSpec
 from qprof.stats.steady import SteadyState
+from qprof.store.blocks import SCORED_TOKENS
+from qprof.tasks.base import TextTask
 
 #: Untimed inferences before a block, until both are reached: other workers have used the caches in between.
 LEAD_IN_INFERENCES = 2
@@ -33,6 +36,8 @@ _CHUNK_BYTES = 64_000_000
 #: Inferences of a profiled block for which records are allocated before its clock starts.
 _RESERVED_INFERENCES = 64
 
+_Item = TypeVar("_Item")
+
 Answer = tuple[dict[str, Any], dict[str, NDArray[Any]]]
 
 
@@ -46,7 +51,7 @@ class Bench:
         self._runtime.preload()
         self._model = self._load_counting_memory()
         self._task = build_task(request["task"])
-        self._task.bind(self._model.loaded.inputs, self._model.loaded.outputs, self._model.loaded.op_types)
+        bind_task(self._task, self._model)
         self._profiled: ProfiledModel | None = None
         self._chunk = max(1, _CHUNK_BYTES // max(1, sum(_nbytes(spec) for spec in self._model.loaded.inputs)))
         self._prepared: tuple[tuple[int, ...], list[list[NDArray[Any]]]] = ((), [])
@@ -57,10 +62,14 @@ class Bench:
         peak_reset = reset_peak()
         before = read_memory()
         model = self._runtime.load(self._path, self._options)
-        model.set_inputs([_zeros(spec) for spec in model.loaded.inputs])
-        for _ in range(_MEMORY_INFERENCES):
-            model.invoke()
+        zeros = [_zeros(spec) for spec in model.loaded.inputs]
+        for phase in model.loaded.phases:
+            model.enter(phase.name)
+            for _ in range(_MEMORY_INFERENCES):
+                model.set_inputs(zeros)
+                model.invoke()
         self.memory = _memory_growth(before, read_memory(), peak_reset)
+        self.memory |= {f"{name}_bytes": value for name, value in model.memory_bytes().items()}
         return model
 
     def describe(self) -> dict[str, Any]:
@@ -69,31 +78,35 @@ class Bench:
         return {
             "inputs": [asdict(spec) for spec in loaded.inputs],
             "outputs": [asdict(spec) for spec in loaded.outputs],
+            "phases": [asdict(phase) for phase in loaded.phases],
+            "facts": loaded.facts,
             "memory": self.memory,
             "samples": self._task.sample_count(),
+            "scored": self._task.scored_count() if isinstance(self._task, TextTask) else 0,
             "notes": [*loaded.notes, *self._task.notes()],
         }
 
-    def notes(self) -> list[str]:
-        """What the task has noticed so far."""
-        return self._task.notes()
+    def notes(self) -> dict[str, Any]:
+        """What the task has noticed so far, and what the instrumentation tells of itself."""
+        timing = None if self._profiled is None else self._profiled.timing_facts()
+        return {"notes": self._task.notes(), "timing": timing}
 
     def instrument(self) -> dict[str, Any]:
-        """Load the variant a second time with its ops timed; check that it computes the same."""
+        """Load the variant a second time with its ops timed; check that it computes the same (in its first phase: later
+        ones may go on from where the inference before them ended)."""
         self._profiled = None
+        phase = self._model.loaded.phases[0].name
         try:
-            profiled = self._runtime.instrument(self._path, self._options)
+            profiled = self._runtime.instrument(self._model, self._path, self._options)
             inputs = self._inputs([0])[0]
             profiled.set_inputs(inputs)
             ops = profiled.discover()
         except QprofError as error:
             return {"ops": None, "notes": [str(error)]}
         self._profiled = profiled
-        self._model.set_inputs(inputs)
-        self._model.invoke()
+        ours, theirs = self._timed_and_not(profiled, phase, inputs)
         same = all(
-            np.array_equal(ours, theirs, equal_nan=ours.dtype.kind == "f")
-            for ours, theirs in zip(self._model.outputs(), profiled.outputs(), strict=True)
+            np.array_equal(mine, its, equal_nan=mine.dtype.kind == "f") for mine, its in zip(ours, theirs, strict=True)
         )
         notes = [] if same else ["the instrumented model's outputs differ from the clean one's; mistrust its op times"]
         return {
@@ -103,14 +116,31 @@ class Bench:
             "notes": notes,
         }
 
-    def warm_up(self, max_s: float) -> Answer:
+    def _timed_and_not(
+        self, profiled: ProfiledModel, phase: str, inputs: list[NDArray[Any]]
+    ) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
+        """Outputs of an inference without instrumentation, and of one whose ops are timed."""
+        self._model.enter(phase)
+        self._model.set_inputs(inputs)
+        self._model.invoke()
+        ours = self._model.outputs()
+        profiled.enter(phase)
+        profiled.set_inputs(inputs)
+        profiled.begin(0)
+        profiled.invoke()
+        profiled.end()
+        profiled.drain()
+        return ours, profiled.outputs()
+
+    def warm_up(self, phase: str, max_s: float) -> Answer:
         """Run until steady or until `max_s` is spent; the durations are kept as a block of kind "warmup"."""
         inputs = self._inputs([0])[0]
-        self._model.set_inputs(inputs)
+        self._model.enter(phase)
         steady = SteadyState()
         log = _InferenceLog()
         deadline_ns = perf_counter_ns() + int(max_s * 1e9)
         while not steady.state.steady and (perf_counter_ns() < deadline_ns or not log.samples):
+            self._model.set_inputs(inputs)
             start_ns = perf_counter_ns()
             self._model.run_once()
             log.add(0, start_ns, perf_counter_ns())
@@ -122,32 +152,37 @@ class Bench:
         """Run the samples of one block, over and over until it lasted `min_ms`.
 
         A clean block keeps what the first pass predicted (`keep`); a profiled one ends as soon as its time is up and
-        returns op events.
+        returns op events; a scored one runs its samples once, as the task will.
         """
         samples = [int(sample) for sample in request["samples"]]
+        phase = next(phase for phase in self._model.loaded.phases if phase.name == request["phase"])
         min_ns = int(float(request["min_ms"]) * 1e6)
         before = read_usage()
         gc.collect()
         gc.disable()
         try:
-            if request["kind"] == "profiled":
-                answer, arrays = self._profiled_block(samples, min_ns)
+            if request["kind"] == "scored":
+                answer, arrays = self._scored_block(samples)
+            elif request["kind"] == "profiled":
+                answer, arrays = self._profiled_block(samples, phase, min_ns)
             else:
-                answer, arrays = self._clean_block(samples, min_ns, keep=bool(request["keep"]))
+                answer, arrays = self._clean_block(samples, phase, min_ns, keep=bool(request["keep"]))
         finally:
             gc.enable()
         usage = asdict(read_usage().since(before))
         now_ns = perf_counter_ns()
-        answer["readings"] = [
+        answer["readings"] = answer.get("readings", []) + [
             [f"host.{name}", now_ns, float(value), USAGE_UNITS[name], "measured"] for name, value in usage.items()
         ]
         return answer, arrays
 
-    def _clean_block(self, samples: Sequence[int], min_ns: int, keep: bool) -> Answer:
-        model, run = self._model, self._model.run_once
+    def _clean_block(self, samples: Sequence[int], phase: Phase, min_ns: int, keep: bool) -> Answer:
+        model = self._model
+        model.enter(phase.name)
+        run = model.run_once
         log = _InferenceLog()
         predictions: dict[str, Any] = {}
-        lead_in = _lead_in(model, self._inputs(samples[: self._chunk])[0], run)
+        lead_in = _lead_in(model, self._inputs(samples[: self._chunk])[0])
         while not log.samples or log.spent_ns < min_ns:
             for chunk in self._chunks(samples):
                 outputs: list[list[NDArray[Any]]] = []
@@ -155,29 +190,46 @@ class Bench:
                 inputs = self._inputs(chunk)
                 begin_ns = perf_counter_ns()
                 for sample, arrays in zip(chunk, inputs, strict=True):
-                    model.set_inputs(arrays)
-                    start_ns = perf_counter_ns()
-                    run()
-                    log.add(sample, start_ns, perf_counter_ns())
+                    for _ in range(phase.steps):
+                        model.set_inputs(arrays)
+                        start_ns = perf_counter_ns()
+                        run()
+                        log.add(sample, start_ns, perf_counter_ns())
                     if wanted:
                         outputs.append(model.outputs())
                 log.spent_ns += perf_counter_ns() - begin_ns
                 for sample, kept in zip(chunk, outputs, strict=False):
                     predictions[str(sample)] = self._task.decode(sample, kept)
-        facts = {"lead_in": lead_in, "loops": len(log.samples) // len(samples)}
+        facts = {"lead_in": lead_in, "loops": len(log.samples) // (len(samples) * phase.steps)}
         return {"facts": facts, "predictions": predictions}, log.arrays()
 
-    def _profiled_block(self, samples: Sequence[int], min_ns: int) -> Answer:
+    def _scored_block(self, samples: Sequence[int]) -> Answer:
+        """Predict some samples of a text task, counted in the order in which the task runs them."""
+        if not isinstance(self._task, TextTask):
+            raise QprofError("a scored block was asked of a task whose timed inferences are what is scored")
+        order = self._task.scoring_order()
+        predictions, batches = self._task.predict(cast(LanguageModel, self._model), [order[i] for i in samples])
+        log = _InferenceLog()
+        for batch in batches:
+            log.add(batch.first_sample, batch.start_ns, batch.start_ns + batch.duration_ns)
+        tokens = sum(batch.tokens for batch in batches)
+        reading = [SCORED_TOKENS, perf_counter_ns(), float(tokens), "tokens", "measured"]
+        facts = {"batches": len(batches), "rows": len(samples)}
+        kept = {str(sample): value for sample, value in predictions.items()}
+        return {"facts": facts, "predictions": kept, "readings": [reading]}, log.arrays()
+
+    def _profiled_block(self, samples: Sequence[int], phase: Phase, min_ns: int) -> Answer:
         model = self._profiled
         if model is None:
             raise QprofError("a profiled block was asked of a variant that is not instrumented")
+        model.enter(phase.name)
         run = model.run_once
         log = _InferenceLog()
-        lead_in = _lead_in(model, self._inputs(samples[: self._chunk])[0], model.run_once)
+        lead_in = _lead_in(model, self._inputs(samples[: self._chunk])[0])
         model.reserve(_RESERVED_INFERENCES)
         while not log.samples or log.spent_ns < min_ns:
             for chunk in self._chunks(samples):
-                for sample, arrays in zip(chunk, self._inputs(chunk), strict=True):
+                for sample, arrays in _repeated(zip(chunk, self._inputs(chunk), strict=True), phase.steps):
                     model.set_inputs(arrays)
                     model.begin(len(log.samples))
                     start_ns = perf_counter_ns()
@@ -227,12 +279,17 @@ class _InferenceLog:
         }
 
 
-def _lead_in(model: Model, inputs: Sequence[NDArray[Any]], run: Callable[[], None]) -> int:
-    model.set_inputs(inputs)
+def _repeated(items: Iterable[_Item], times: int) -> Iterator[_Item]:
+    for item in items:
+        yield from itertools.repeat(item, times)
+
+
+def _lead_in(model: Model, inputs: Sequence[NDArray[Any]]) -> int:
     begin_ns = perf_counter_ns()
     count = 0
     while count < LEAD_IN_INFERENCES or perf_counter_ns() - begin_ns < LEAD_IN_NS:
-        run()
+        model.set_inputs(inputs)
+        model.run_once()
         count += 1
     return count
 
@@ -250,7 +307,7 @@ def _op_arrays(events: OpEvents) -> dict[str, NDArray[Any]]:
 
 
 def _memory_growth(before: MemoryReading, after: MemoryReading, peak_reset: PeakReset) -> dict[str, Any]:
-    """Bytes above the bare runtime (LiteRT imported, no model): resident, proportional, and at the peak."""
+    """Bytes above the bare runtime (imported, no model): resident, proportional, and at the peak."""
 
     def grown(late: int | None, early: int | None) -> int | None:
         return None if late is None or early is None else late - early

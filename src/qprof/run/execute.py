@@ -14,17 +14,22 @@ from qprof.errors import DataError, ModelError, QprofError, StoreError, WorkerEr
 from qprof.probes.clock import reading_cost_ns, resolution_ns, wall_offset_ns
 from qprof.probes.machine import describe_machine, packages
 from qprof.run.plan import PlannedBlock, plan_blocks, warmup_number
-from qprof.run.profile import Profile, resolved, validate
+from qprof.run.profile import Profile, model_path, resolved, validate
 from qprof.run.workers import Worker, closing_worker
 from qprof.runtimes import registry
 from qprof.runtimes.base import SOURCES
-from qprof.store.blocks import OP_COLUMNS, SAMPLE_COLUMNS, Block, Reading
+from qprof.store.blocks import INFERENCE, OP_COLUMNS, SAMPLE_COLUMNS, Block, Reading
 from qprof.store.files import make_folder
 from qprof.store.run import runs_folder
 from qprof.store.writer import RunWriter
 
 #: Packages that every run uses, beside those of its runtimes.
 _PACKAGES = ("qprof", "numpy", "pillow", "pycocotools", "pyarrow")
+
+
+def require_runtime(profile: Profile) -> None:
+    """Raise `MissingExtraError` where a package is not installed that the profile's model cannot be run without."""
+    registry.for_model(model_path(profile.model.path)).require()
 
 
 class ProgressDisplay(Protocol):
@@ -95,12 +100,15 @@ class Execution:
         self._profile = validate(self._manifest["profile"], source=str(writer.folder / "manifest.json"))
         self._protocol = self._profile.protocol
         self._workers: dict[str, Worker] = {}
+        self._scored = 0
+        self._phases: list[str] = []
         self._logs = writer.folder / "logs"
 
     def run(self) -> None:
         make_folder(self._logs)
         self._make_variants()
         self._load_variants()
+        self._phases = self._common_phases()
         blocks = self._plan()
         self._warm_up(blocks)
         self._measure(blocks)
@@ -172,7 +180,17 @@ class Execution:
             self._fail(entry, ModelError(changed))
             return maker
         entry.update(answer)
+        # Importing a runtime takes seconds: this variant's worker does it while the next variant is made.
+        self._new_worker(entry).post({"do": "preload", "runtime": entry["runtime"]})
         return maker
+
+    def _new_worker(self, entry: Mapping[str, Any]) -> Worker:
+        former = self._workers.pop(entry["name"], None)
+        if former is not None:
+            former.stop()
+        worker = Worker(f"variant {entry['name']}", self._logs / f"{entry['name']}.log")
+        self._workers[entry["name"]] = worker
+        return worker
 
     # -- 3. one worker process per variant ------------------------------------------------------------------------
 
@@ -189,15 +207,17 @@ class Execution:
 
     def _load(self, entry: dict[str, Any]) -> None:
         section = entry["section"]
-        former = self._workers.pop(entry["name"], None)
-        if former is not None:
-            former.stop()
-        worker = Worker(f"variant {entry['name']}", self._logs / f"{entry['name']}.log")
-        self._workers[entry["name"]] = worker
+        worker = self._workers[entry["name"]]
+        task = self._manifest["task"]
         options = {
             "threads": section["threads"] or self._protocol.threads,
             "delegate": section["delegate"] or self._protocol.delegate,
             "input_shapes": self._manifest["profile"]["model"]["input_shapes"],
+            "device": self._protocol.device,
+            "dtype": section["dtype"],
+            "kernel": section["kernel"],
+            **{key: task[key] for key in ("batch", "prompt_tokens", "generated_tokens")},
+            **entry["making"].get("run", {}),
         }
         request = {
             "do": "load",
@@ -208,6 +228,7 @@ class Execution:
         }
         answer, _ = worker.ask(request, timeout_s=self._protocol.timeout_s)
         answer.pop("samples")
+        self._scored = max(self._scored, answer["scored"])
         notes = [note for note in answer.pop("notes") if note not in self._manifest["notes"]]
         entry["notes"] = [*entry["notes"], *notes]
         entry.update(answer, options=options, instrumented=False, arena_bytes=None)
@@ -221,6 +242,7 @@ class Execution:
             # The clean model ran: what died is the instrumentation. Latency can still be measured without it.
             entry["notes"].append(f"per-op timing is off: {error}")
             self._progress.note(f"{entry['name']}: per-op timing is off: {error}")
+            self._new_worker(entry)
             self._load(entry)
             return
         ops = answer.pop("ops")
@@ -243,25 +265,45 @@ class Execution:
             samples=self._manifest["samples"],
             profiled=self._protocol.profiled,
             seed=self._protocol.seed,
+            phases=self._phases,
+            scored=self._scored,
         )
 
+    def _common_phases(self) -> list[str]:
+        """The phases of the run, which are those of every variant that was loaded. Raises `ModelError`."""
+        found = {entry["name"]: [phase["name"] for phase in entry["phases"]] for entry in self._living()}
+        first = next(iter(found.values()))
+        for name, phases in found.items():
+            if phases != first:
+                raise ModelError(
+                    f"variant {name} runs in {', '.join(phases)}, others in {', '.join(first)}; run it alone"
+                )
+        return first
+
     def _warm_up(self, blocks: list[PlannedBlock]) -> None:
+        count = len(self._manifest["variants"])
         for position, entry in enumerate(self._manifest["variants"]):
-            if entry["status"] != "ok":
-                continue
-            self._progress.phase("warming up", f"variant {entry['name']}")
-            request = {"do": "warmup", "max_s": self._protocol.warmup_max_s}
-            try:
-                answer, arrays = self._workers[entry["name"]].ask(request, timeout_s=self._protocol.timeout_s)
-            except QprofError as error:
-                self._fail(entry, error)
-                continue
-            entry["warmup"] = answer
-            if not answer["steady"]:
-                entry["notes"].append(f"not steady after {self._protocol.warmup_max_s:g} s: {answer['reason']}")
-            self._save(PlannedBlock(warmup_number(position, blocks), -1, position, "warmup", (), False), {}, arrays)
+            entry["warmup"] = {}
+            for number, phase in enumerate(self._phases):
+                if entry["status"] == "ok":
+                    where = warmup_number(position, number, count, blocks)
+                    self._warm_up_phase(entry, PlannedBlock(where, -1, position, "warmup", (), False, phase))
         self._writer.save_manifest()
         self._require_some("warmed up")
+
+    def _warm_up_phase(self, entry: dict[str, Any], block: PlannedBlock) -> None:
+        self._progress.phase("warming up", f"variant {self._key(block).removesuffix(' warmup')}")
+        request = {"do": "warmup", "phase": block.phase, "max_s": self._protocol.warmup_max_s}
+        try:
+            answer, arrays = self._workers[entry["name"]].ask(request, timeout_s=self._protocol.timeout_s)
+        except QprofError as error:
+            self._fail(entry, error)
+            return
+        entry["warmup"][block.phase] = answer
+        if not answer["steady"]:
+            where = "" if block.phase == INFERENCE else f" in {block.phase}"
+            entry["notes"].append(f"not steady{where} after {self._protocol.warmup_max_s:g} s: {answer['reason']}")
+        self._save(block, {}, arrays)
 
     def _measure(self, blocks: list[PlannedBlock]) -> None:
         finished = self._writer.finished_blocks()
@@ -277,13 +319,12 @@ class Execution:
 
     def _run_block(self, block: PlannedBlock) -> None:
         entry = self._manifest["variants"][block.variant]
-        self._progress.start(
-            self._key(block), f"round {block.round + 1}/{self._protocol.rounds}  {entry['name']} ({block.kind})"
-        )
+        self._progress.start(self._key(block), f"round {block.round + 1}/{self._protocol.rounds}  {self._key(block)}")
         profiled = block.kind == "profiled"
         request = {
             "do": "block",
             "kind": block.kind,
+            "phase": block.phase,
             "samples": list(block.samples),
             "min_ms": self._protocol.profiled_block_ms if profiled else self._protocol.block_ms,
             "keep": block.keep,
@@ -310,15 +351,17 @@ class Execution:
                 predictions={int(sample): value for sample, value in answer.get("predictions", {}).items()},
                 readings=[Reading(*fields) for fields in answer.get("readings", ())],
                 facts=answer.get("facts", {}),
+                phase=block.phase,
             )
         )
 
     def _can_run(self, block: PlannedBlock) -> bool:
         entry = self._manifest["variants"][block.variant]
-        return entry["status"] == "ok" and (block.kind == "clean" or entry["instrumented"])
+        return entry["status"] == "ok" and (block.kind != "profiled" or entry["instrumented"])
 
     def _key(self, block: PlannedBlock) -> str:
-        return f"{self._manifest['variants'][block.variant]['name']} {block.kind}"
+        phase = "" if block.phase == INFERENCE or block.kind == "scored" else f" {block.phase}"
+        return f"{self._manifest['variants'][block.variant]['name']}{phase} {block.kind}"
 
     # -- 6. scores, tables ----------------------------------------------------------------------------------------
 
@@ -330,6 +373,7 @@ class Execution:
             except QprofError as error:  # all that it measured is kept
                 entry["notes"].append(f"what its task noticed is lost: {error}")
                 continue
+            entry["timing"] = answer["timing"]
             known = {*entry["notes"], *self._manifest["notes"]}
             entry["notes"] = [*entry["notes"], *(note for note in answer["notes"] if note not in known)]
 

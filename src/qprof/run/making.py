@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from qprof.run.profile import model_path
-from qprof.run.workload import build_task
+from qprof.run.workload import bind_task, build_task
 from qprof.runtimes import registry
 from qprof.runtimes.base import Calibration, VariantMaker
 
@@ -31,13 +31,12 @@ def make_variant(request: Mapping[str, Any]) -> dict[str, Any]:
 
     def samples() -> Iterator[Sequence[NDArray[Any]]]:
         task = build_task(request["task"])
-        loaded = maker.float_model().loaded
-        task.bind(loaded.inputs, loaded.outputs, loaded.op_types)
+        bind_task(task, maker.float_model())
         return task.calibration(int(request["task"]["calibration_samples"]))
 
     made = maker.make(variant, Calibration(samples, request["calibration_digest"]))
     return {
-        "runtime": runtime.name,
+        "runtime": made.runtime or runtime.name,
         "path": str(made.path),
         "sha256": made.sha256,
         "bytes": made.bytes,

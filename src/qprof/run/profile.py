@@ -43,7 +43,9 @@ class VariantSection(Struct, frozen=True, forbid_unknown_fields=True):
     """One form of the model. `method` defaults to the name; `file` is a ready-made model used as it is.
 
     `ops` / `skip_ops`: op types to quantize, or to leave in float. `threads`, `delegate`: this variant's own,
-    instead of the protocol's.
+    instead of the protocol's. The others are those of language models: `bits` and `group_size` (-1: a group per row)
+    where the method does not name them, `desc_act` and `sym` as GPTQ's papers call them, `kernel` of the quantized
+    layers, `dtype` of the computation, `library` that quantizes and runs.
     """
 
     name: Name
@@ -54,18 +56,41 @@ class VariantSection(Struct, frozen=True, forbid_unknown_fields=True):
     io: Literal["float", "int8"] = "float"
     threads: Positive | None = None
     delegate: Literal["xnnpack", "none"] | None = None
+    bits: Literal[2, 3, 4, 8] | None = None
+    group_size: Annotated[int, Meta(ge=-1)] | None = None
+    desc_act: bool = False
+    sym: bool = True
+    kernel: str = ""
+    dtype: Literal["", "float32", "float16", "bfloat16"] = ""
+    library: Literal["gptqmodel", "autogptq"] = "gptqmodel"
 
 
 class TaskSection(Struct, frozen=True, forbid_unknown_fields=True):
     """What the variants are run on.
 
     `kind` "latency": random inputs, or `inputs` (.npy / .npz files). `kind` "detection": COCO `annotations` and an
-    `images` folder, or `dataset = "shapes"`, scenes rendered by qprof. `calibration_*`: training data for static
-    quantization, never the scored samples.
+    `images` folder, or `dataset = "shapes"`, scenes rendered by qprof. `kind` "lastword": a language model's, on
+    `data`, a JSONL file with a "text" per line or a data set of the Hugging Face hub ("hf://datasets/ORG/NAME", with
+    `config` and `split`), or on `dataset = "passages"`, text made by qprof; `scoring` names the protocol that leads the
+    table, `bos` whether a text begins with that token. `calibration_*`: training data for static quantization, never
+    the scored samples. `samples`: inputs or prompts that are timed; a prompt is `batch` rows of `prompt_tokens` tokens,
+    and `generated_tokens` are decoded behind it.
     """
 
-    kind: Literal["latency", "detection"] = "latency"
-    dataset: Literal["", "shapes"] = ""
+    kind: Literal["latency", "detection", "lastword"] = "latency"
+    dataset: Literal["", "shapes", "passages"] = ""
+    data: str = ""
+    config: str = ""
+    split: str = "test"
+    scoring: Literal["lambada_openai", "next-token"] = "lambada_openai"
+    bos: Literal["auto", "add", "none"] = "auto"
+    batch_tokens: Positive = 4096
+    calibration_data: str = ""
+    calibration_split: str = "train"
+    calibration_tokens: Positive = 128
+    prompt_tokens: Positive = 64
+    generated_tokens: Positive = 16
+    batch: Positive = 1
     annotations: str = ""
     images: str = ""
     limit: Positive | None = None
@@ -83,11 +108,13 @@ class ProtocolSection(Struct, frozen=True, forbid_unknown_fields=True):
     """How it is measured. A round holds one clean and one profiled block of every variant, in random order.
 
     `block_ms`: a block repeats its samples until it lasted at least this long. `profiled`: whether ops are timed at
-    all. `warmup_max_s`: a variant that is not steady by then is measured all the same, and says so.
+    all. `warmup_max_s`: a variant that is not steady by then is measured all the same, and says so. `device`: what a
+    language model runs on, "cpu", "cuda" or "cuda:1".
     """
 
     threads: Positive = 1
     delegate: Literal["xnnpack", "none"] = "xnnpack"
+    device: Annotated[str, Meta(pattern=r"^(cpu|cuda(:[0-9]+)?)\Z")] = "cpu"
     rounds: Annotated[int, Meta(ge=1, le=10_000)] = 12
     block_ms: NonNegative = 100.0
     profiled_block_ms: NonNegative = 60.0
@@ -113,15 +140,26 @@ class Profile(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 DEFAULT_VARIANTS: tuple[str, ...] = ("float32", "float16", "int8-dynamic", "int8")
+#: bfloat16 first: it is what the quantized ones compute in on a CPU.
+DEFAULT_LANGUAGE_VARIANTS: tuple[str, ...] = ("bfloat16", "gptq-8bit", "gptq-4bit", "gptq-2bit")
 
 #: Keys that hold paths: $VARIABLES are filled in, relative ones are taken from the folder of the file that writes them.
 _PATHS = {
     "task.head": ("anchors",),
     "model": ("path",),
-    "task": ("annotations", "images", "calibration_annotations", "calibration_images", "inputs"),
+    "task": (
+        "annotations",
+        "images",
+        "calibration_annotations",
+        "calibration_images",
+        "inputs",
+        "data",
+        "calibration_data",
+    ),
     "variants": ("file",),
 }
 _EMBEDDED = "embedded:"
+_HUB = "hf://"
 
 
 def load_profile(path: Path, overrides: Sequence[str] = ()) -> Profile:
@@ -138,7 +176,7 @@ def validate(data: Mapping[str, Any], source: str) -> Profile:
     """A profile from plain data; `source` is named in errors. Raises `ProfileError`."""
     _check_keys(data, Profile, source, "")
     try:
-        profile = msgspec.convert(dict(data), Profile)
+        profile = msgspec.convert(_with_default_variants(data), Profile)
     except msgspec.ValidationError as error:
         raise ProfileError(f"{source}: {_said_plainly(str(error))}") from error
     except ProfileError as error:  # the task's own configurations check themselves
@@ -147,17 +185,29 @@ def validate(data: Mapping[str, Any], source: str) -> Profile:
     return profile
 
 
-def model_path(text: str) -> Path:
-    """The model that `model.path` means: a path, or a file that comes with qprof ("embedded:NAME").
+def _with_default_variants(data: Mapping[str, Any]) -> dict[str, Any]:
+    """A language model is quantized otherwise than a detector."""
+    task = data.get("task")
+    language = isinstance(task, Mapping) and task.get("kind") == "lastword"
+    return {"variants": list(DEFAULT_LANGUAGE_VARIANTS), **data} if language else dict(data)
 
-    Raises `ProfileError` for an embedded model that there is not.
+
+def model_path(text: str) -> Path:
+    """The model that `model.path` means: a path, a file or folder that comes with qprof ("embedded:NAME"), or a model
+    of the Hugging Face hub ("hf://ORG/NAME" or "hf://ORG/NAME@REVISION"), which is fetched.
+
+    Raises `ProfileError` for an embedded model that there is not, `ModelError` for one that cannot be fetched.
     """
+    if text.startswith(_HUB):
+        from qprof.runtimes.hub import local_folder
+
+        return local_folder(text)
     if not text.startswith(_EMBEDDED):
         return Path(text)
     from qprof import embedded
 
     path = embedded.path(text.removeprefix(_EMBEDDED))
-    if not path.is_file():
+    if not path.exists():
         raise ProfileError(f"model.path: qprof ships no model called {text!r}")
     return path
 
@@ -182,8 +232,13 @@ def _check_whole(profile: Profile, source: str) -> None:
         lacking = next(section.name for section in sections if not section.file)
         raise ProfileError(f"{source}: variant {lacking!r} needs model.path or a file of its own")
     task = profile.task
+    rendered = {"shapes": "detection", "passages": "lastword"}
+    if task.dataset and rendered[task.dataset] != task.kind:
+        raise ProfileError(f'{source}: dataset = "{task.dataset}" goes with kind = "{rendered[task.dataset]}" alone')
     if task.kind == "detection" and not task.dataset and not (task.annotations and task.images):
         raise ProfileError(f'{source}: a detection task needs annotations and images, or dataset = "shapes"')
+    if task.kind == "lastword" and not task.dataset and not task.data:
+        raise ProfileError(f'{source}: a lastword task needs data, or dataset = "passages"')
 
 
 def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
@@ -238,7 +293,7 @@ def _absolute_paths(data: dict[str, Any], folder: Path) -> None:
 def _absolute(value: Any, folder: Path) -> Any:
     if isinstance(value, list):
         return [_absolute(item, folder) for item in value]
-    if not isinstance(value, str) or not value or value.startswith(_EMBEDDED):
+    if not isinstance(value, str) or not value or value.startswith((_EMBEDDED, _HUB)):
         return value
     expanded = os.path.expandvars(value)
     if "$" in expanded:

@@ -2,9 +2,9 @@
 
     python -m qprof.run.worker DESCRIPTOR
 
-Requests ("do"): "make" variants, "prepare" the task; "load" and "instrument" a variant, "warmup", "block", "notes";
-"score" a variant, "tabulate" a run. The answer to a request that fails is {"error": {"type", "text"}}; only the death
-of the process ends the conversation.
+Requests ("do"): "make" variants, "prepare" the task; "preload" a runtime, "load" and "instrument" a variant, "warmup",
+"block", "notes"; "score" a variant, "tabulate" a run. The answer to a request that fails is
+{"error": {"type", "text"}}; only the death of the process ends the conversation.
 """
 
 from __future__ import annotations
@@ -42,6 +42,12 @@ class Server:
 
         return prepare_task(request["task"]), {}
 
+    def preload(self, request: Mapping[str, Any]) -> Answer:
+        from qprof.runtimes import registry
+
+        registry.get(request["runtime"]).preload()
+        return {}, {}
+
     def load(self, request: Mapping[str, Any]) -> Answer:
         from qprof.run.bench import Bench
 
@@ -52,7 +58,7 @@ class Server:
         return self._loaded().instrument(), {}
 
     def warmup(self, request: Mapping[str, Any]) -> Answer:
-        answer: Answer = self._loaded().warm_up(float(request["max_s"]))
+        answer: Answer = self._loaded().warm_up(request["phase"], float(request["max_s"]))
         return answer
 
     def block(self, request: Mapping[str, Any]) -> Answer:
@@ -60,7 +66,7 @@ class Server:
         return answer
 
     def notes(self, request: Mapping[str, Any]) -> Answer:
-        return {"notes": self._loaded().notes()}, {}
+        return self._loaded().notes(), {}
 
     def score(self, request: Mapping[str, Any]) -> Answer:
         from qprof.run.workload import score_variant
@@ -83,7 +89,18 @@ def serve(channel: Channel) -> None:
     server = Server()
     handlers: dict[str, Callable[[Mapping[str, Any]], Answer]] = {
         name: getattr(server, name)
-        for name in ("make", "prepare", "load", "instrument", "warmup", "block", "notes", "score", "tabulate")
+        for name in (
+            "make",
+            "prepare",
+            "preload",
+            "load",
+            "instrument",
+            "warmup",
+            "block",
+            "notes",
+            "score",
+            "tabulate",
+        )
     }
     while True:
         try:

@@ -56,10 +56,18 @@ class Worker:
             except OSError as error:
                 raise WorkerError(f"{label}: its process cannot be started ({error.strerror}); free memory") from error
             self._channel = Channel(ours.detach())
+        self._posted: Mapping[str, Any] | None = None
 
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    def post(self, request: Mapping[str, Any]) -> None:
+        """Send a request whose answer is waited for before the next one is asked. Nothing is raised here: what goes
+        wrong with it comes out then."""
+        self._posted = request
+        with contextlib.suppress(OSError):
+            self._channel.send(request)
 
     def ask(
         self, request: Mapping[str, Any], arrays: Arrays | None = None, *, timeout_s: float | None = None
@@ -68,8 +76,17 @@ class Worker:
 
         Raises the worker's own `QprofError`, or `WorkerError` where it died or did not answer in time.
         """
-        try:
+        posted, self._posted = self._posted, None
+        if posted is not None:
+            self._answer(posted, timeout_s)
+        with contextlib.suppress(OSError):  # that the worker is gone is found on waiting for its answer
             self._channel.send(request, arrays)
+        return self._answer(request, timeout_s)
+
+    def _answer(
+        self, request: Mapping[str, Any], timeout_s: float | None
+    ) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        try:
             answer, payload = self._channel.receive(timeout_s)
         except TimeoutError:
             self.kill()

@@ -6,31 +6,35 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
 from qprof.errors import DataError
 from qprof.run.channel import json_safe
 from qprof.run.profile import TaskSection
-from qprof.runtimes.litert.cache import cache_root
+from qprof.runtimes.base import LanguageModel, Model
+from qprof.store.cache import cache_root
 from qprof.store.writer import save_predictions, save_scores, saved_predictions
-from qprof.tasks.base import Task
+from qprof.tasks.base import Task, TextTask
 
-#: Scenes of the rendered data set unless the profile sets `limit`.
+#: Scenes or passages of the data sets that qprof makes, unless the profile sets `limit`.
 DEFAULT_SCENES = 300
+DEFAULT_PASSAGES = 300
 
 
 def prepare_task(section: Mapping[str, Any]) -> dict[str, Any]:
     """Make a task's data ready, once, before any worker starts.
 
-    Renders the data set "shapes" into the cache, decodes every image to find the broken ones. Returns the section with
-    paths filled in and broken samples listed ("skip"), the number of samples, a digest of the data, and notes.
-    Raises `DataError`.
+    Makes the data sets "shapes" and "passages" in the cache, decodes every image to find the broken ones. Returns the
+    section with paths filled in and broken samples listed ("skip"), the number of samples, a digest of the data, and
+    notes. Raises `DataError`.
     """
     ready = dict(section)
     if ready["dataset"] == "shapes":
         ready |= _rendered_shapes(ready)
+    if ready["dataset"] == "passages":
+        ready |= _written_passages(ready)
     ready["skip"] = []
     task = build_task(ready)
     notes: list[str] = []
@@ -43,12 +47,22 @@ def prepare_task(section: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "task": ready,
         "samples": task.sample_count(),
-        "calibration_digest": _calibration_digest(ready),
+        "calibration_digest": _text_digest(task, ready) if isinstance(task, TextTask) else _calibration_digest(ready),
         "notes": [*notes, *task.notes()],
     }
 
 
-def build_task(ready: Mapping[str, Any]) -> Task:
+def bind_task(task: Task | TextTask, model: Model) -> None:
+    """Fit a task to a loaded variant. Raises `DataError` where they do not go together."""
+    if not isinstance(task, TextTask):
+        task.bind(model.loaded.inputs, model.loaded.outputs, model.loaded.op_types)
+    elif hasattr(model, "target_logits"):
+        task.bind_language(cast(LanguageModel, model))
+    else:
+        raise DataError(f"a {task.name} task needs a language model; name a folder in Hugging Face's layout")
+
+
+def build_task(ready: Mapping[str, Any]) -> Task | TextTask:
     """A task from a section that `prepare_task` returned (or, for the first look, was given)."""
     fields = {name: value for name, value in ready.items() if name != "skip"}
     section = msgspec.convert(fields, TaskSection)
@@ -57,6 +71,8 @@ def build_task(ready: Mapping[str, Any]) -> Task:
 
         files = [Path(name) for name in section.inputs] or None
         return LatencyTask(files, samples=section.samples)
+    if section.kind == "lastword":
+        return _last_word(section)
     from qprof.tasks.detection import DetectionTask
 
     return DetectionTask(
@@ -124,6 +140,49 @@ def _rendered_shapes(section: Mapping[str, Any]) -> dict[str, Any]:
             annotations = scenes.write_split(folder, split, wanted)
         filled |= {f"{prefix}annotations": str(annotations), f"{prefix}images": str(folder / "images")}
     return filled
+
+
+def _written_passages(section: Mapping[str, Any]) -> dict[str, Any]:
+    from qprof.tasks import passages
+
+    # The passages are what their source says: another version of it is another data set.
+    version = hashlib.sha256(Path(passages.__file__).read_bytes()).hexdigest()[:16]
+    root = cache_root() / "passages" / version
+    count = section["limit"] or DEFAULT_PASSAGES
+    filled: dict[str, Any] = {"limit": count}
+    wanted = {"data": ("test", count), "calibration_data": ("calibration", section["calibration_samples"])}
+    for key, (split, number) in wanted.items():
+        folder = root / str(number)
+        file = folder / f"{split}.jsonl"
+        filled[key] = str(file if file.exists() else passages.write_split(folder, split, number))
+    return filled
+
+
+def _last_word(section: TaskSection) -> TextTask:
+    from qprof.tasks.lastword import LastWordTask, Source
+
+    calibration = Source(section.calibration_data, split=section.calibration_split, config=section.config or None)
+    return LastWordTask(
+        Source(section.data, split=section.split, config=section.config or None),
+        limit=section.limit,
+        protocol=section.scoring,
+        bos=section.bos,
+        batch_tokens=section.batch_tokens,
+        calibration=calibration if section.calibration_data else None,
+        calibration_tokens=section.calibration_tokens,
+        samples=section.samples,
+        prompt_tokens=section.prompt_tokens,
+        batch=section.batch,
+    )
+
+
+def _text_digest(task: TextTask, section: Mapping[str, Any]) -> str:
+    """Stands for the calibration sequences, apart from the tokenizer, which is the model's."""
+    try:
+        return task.calibration_digest(int(section["calibration_samples"]))
+    except DataError as error:
+        # Too few rows are no fault where no variant needs calibration; one that does will say the same.
+        return hashlib.sha256(str(error).encode()).hexdigest()
 
 
 def _calibration_digest(section: Mapping[str, Any]) -> str:

@@ -1,0 +1,1 @@
+"""Causal language models in Hugging Face layout: unquantized, or quantized with GPTQ."""
