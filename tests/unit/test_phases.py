@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from qprof.errors import StoreError
+from qprof.explain.device import device_audits
 from qprof.explain.differ import differ
 from qprof.explain.layers import layers
 from qprof.explain.summary import summarize
@@ -189,3 +190,23 @@ def test_export_holds_both_phases(run: Run, tmp_path: Path) -> None:
     with open(tmp_path / "csv/layers.csv", newline="") as stream:
         kept = {(row["variant"], row["phase"], row["op"]) for row in csv.DictReader(stream)}
     assert ("int4", "decode", "decode/model.norm") in kept and ("float", "prefill", "prefill/model.norm") in kept
+
+
+def test_what_asynchronous_timing_would_have_shown_is_told(run: Run) -> None:
+    clocks = {"unsynchronized_us": 101.0, "synchronized_us": 1010.0, "events_us": 1000.0, "asynchronous_error": 0.9}
+    kernels = {"launches": 40.0, "busy_us": 808.0, "span_us": 1000.0, "idle_share": 0.2, "layers": {}}
+    run.variants[0]["timing"] = {"clocks": {"prefill": clocks}, "kernels": {"prefill": kernels}}
+    (audit,) = device_audits(run, {("float", "prefill"): 1010.0})
+    assert (audit.variant, audit.phase, audit.kernels, audit.busy_us) == ("float", "prefill", 40.0, 808.0)
+    assert audit.idle_share == pytest.approx(0.2)
+    text = render(summary_table(run, summarize(run)), width=None, color=False)
+    assert "float, prefill: forward 1.01 ms synchronized, 1.00 ms by events, 101 µs by the host's clock alone" in text
+    assert "would lack 90.0 %); 40 kernels, device idle 20.0 % of the clean p50" in text
+
+
+def test_clocks_without_kernels_and_runs_without_either(run: Run) -> None:
+    assert device_audits(run, {}) == []
+    clocks = {"unsynchronized_us": 1.0, "synchronized_us": 2.0, "events_us": 2.0, "asynchronous_error": 0.5}
+    run.variants[1]["timing"] = {"clocks": {"decode": clocks}}
+    (audit,) = device_audits(run, {("int4", "decode"): 3.0})
+    assert (audit.kernels, audit.busy_us, audit.idle_share) == (None, None, None)

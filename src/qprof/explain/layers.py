@@ -101,7 +101,7 @@ def layers(run: Run, variant: str, by: By = "op", phase: str | None = None) -> L
         rest_share=float(midmean.rest / midmean.total),
         inferences=len(measured.profiled_us),
         partitions=partitions,
-        split=_split(run, variant, run.phase(phase)),
+        split=_split(run, variant, run.phase(phase)) if any(op.quantization for op in measured.ops) else None,
     )
 
 
@@ -110,7 +110,7 @@ def _split(run: Run, variant: str, phase: str) -> Split | None:
     if not isinstance(found, dict):
         return None
     ops = sorted((found.get("dequantize_ops") or {}).items(), key=lambda item: -item[1])
-    return Split(found["how"], found["reason"], dict(ops), found["in_situ_ms"], found["replayed_ms"])
+    return Split(found["how"], found["reason"], dict(ops), found.get("in_situ_ms"), found.get("replayed_ms"))
 
 
 def _groups(ops: Sequence[OpMeta], by: By) -> list[tuple[str, NDArray[np.intp]]]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from qprof.explain.device import device_audits
 from qprof.explain.summary import PhaseSummary, VariantSummary
 from qprof.report.table import Column, Table
-from qprof.report.units import Kind, interval, percent, scaled_column, scaled_intervals
+from qprof.report.units import Kind, duration, interval, percent, scaled_column, scaled_intervals
 from qprof.stats.intervals import Interval
 from qprof.store.run import Run
 
@@ -108,6 +109,7 @@ def _notes(run: Run, summaries: Sequence[VariantSummary]) -> list[str]:
     missing = next((latency.reason for latency in latencies if latency and latency.reason), None)
     if missing:
         notes.append(f"{missing} (protocol.rounds)")
+    notes += _device_notes(run, summaries)
     notes += [f"{s.name}: {reason}" for s in summaries for key, reason in s.reasons.items() if key == "status"]
     notes += [f"{s.name}: {what}: {why}" for s in summaries for what, why in s.reasons.items() if what == "latency"]
     notes += [str(note) for note in run.manifest.get("notes", [])]
@@ -128,6 +130,22 @@ def _token_notes(run: Run, summaries: Sequence[VariantSummary]) -> list[str]:
     notes = [f"speed: tokens of one inference over its p50 ({tokens}); together: all tokens of a request over its time"]
     if any(summary.scoring_tokens_per_s is not None for summary in summaries):
         notes.append("scoring: tokens of the scored samples over the model's time for them, in batches of equal length")
+    return notes
+
+
+def _device_notes(run: Run, summaries: Sequence[VariantSummary]) -> list[str]:
+    """Per variant and phase on an accelerator: what asynchronous timing would have shown, and what launches cost."""
+    clean = {(s.name, p.name): p.latency_us.value for s in summaries for p in s.phases if p.latency_us is not None}
+    notes = []
+    for audit in device_audits(run, clean):
+        note = (
+            f"{audit.variant}, {audit.phase}: forward {duration(audit.synchronized_us)} synchronized, "
+            f"{duration(audit.events_us)} by events, {duration(audit.unsynchronized_us)} by the host's clock alone "
+            f"(asynchronous timing would lack {percent(audit.asynchronous_error)})"
+        )
+        if audit.kernels is not None and audit.idle_share is not None:
+            note += f"; {audit.kernels:.0f} kernels, device idle {percent(audit.idle_share)} of the clean p50"
+        notes.append(note)
     return notes
 
 

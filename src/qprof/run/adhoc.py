@@ -23,6 +23,7 @@ QUICKSTART = ("quickstart", "quickstart-lm")
 
 #: Bit widths of a language model's variants, unless the command line names others.
 DEFAULT_BITS = (8, 4, 2)
+GPTQ_BITS = (8, 4, 3, 2)
 
 #: Passages that a language model is scored on with no profile and no data: enough for half-widths of some 6 points.
 ADHOC_PASSAGES = 200
@@ -123,6 +124,11 @@ def _is_language_model(target: str, wanted: bool) -> bool:
 
 def _widths(bits: Sequence[int], group_size: int | None) -> list[Any]:
     """The unquantized model, in the dtype that the quantized ones compute in, and those."""
+    for width in bits:
+        if width not in GPTQ_BITS:
+            raise ProfileError(
+                f"--bits {width}: GPTQ quantizes to {', '.join(map(str, GPTQ_BITS))} bits; choose of these"
+            )
     group = {} if group_size is None else {"group_size": group_size}
     return ["bfloat16", *({"name": f"gptq-{width}bit", **group} for width in bits or DEFAULT_BITS)]
 

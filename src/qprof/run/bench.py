@@ -87,9 +87,15 @@ class Bench:
         }
 
     def notes(self) -> dict[str, Any]:
-        """What the task has noticed so far, and what the instrumentation tells of itself."""
-        timing = None if self._profiled is None else self._profiled.timing_facts()
-        return {"notes": self._task.notes(), "timing": timing}
+        """What the task has noticed, and what the instrumentation tells of itself and of the measurement."""
+        if self._profiled is None:
+            return {"notes": self._task.notes(), "timing": None}
+        notes, timing = self._task.notes(), self._profiled.timing_facts()
+        try:
+            timing |= self._profiled.audit()
+        except QprofError as error:
+            notes.append(f"the measurement was not audited: {error}")
+        return {"notes": notes, "timing": timing}
 
     def instrument(self) -> dict[str, Any]:
         """Load the variant a second time with its ops timed; check that it computes the same (in its first phase: later

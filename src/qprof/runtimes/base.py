@@ -159,6 +159,9 @@ class ProfiledModel(Model, Protocol):
     def timing_facts(self) -> dict[str, Any]:
         """What the manifest keeps of the instrumentation, as JSON can hold it."""
 
+    def audit(self) -> dict[str, Any]:
+        """What passes of their own tell of the measurement, once all blocks are done; as JSON can hold it."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:

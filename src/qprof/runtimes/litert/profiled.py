@@ -135,3 +135,7 @@ class ProfiledModel(LiteRTModel):
     def timing_facts(self) -> dict[str, Any]:
         """What the manifest keeps of the instrumentation."""
         return {"timed_nodes": self.hooked_nodes, "untimed_nodes": self.untimed_nodes, "ops": len(self.ops)}
+
+    def audit(self) -> dict[str, Any]:
+        """Nothing: LiteRT on a CPU is synchronous, and there is no second clock to hold against the first."""
+        return {}

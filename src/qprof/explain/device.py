@@ -1,0 +1,53 @@
+"""What an accelerator's clocks say of each other, and how much of the time it had nothing to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from qprof.explain.measured import fact
+from qprof.store.run import Run
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceAudit:
+    """One variant in one phase; microseconds of an inference's forward, medians.
+
+    `unsynchronized_us`: the host's clock without waiting for the device; `synchronized_us`: the same with a
+    synchronization at the end; `events_us`: between two events on the device. `asynchronous_error`: the part of the
+    second that the first lacks. `kernels`: launches of an inference; `busy_us`: time in which one ran, from a profiler
+    pass of its own; `idle_share`: what the clean latency has beyond that, 0 to 1: the device waits for launches.
+    Figures that were not measured are `None`.
+    """
+
+    variant: str
+    phase: str
+    unsynchronized_us: float
+    synchronized_us: float
+    events_us: float
+    asynchronous_error: float
+    kernels: float | None
+    busy_us: float | None
+    idle_share: float | None
+
+
+def device_audits(run: Run, clean_us: dict[tuple[str, str], float]) -> list[DeviceAudit]:
+    """The audits that a run holds; `clean_us`: (variant, phase) -> p50 of the clean blocks."""
+    found = []
+    for entry in run.variants:
+        for phase in run.phases():
+            clocks = fact(entry, "timing", "clocks", phase["name"])
+            if clocks is None:
+                continue
+            busy_us = fact(entry, "timing", "kernels", phase["name"], "busy_us")
+            clean = clean_us.get((entry["name"], phase["name"]))
+            found.append(
+                DeviceAudit(
+                    variant=entry["name"],
+                    phase=phase["name"],
+                    **clocks,
+                    kernels=fact(entry, "timing", "kernels", phase["name"], "launches"),
+                    busy_us=busy_us,
+                    idle_share=None if busy_us is None or not clean else max(0.0, 1 - busy_us / clean),
+                )
+            )
+    return found

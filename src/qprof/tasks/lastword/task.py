@@ -1,0 +1,325 @@
+"""The last-word task: rows of text, of which a causal language model has to predict the last word."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from time import perf_counter_ns
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qprof.errors import DataError
+from qprof.runtimes.base import LanguageModel
+from qprof.tasks.base import Scores
+from qprof.tasks.lastword.batching import BATCH_TOKENS, plan
+from qprof.tasks.lastword.data import Row, Rows, Source, digest, read_rows, split_last_word
+from qprof.tasks.lastword.pieces import Pieces, words_of
+from qprof.tasks.lastword.predictions import Prediction, predictions_of
+from qprof.tasks.lastword.prompts import prompts
+from qprof.tasks.lastword.protocols import BOS, LAMBADA_OPENAI, PROTOCOLS, Encoded, Encoder
+from qprof.tasks.lastword.scoring import scored
+
+#: Rows that a note on rows names.
+NAMED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One forward pass of `predict`: its rows, the tokens that the model took in, and when it ran.
+
+    `start_ns` is CLOCK_MONOTONIC; `duration_ns` is that of the model alone, without tokenizing and scoring.
+    """
+
+    samples: tuple[int, ...]
+    tokens: int
+    start_ns: int
+    duration_ns: int
+
+    @property
+    def first_sample(self) -> int:
+        return self.samples[0]
+
+    @property
+    def rows(self) -> int:
+        return len(self.samples)
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A row of which the last word is predicted."""
+
+    row: Row
+    context: str
+    word: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Bound:
+    """What the task keeps of a language model, and the rows as its tokenizer and the task's rules have them."""
+
+    tokenizer: Any
+    vocabulary: int
+    max_tokens: int | None
+    encoder: Encoder
+    pieces: Pieces
+    encoded: Sequence[Encoded]
+
+    def fits(self, model: LanguageModel) -> bool:
+        ours = (self.vocabulary, self.max_tokens)
+        return self.tokenizer is model.tokenizer and ours == (model.vocabulary, model.max_tokens)
+
+
+class LastWordTask:
+    """Prediction of the last word of every row of `data`, scored under both protocols in one pass.
+
+    The rows scored are the first `limit` that have a last word; they are numbered from 0. The samples that are timed
+    are others: `samples` prompts of exactly `prompt_tokens` tokens of the same text. Calibration takes whole rows, cut
+    to `calibration_tokens` tokens, from `calibration`, or from the rows behind the scored ones; never a row whose text
+    is scored. Nothing is tokenized before `bind_language`. Raises `DataError` as described by `read_rows`, and where
+    `limit` exceeds the rows that there are.
+    """
+
+    name = "lastword"
+
+    def __init__(
+        self,
+        data: Source,
+        *,
+        limit: int | None = None,
+        protocol: str = LAMBADA_OPENAI,
+        bos: str = "auto",
+        batch_tokens: int = BATCH_TOKENS,
+        calibration: Source | None = None,
+        calibration_tokens: int = 128,
+        samples: int = 8,
+        prompt_tokens: int = 64,
+        batch: int = 1,
+    ) -> None:
+        _require_one_of("protocol", protocol, PROTOCOLS)
+        _require_one_of("bos", bos, BOS)
+        _require_positive(
+            batch_tokens=batch_tokens,
+            calibration_tokens=calibration_tokens,
+            samples=samples,
+            prompt_tokens=prompt_tokens,
+            batch=batch,
+        )
+        self._protocol, self._bos, self._batch_tokens = protocol, bos, batch_tokens
+        self._calibration, self._calibration_tokens = calibration, calibration_tokens
+        self._prompt_shape, self._timed = (batch, prompt_tokens), samples
+        self._data = read_rows(data)
+        self._questions, skipped = _with_last_word(self._data, limit)
+        self._data_notes = _skip_notes(self._data, skipped)
+        self._calibration_notes: list[str] = []
+        self._bound: _Bound | None = None
+
+    # -- the rows that are scored -------------------------------------------------------------------------------------
+
+    def scored_count(self) -> int:
+        """Number of rows scored."""
+        return len(self._questions)
+
+    def digest(self) -> str:
+        """SHA-256 of the texts of the rows scored."""
+        return digest(question.row.text for question in self._questions)
+
+    def scoring_order(self) -> list[int]:
+        """All rows scored, rows of one length side by side: parts of it make full batches. Needs `bind_language`."""
+        return [sample for batch in self._plan(range(self.scored_count())) for sample in batch]
+
+    def predict(self, model: LanguageModel, samples: Sequence[int]) -> tuple[dict[int, Prediction], list[Batch]]:
+        """Run the model over these rows, in batches of one length; predictions by row, and a record per batch.
+
+        Scoring takes as many threads as torch has. Raises what the model raises, and `DataError` where it does not fit
+        the data.
+        """
+        self.bind_language(model)
+        bound = self._require_bound()
+        predictions: dict[int, Prediction] = {}
+        batches = []
+        for group in self._plan(samples):
+            rows = [bound.encoded[sample] for sample in group]
+            tokens = np.array([row.tokens for row in rows], np.int64)
+            start_ns = perf_counter_ns()
+            logits = model.target_logits(tokens, [row.start for row in rows])
+            duration_ns = perf_counter_ns() - start_ns
+            taken_in = sum(row.input_tokens for row in rows)
+            batches.append(Batch(tuple(group), taken_in, start_ns, duration_ns))
+            words = [self._questions[sample].word for sample in group]
+            predictions.update(zip(group, predictions_of(logits, rows, words, bound.pieces), strict=True))
+        return predictions, batches
+
+    def score(self, predictions: Mapping[int, Any]) -> Scores:
+        """See `qprof.tasks.lastword.scoring.scored`. Raises `DataError` for predictions of other rows than these."""
+        for sample, prediction in predictions.items():
+            if not 0 <= sample < len(self._questions) or prediction["target"] != self._questions[sample].word:
+                raise DataError(
+                    f"the prediction of row {sample} is of another text: {self._data.source.location} or the limit "
+                    "changed since it was made; restore it, or run again"
+                )
+        return scored(predictions, self._protocol)
+
+    # -- the samples that are timed -----------------------------------------------------------------------------------
+
+    def sample_count(self) -> int:
+        """Number of prompts that are timed."""
+        return self._timed
+
+    def bind_language(self, model: LanguageModel) -> None:
+        """Tokenize the rows with the model's tokenizer; the model itself is not kept. Raises `DataError` where
+        tokenizer, model and data do not fit."""
+        if self._bound is not None and self._bound.fits(model):
+            return
+        encoder = Encoder(model.tokenizer, self._bos)
+        pairs = [(question.context, question.word) for question in self._questions]
+        where = [
+            f"{self._data.source.location}, {self._data.unit} {question.row.place}" for question in self._questions
+        ]
+        encoded = encoder.pairs(pairs, model.max_tokens, where)
+        pieces = Pieces(model.tokenizer, self._words)
+        for row, name in zip(encoded, where, strict=True):
+            _check_vocabulary(row.tokens, model.vocabulary, name)
+        self._bound = _Bound(model.tokenizer, model.vocabulary, model.max_tokens, encoder, pieces, encoded)
+
+    def inputs(self, sample: int) -> list[NDArray[Any]]:
+        """[prompt, int64[batch, prompt_tokens]]. Raises `DataError` where data or model is too short for it."""
+        if not 0 <= sample < self._timed:
+            raise DataError(f"sample {sample} does not exist: there are {self._timed}")
+        bound = self._require_bound()
+        length, limit = self._prompt_shape[1], bound.max_tokens
+        if limit is not None and length > limit:
+            raise DataError(f"prompt_tokens = {length}, but the model takes {limit} tokens: lower prompt_tokens")
+        texts = [question.row.text for question in self._questions]
+        found = prompts(texts, sample, self._timed, self._prompt_shape, bound.encoder)
+        _check_vocabulary(found.ravel().tolist(), bound.vocabulary, f"prompt {sample}")
+        return [found]
+
+    def decode(self, sample: int, outputs: Sequence[NDArray[Any]]) -> Any:
+        """{"next": [text of the token that the model puts behind each prompt]}."""
+        pieces = self._require_bound().pieces
+        return {"next": [pieces.surface(int(token)) for token in np.argmax(outputs[0], axis=-1)]}
+
+    # -- calibration --------------------------------------------------------------------------------------------------
+
+    def calibration(self, count: int) -> Iterator[list[NDArray[Any]]]:
+        """`count` times [int64[1, n]], one row each, n up to `calibration_tokens`; spread evenly over the rows that
+        may be used. Raises `DataError` where these are fewer."""
+        bound = self._require_bound()
+        rows = self._calibration_rows(count)
+        for row, ids in zip(rows, bound.encoder.encode([row.text for row in rows]), strict=True):
+            _check_vocabulary(ids, bound.vocabulary, f"calibration row {row.place}")
+            yield [np.array([self._cut(ids)], np.int64)]
+
+    def calibration_digest(self, count: int) -> str:
+        """Stands for the samples of `calibration(count)`, apart from the tokenizer."""
+        texts = [row.text for row in self._calibration_rows(count)]
+        return digest([str(self._calibration_tokens), self._bos, *texts])
+
+    def notes(self) -> list[str]:
+        """Remarks about the data: rows left out of scoring or of calibration."""
+        return [*self._data_notes, *self._calibration_notes]
+
+    def _calibration_rows(self, count: int) -> list[Row]:
+        taken = {question.row.text for question in self._questions}
+        if self._calibration is None:
+            last = self._questions[-1].row.place
+            source, offered = self._data, [row for row in self._data.rows if row.place > last]
+            remedy = "lower limit, or set calibration to other text"
+        else:
+            source = self._calibration_data
+            offered, remedy = source.rows, "give more rows"
+        usable = [row for row in offered if row.text.strip() and row.text not in taken]
+        same = sum(row.text in taken for row in offered)
+        where = source.source.location
+        self._calibration_notes = (
+            [f"{same} calibration rows of {where} are left out, since rows that are scored have the same text"]
+            if same
+            else []
+        )
+        if len(usable) < count:
+            raise DataError(
+                f"{where}: calibration needs {count} rows, but of {len(source.rows)} rows {len(usable)} are neither "
+                f"scored nor empty{' and lie behind those scored' if self._calibration is None else ''}: {remedy}"
+            )
+        return [usable[n * len(usable) // count] for n in range(count)]
+
+    def _cut(self, ids: list[int]) -> list[int]:
+        limit = self._require_bound().max_tokens
+        return ids[: self._calibration_tokens if limit is None else min(limit, self._calibration_tokens)]
+
+    # -- the rest -----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _words(self) -> frozenset[str]:
+        return words_of(row.text for row in self._data.rows)
+
+    @cached_property
+    def _calibration_data(self) -> Rows:
+        assert self._calibration is not None
+        return read_rows(self._calibration)
+
+    def _plan(self, samples: Sequence[int]) -> list[list[int]]:
+        encoded = self._require_bound().encoded
+        return plan({sample: len(encoded[sample].tokens) for sample in samples}, self._batch_tokens)
+
+    def _require_bound(self) -> _Bound:
+        if self._bound is None:
+            raise DataError("the last-word task is bound to no model: call bind_language first")
+        return self._bound
+
+
+def _check_vocabulary(ids: Sequence[int], vocabulary: int, where: str) -> None:
+    if ids and max(ids) >= vocabulary:
+        raise DataError(
+            f"{where}: the tokenizer gives token {max(ids)}, the model has {vocabulary}: give the model the tokenizer "
+            "that it was trained with"
+        )
+
+
+def _require_one_of(key: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise DataError(f"{key} = {value!r} is not one of {', '.join(known)}: choose one")
+
+
+def _require_positive(**options: int) -> None:
+    for key, value in options.items():
+        if value < 1:
+            raise DataError(f"{key} = {value} leaves nothing to run: give at least 1")
+
+
+def _with_last_word(data: Rows, limit: int | None) -> tuple[list[_Question], list[Row]]:
+    """The first `limit` rows that have a last word, and the rows before the last of them that have none."""
+    where = data.source.location
+    if limit is not None and limit < 1:
+        raise DataError(f"limit = {limit} leaves no row of {where}: give at least 1, or no limit")
+    found: list[_Question] = []
+    skipped: list[Row] = []
+    for row in data.rows:
+        if len(found) == limit:
+            break
+        parts = split_last_word(row.text)
+        if parts is None:
+            skipped.append(row)
+        else:
+            found.append(_Question(row, *parts))
+    if not found:
+        raise DataError(f"{where}: none of its {len(data.rows)} rows has a word behind a space: give rows of text")
+    if limit is not None and len(found) < limit:
+        raise DataError(
+            f"{where}: {limit} rows are to be scored, but it has {len(found)} with a last word: set limit to at most "
+            f"{len(found)}, or leave it out"
+        )
+    return found, skipped
+
+
+def _skip_notes(data: Rows, skipped: Sequence[Row]) -> list[str]:
+    if not skipped:
+        return []
+    places = ", ".join(str(row.place) for row in skipped[:NAMED]) + (", ..." if len(skipped) > NAMED else "")
+    return [
+        f"{len(skipped)} rows of {data.source.location} have no last word and are left out ({data.unit} {places}): "
+        "write a context, a space and a word in each"
+    ]
