@@ -160,7 +160,7 @@ class Execution:
         """Make one variant; returns the worker to make the next with (a new one if this one's died)."""
         request = {
             "do": "make",
-            "model": self._manifest["profile"]["model"],
+            "model": {**self._manifest["profile"]["model"], "device": self._protocol.device},
             "variant": entry["section"],
             "task": self._manifest["task"],
             "calibration_digest": self._calibration_digest,

@@ -1,0 +1,344 @@
+"""Variants of a language model: what a name and its keys mean, and what is really made, loaded and refused."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from checkpoints import quantized_tensors, save_llama, write_checkpoint
+from qprof.errors import DataError, ModelError
+from qprof.runtimes import base
+from qprof.runtimes.gptq import make as make_module
+from qprof.runtimes.gptq import quantize as quantize_module
+from qprof.runtimes.gptq.checkpoint import inspect, normalised
+from qprof.runtimes.gptq.make import GPTQMaker, parse_settings
+from qprof.runtimes.gptq.quantize import Settings, check, failures_named, token_rows
+from qprof.runtimes.gptq.runtime import RUNTIME
+
+needs_gptqmodel = pytest.mark.skipif(importlib.util.find_spec("gptqmodel") is None, reason="gptqmodel is not installed")
+
+
+class Samples:
+    """Calibration that counts how often it was drawn."""
+
+    def __init__(self, count: int = 12, tokens: int = 32) -> None:
+        self.drawn, self._count, self._tokens = 0, count, tokens
+
+    def __call__(self) -> Iterator[Sequence[NDArray[Any]]]:
+        self.drawn += 1
+        random = np.random.default_rng(3)
+        for _ in range(self._count):
+            yield [random.integers(2, 258, (1, self._tokens))]
+
+
+def calibration(samples: Samples | None = None, digest: str = "digest") -> base.Calibration:
+    return base.Calibration(samples or Samples(), digest)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One cache and one model for all tests of this file: quantizing is what takes time here."""
+    return tmp_path_factory.mktemp("gptq")
+
+
+@pytest.fixture(autouse=True)
+def _cache(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QPROF_CACHE", str(root / "cache"))
+
+
+@pytest.fixture(scope="module")
+def llama(root: Path) -> Path:
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    return save_llama(root / "llama")
+
+
+@pytest.fixture
+def maker(llama: Path) -> GPTQMaker:
+    return GPTQMaker({"path": str(llama)})
+
+
+def logits(made: base.Made, **options: Any) -> NDArray[Any]:
+    model = RUNTIME.load(made.path, base.RunOptions(prompt_tokens=8, generated_tokens=2, **made.facts["run"] | options))
+    model.set_inputs([np.arange(2, 10)[None]])
+    model.invoke()
+    return model.outputs()[0][0]
+
+
+# -- names and keys ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "keys", "wanted"),
+    [
+        ("gptq-4bit", {}, Settings(4, 64)),
+        ("gptq-2bit-g128", {}, Settings(2, 128)),
+        ("gptq-8bit", {"group_size": -1, "desc_act": True, "sym": False}, Settings(8, -1, True, False)),
+        ("gptq", {"bits": 3}, Settings(3, 64)),
+        ("gptq-g32", {"bits": 3, "sym": None}, Settings(3, 32)),
+        ("gptq-4bit-g32", {"bits": 4, "group_size": 32}, Settings(4, 32)),
+    ],
+)
+def test_what_a_method_and_its_keys_mean(method: str, keys: dict[str, Any], wanted: Settings) -> None:
+    assert parse_settings(method, {"name": "v", **keys}) == wanted
+
+
+@pytest.mark.parametrize(
+    ("method", "keys", "text"),
+    [
+        ("int8", {}, r"unknown method 'int8' .*gptq-<bits>bit\[-g<group size>\]"),
+        ("gptq-4bits", {}, "unknown method 'gptq-4bits'"),
+        ("gptq-4bit\n", {}, "unknown method"),
+        ("gptq", {}, "names no bits; write gptq-4bit, or bits = 4"),
+        ("gptq-4bit", {"bits": 8}, "its method says 4 and its key bits says 8"),
+        ("gptq-4bit-g32", {"group_size": 64}, "its method says 32 and its key group_size says 64"),
+    ],
+)
+def test_methods_that_mean_nothing(method: str, keys: dict[str, Any], text: str) -> None:
+    with pytest.raises(ModelError, match=text):
+        parse_settings(method, {"name": "v", **keys})
+
+
+@pytest.mark.parametrize(
+    ("variant", "text"),
+    [
+        ({"name": "float32", "ops": ["CONV_2D"]}, "ops means nothing to a language model"),
+        ({"name": "float32", "skip_ops": ["CONV_2D"]}, "skip_ops means nothing"),
+        ({"name": "float32", "io": "int8"}, "io means nothing"),
+        ({"name": "float32", "delegate": "xnnpack"}, "delegate means nothing"),
+        ({"name": "float32", "kernel": "marlin"}, "kernel = 'marlin' computes quantized layers"),
+        ({"name": "float32", "bits": 4}, "bits means nothing to method float32"),
+        ({"name": "float32", "dtype": "float16"}, "method float32 and dtype float16 disagree"),
+        ({"name": "gptq-5bit"}, "bits may be 2, 3, 4, 8"),
+        ({"name": "gptq-4bit", "kernel": "torch-aten", "group_size": -1}, "group sizes 16, 32, 64 and 128 only"),
+        ({"name": "gptq-4bit", "dtype": "float32"}, "in float16 and bfloat16 only"),
+        ({"name": "gptq-4bit-g128"}, r"group_size 128 does not divide the 64 in_features of .*choose 32 or 64 or -1"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_is_made(
+    tmp_path: Path, variant: dict[str, Any], text: str
+) -> None:
+    maker = GPTQMaker({"path": str(write_checkpoint(tmp_path / "m"))})
+    samples = Samples()
+    with pytest.raises(ModelError, match=text):
+        maker.make({"io": "float", "ops": [], "delegate": None, **variant}, calibration(samples))
+    assert samples.drawn == 0
+
+
+def test_a_quantized_model_is_no_source(tmp_path: Path) -> None:
+    quantized = {"bits": 4, "group_size": 64, "quant_method": "gptq", "checkpoint_format": "gptq"}
+    folder = write_checkpoint(tmp_path / "m", quantized_tensors(), quantization_config=quantized)
+    for name in ("float16", "gptq-2bit"):
+        with pytest.raises(ModelError, match="already quantized"):
+            GPTQMaker({"path": str(folder)}).make({"name": name}, calibration())
+    made = GPTQMaker({"path": ""}).make({"name": "ready", "file": str(folder)}, calibration())
+    assert (made.path, made.facts["bits"], made.facts["run"]) == (folder, 4, {"dtype": "bfloat16", "kernel": "torch"})
+    with pytest.raises(ModelError, match="bits is that of the file"):
+        GPTQMaker({"path": ""}).make({"name": "ready", "file": str(folder), "bits": 4}, calibration())
+
+
+def test_only_files_can_do_without_a_model() -> None:
+    with pytest.raises(ModelError, match=r"model\.path is missing: only a variant with a file"):
+        GPTQMaker({"path": ""}).make({"name": "gptq-4bit"}, calibration())
+
+
+def test_three_bits_need_whole_words(tmp_path: Path) -> None:
+    source = inspect(write_checkpoint(tmp_path / "m", {"model.layers.0.a.weight": ("F32", (64, 172))}))
+    with pytest.raises(ModelError, match=r"3 bits are packed 32 at a time, and model\.layers\.0\.a has 172 inputs"):
+        check(source, Settings(3, -1))
+    check(source, Settings(4, -1))
+
+
+# -- samples and failures ---------------------------------------------------------------------------------------------
+
+
+def test_samples_become_rows() -> None:
+    rows = token_rows([[np.array([[1, 2, 3]], np.int32)], [np.array([4, 5])]])
+    assert [(row.tolist(), row.dtype) for row in rows] == [([1, 2, 3], np.int64), ([4, 5], np.int64)]
+
+
+@pytest.mark.parametrize(
+    ("samples", "text"),
+    [
+        ([], "needs calibration samples, and the data set gives none"),
+        ([[np.zeros((1, 0), np.int64)]], r"a calibration sample is int64\[1, 0\]"),
+        ([[np.zeros((2, 4), np.int64)]], r"is int64\[2, 4\]; each must be int64\[1, tokens\]"),
+        ([[np.zeros((1, 4), np.float32)]], "is float32"),
+    ],
+)
+def test_samples_that_are_none(samples: list[Any], text: str) -> None:
+    with pytest.raises(DataError, match=text):
+        token_rows(samples)
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (MemoryError(), "quantizing to 4 bits, group size 64: out of memory"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), "out of memory"),
+        (RuntimeError("CUDA out of memory. Tried to allocate"), "out of memory"),
+        (IndexError("index out of range in self"), "failed: index out of range in self; other variants go on"),
+        (AssertionError(), "failed: AssertionError; other variants go on"),
+    ],
+)
+def test_a_quantizer_that_fails_stops_one_variant(tmp_path: Path, error: Exception, text: str) -> None:
+    source = inspect(write_checkpoint(tmp_path / "m"))
+    with pytest.raises(ModelError, match=text) as raised, failures_named(source, Settings(4)):
+        raise error
+    assert raised.value.__cause__ is error
+
+
+# -- what is made -----------------------------------------------------------------------------------------------------
+
+
+def test_unquantized_variants_are_as_large_as_their_type(maker: GPTQMaker, llama: Path) -> None:
+    whole = maker.make({"name": "float32"}, calibration())
+    assert whole.path == llama and whole.facts["run"] == {"dtype": "float32", "kernel": ""}
+    for dtype in ("float16", "bfloat16"):
+        half = maker.make({"name": dtype}, calibration())
+        assert inspect(half.path).dtype == half.facts["stored_dtype"] == dtype
+        assert json.loads((half.path / "config.json").read_text())["dtype"] == dtype
+        assert half.bytes == pytest.approx(whole.bytes / 2, rel=0.05)
+        assert maker.make({"name": dtype}, calibration()) == half
+        assert np.allclose(logits(half), logits(whole), atol=0.02)
+    other = GPTQMaker({"path": str(half.path)}).make({"name": "float32"}, calibration())
+    assert other.path != half.path and inspect(other.path).dtype == "float32"
+
+
+def test_a_value_beyond_float16_is_refused(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import load_file, save_file
+
+    folder = save_llama(tmp_path / "m", dtype="bfloat16")
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.norm.weight"][3] = 1e6
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    assert torch.isfinite(tensors["model.norm.weight"]).all()
+    maker = GPTQMaker({"path": str(folder)})
+    with pytest.raises(ModelError, match=r"model.norm.weight holds 999\d+.*, beyond what float16 can hold"):
+        maker.make({"name": "float16"}, calibration())
+    assert maker.make({"name": "bfloat16"}, calibration()).path == folder
+
+
+def test_a_checkpoint_that_lacks_weights_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from safetensors.torch import load_file, save_file
+
+    folder = save_llama(tmp_path / "m")
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["model.layers.1.mlp.up_proj.weight"]
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"lacks 1 weights of LlamaForCausalLM \(model.layers.1.mlp.up_proj.weight\)"):
+        RUNTIME.load(folder, base.RunOptions())
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"kernel": "torch"}, "is not quantized, so kernel = 'torch' has nothing to compute"),
+        ({"dtype": "int8"}, "models are computed in float32, bfloat16, float16"),
+        ({"device": "cuda:77"}, "device 'cuda:77': torch .* sees"),
+        ({"device": "tpu"}, "language models run on 'cpu' and 'cuda'"),
+    ],
+)
+def test_what_a_model_cannot_be_run_on(llama: Path, options: dict[str, Any], text: str) -> None:
+    with pytest.raises(ModelError, match=text):
+        RUNTIME.load(llama, base.RunOptions(**options))
+
+
+@needs_gptqmodel
+def test_widths_are_made_once_and_run(maker: GPTQMaker, llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = Samples()
+    exact = logits(maker.make({"name": "float32"}, calibration()))
+    made = {bits: maker.make({"name": f"gptq-{bits}bit"}, calibration(samples)) for bits in (8, 2)}
+    errors = {bits: float(np.linalg.norm(logits(variant) - exact)) for bits, variant in made.items()}
+    assert errors[8] < 0.2 * errors[2]
+    assert errors[8] < 0.05 * np.linalg.norm(exact)
+    assert made[8].bytes > made[2].bytes
+    assert samples.drawn == 1  # one drawing serves all widths
+    facts = made[2].facts
+    assert (facts["bits"], facts["group_size"], facts["sym"], facts["desc_act"]) == (2, 64, True, False)
+    assert facts["library"] == "gptqmodel" and facts["make_seconds"] > 0 and facts["calibration_tokens"] == 12 * 32
+    assert list(facts["losses"]) == list(inspect(llama).linears)
+    assert all(loss > made[8].facts["losses"][name] >= 0 for name, loss in facts["losses"].items())
+    monkeypatch.setattr(make_module, "quantize", None)  # a second making would fail
+    assert GPTQMaker({"path": str(llama)}).make({"name": "gptq-2bit"}, calibration(samples)) == made[2]
+
+
+@needs_gptqmodel
+def test_what_is_loaded_is_what_was_asked_for(maker: GPTQMaker) -> None:
+    made = maker.make({"name": "gptq-2bit"}, calibration())
+    model = RUNTIME.load(made.path, base.RunOptions(**made.facts["run"]))
+    facts = model.loaded.facts
+    assert (facts["kernel"], facts["dtype"], facts["attention"]) == ("torch", "bfloat16", "sdpa")
+    assert (facts["quantized_layers"], facts["architecture"]) == (14, "LlamaForCausalLM")
+    unquantized = RUNTIME.load(maker.source().path, base.RunOptions())
+    assert facts["parameters"] == unquantized.loaded.facts["parameters"]
+    assert facts["footprint_bytes"] < unquantized.loaded.facts["footprint_bytes"] / 2
+    with pytest.raises(ModelError, match="kernel torch-aten computes 4 bits only; for 2 bits choose torch"):
+        RUNTIME.load(made.path, base.RunOptions(kernel="torch-aten"))
+
+
+@needs_gptqmodel
+def test_a_kernel_that_was_swapped_is_found_out(maker: GPTQMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataclasses import replace
+
+    from qprof.runtimes.gptq import kernels, load
+
+    made = maker.make({"name": "gptq-2bit"}, calibration())
+    other = replace(kernels.KERNELS["torch-int8"], backend="GPTQ_TORCH")
+    monkeypatch.setattr(load, "choose", lambda *arguments, **keywords: other)
+    with pytest.raises(ModelError, match="kernel torch-int8 was asked for, and gptqmodel put TorchLinear in its place"):
+        RUNTIME.load(made.path, base.RunOptions())
+
+
+@needs_gptqmodel
+def test_an_error_in_a_thread_of_gptqmodel_is_an_error_here(maker: GPTQMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends the process where a task of its thread pool fails; qprof takes that out."""
+    from qprof.runtimes.gptq.library import import_gptqmodel
+
+    import_gptqmodel()
+    monkeypatch.setattr(quantize_module, "_refuse_unpackable", lambda source, settings: None)
+    folder = save_llama(maker.source().path.parent / "odd", inner=80)
+    with pytest.raises(ModelError, match=r"quantizing to 3 bits, group size -1 failed: .*other variants go on"):
+        GPTQMaker({"path": str(folder)}).make({"name": "gptq-3bit", "group_size": -1}, calibration())
+
+
+@needs_gptqmodel
+def test_a_checkpoint_in_autogptqs_words_runs_the_same(maker: GPTQMaker, tmp_path: Path) -> None:
+    made = maker.make({"name": "gptq-2bit"}, calibration())
+    folder = tmp_path / "old"
+    folder.mkdir()
+    for file in made.path.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    settings = {"bits": 2, "group_size": 64, "desc_act": False, "sym": True, "quant_method": "gptq"}
+    settings |= {"is_marlin_format": False, "model_name_or_path": "/x", "model_file_base_name": "gptq_model-2bit-64g"}
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "quantization_config": settings}))
+    (folder / "quantize_config.json").write_text(json.dumps(settings))
+    (folder / "model.safetensors").rename(folder / "gptq_model-2bit-64g.safetensors")
+    old = maker.make({"name": "old", "file": str(folder)}, calibration())
+    assert old.path == normalised(inspect(folder)) != folder
+    assert np.array_equal(logits(old), logits(made))
+
+
+# -- the runtime ------------------------------------------------------------------------------------------------------
+
+
+def test_what_the_runtime_takes(tmp_path: Path) -> None:
+    assert RUNTIME.accepts(write_checkpoint(tmp_path / "m"))
+    (tmp_path / "m" / "config.json").write_text("{")  # what is wrong with it, `inspect` says
+    assert RUNTIME.accepts(tmp_path / "m")
+    (tmp_path / "m" / "saved_model.pb").write_bytes(b"")
+    assert not RUNTIME.accepts(tmp_path / "m")
+    (tmp_path / "keras").mkdir()
+    (tmp_path / "keras" / "config.json").write_text('{"class_name": "Functional"}')
+    assert not RUNTIME.accepts(tmp_path / "keras")
+    assert not RUNTIME.accepts(tmp_path / "absent")
