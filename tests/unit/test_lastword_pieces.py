@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.lastword_models import BOS, byte_tokenizer
 
+from lastword_models import BOS, byte_tokenizer
 from qprof.tasks.lastword.pieces import FRAGMENT, PUNCTUATION, WORD, Pieces, words_of
 
 pytest.importorskip("transformers")

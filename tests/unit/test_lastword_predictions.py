@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.lastword_models import byte_tokenizer
 
+from lastword_models import byte_tokenizer
 from qprof.errors import DataError
 from qprof.tasks.lastword.pieces import Pieces, words_of
 from qprof.tasks.lastword.predictions import Prediction, predictions_of

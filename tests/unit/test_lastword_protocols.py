@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.lastword_models import BOS, EOS, byte_tokenizer
 
+from lastword_models import BOS, EOS, byte_tokenizer
 from qprof.errors import DataError
 from qprof.tasks.lastword.protocols import Encoder
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.lastword_models import BOS, TableModel, byte_tokenizer
 
+from lastword_models import BOS, TableModel, byte_tokenizer
 from qprof.errors import DataError
 from qprof.tasks.base import TextTask
 from qprof.tasks.lastword import LastWordTask, Source
