@@ -68,8 +68,9 @@ setup(
             extension("_coco", "coco", COCO, EXACT),
             extension("_coco_json", "coco_json", COCO_JSON),
             extension("_topk", "topk", TOPK),
+            extension("_layers", "layers", ["_layers.pyx", "timed_call.cpp"]),
         ],
-        include_path=["csrc/litert", "csrc/coco", "csrc/coco_json", "csrc/topk"],
+        include_path=["csrc/litert", "csrc/coco", "csrc/coco_json", "csrc/topk", "csrc/layers"],
         # Apart, because Cython does not translate anew where only the directives differ.
         build_dir="build/cython" + ("-debug" if DEBUG else "") + ("-coverage" if COVERAGE else ""),
         compiler_directives={"boundscheck": DEBUG, "wraparound": False, "linetrace": COVERAGE},

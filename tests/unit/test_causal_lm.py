@@ -157,3 +157,10 @@ def test_a_failure_on_the_way_to_decoding_is_one_line(model: CausalLM) -> None:
     model.enter(DECODE)
     with pytest.raises(ModelError, match="prefill fails: index out of range"):
         model.set_inputs([np.full((2, 6), 50)])
+
+
+def test_entering_a_phase_anew_begins_behind_the_prompt(model: CausalLM) -> None:
+    model.enter(DECODE)
+    decoded(model, 3)
+    model.enter(DECODE)
+    assert decoded(model, 4) == greedy(model, 4)

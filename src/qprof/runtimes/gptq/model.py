@@ -93,13 +93,13 @@ class CausalLM:
     # -- base.Model ---------------------------------------------------------------------------------------------------
 
     def enter(self, phase: str) -> None:
-        """Make `run_once` a "prefill" or a "decode" of one token."""
+        """Make `run_once` a "prefill" or a "decode" of one token, the first behind its prompt."""
         import torch
 
         runs = {PREFILL: self._prefill, DECODE: self._decode}
         if phase not in runs:
             raise ModelError(f"{self.path}: has no phase {phase!r}; its phases are {PREFILL!r} and {DECODE!r}")
-        self.phase = phase
+        self.phase, self._prefilled = phase, False
         self.run_once = torch.inference_mode()(runs[phase])
 
     def set_inputs(self, arrays: Sequence[NDArray[Any]]) -> None:
