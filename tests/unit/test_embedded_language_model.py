@@ -156,7 +156,7 @@ def test_answers_weigh_most_and_padding_nothing() -> None:
     tokenizer = train_tokenizer(settings)
     batch = next(batches(tokenizer, settings))
     assert batch.weights.shape == (16, batch.tokens.shape[1] - 1)
-    assert np.unique(batch.weights).astype(float).round(6).tolist() == [0.0, 0.2, 1.0]
+    assert np.unique(batch.weights.astype(float).round(6)).tolist() == [0.0, 0.2, 1.0]
     for row, weights in zip(batch.tokens, batch.weights, strict=True):
         words = tokenizer.decode(row[1:][weights == 1.0])
         assert words.strip() and all(word in tokenizer.decode(row) for word in words.split())

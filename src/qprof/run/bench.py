@@ -49,12 +49,14 @@ class Bench:
         self._options = RunOptions(**request["options"])
         self._runtime = registry.get(request["runtime"])
         self._runtime.preload()
+        _settle()
         self._model = self._load_counting_memory()
         self._task = build_task(request["task"])
         bind_task(self._task, self._model)
         self._profiled: ProfiledModel | None = None
         self._chunk = max(1, _CHUNK_BYTES // max(1, sum(_nbytes(spec) for spec in self._model.loaded.inputs)))
         self._prepared: tuple[tuple[int, ...], list[list[NDArray[Any]]]] = ((), [])
+        _settle()
 
     def _load_counting_memory(self) -> Model:
         """Load the clean model first, while nothing else was: what the process grows by is the variant's."""
@@ -110,6 +112,7 @@ class Bench:
         except QprofError as error:
             return {"ops": None, "notes": [str(error)]}
         self._profiled = profiled
+        _settle()
         ours, theirs = self._timed_and_not(profiled, phase, inputs)
         same = all(
             np.array_equal(mine, its, equal_nan=mine.dtype.kind == "f") for mine, its in zip(ours, theirs, strict=True)
@@ -185,10 +188,11 @@ class Bench:
     def _clean_block(self, samples: Sequence[int], phase: Phase, min_ns: int, keep: bool) -> Answer:
         model = self._model
         model.enter(phase.name)
-        run = model.run_once
         log = _InferenceLog()
         predictions: dict[str, Any] = {}
         lead_in = _lead_in(model, self._inputs(samples[: self._chunk])[0])
+        model.enter(phase.name)  # anew: what was run before must not change where the first inference begins
+        run = model.run_once
         while not log.samples or log.spent_ns < min_ns:
             for chunk in self._chunks(samples):
                 outputs: list[list[NDArray[Any]]] = []
@@ -229,10 +233,11 @@ class Bench:
         if model is None:
             raise QprofError("a profiled block was asked of a variant that is not instrumented")
         model.enter(phase.name)
-        run = model.run_once
         log = _InferenceLog()
         lead_in = _lead_in(model, self._inputs(samples[: self._chunk])[0])
         model.reserve(_RESERVED_INFERENCES)
+        model.enter(phase.name)
+        run = model.run_once
         while not log.samples or log.spent_ns < min_ns:
             for chunk in self._chunks(samples):
                 for sample, arrays in _repeated(zip(chunk, self._inputs(chunk), strict=True), phase.steps):
@@ -283,6 +288,13 @@ class _InferenceLog:
             "samples.start_ns": np.array(self.starts_ns, np.int64),
             "samples.duration_ns": np.array(self.durations_ns, np.int64),
         }
+
+
+def _settle() -> None:
+    """Let later collections pass over all that is there by now: the objects of a large library, which stay, cost a
+    quarter of a second each time."""
+    gc.collect()
+    gc.freeze()
 
 
 def _repeated(items: Iterable[_Item], times: int) -> Iterator[_Item]:
