@@ -9,6 +9,7 @@ from qprof.cli.common import add_run_argument
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run_argument(parser)
+    parser.add_argument("--scores", action="store_true", help="everything that the variants were scored on")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
 
 
@@ -17,11 +18,15 @@ def run(options: argparse.Namespace) -> int:
 
     from qprof.explain.summary import summarize
     from qprof.report.export import write_json
+    from qprof.report.scores import scores_table
     from qprof.report.summary import summary_table
     from qprof.report.table import print_table
     from qprof.store.run import Run, find_run
 
     found = Run(find_run(options.reference))
+    if options.scores:
+        write_json(sys.stdout, found.scores) if options.json else print_table(scores_table(found), sys.stdout)
+        return 0
     summaries = summarize(found)
     if options.json:
         write_json(sys.stdout, summaries)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from qprof.explain.device import device_audits
 from qprof.explain.summary import PhaseSummary, VariantSummary
+from qprof.report.scores import score_text
 from qprof.report.table import Column, Table
 from qprof.report.units import Kind, duration, interval, percent, scaled_column, scaled_intervals
 from qprof.stats.intervals import Interval
@@ -22,7 +23,7 @@ def summary_table(run: Run, summaries: Sequence[VariantSummary]) -> Table:
             "variant": summary.name if summary.status == "ok" else f"{summary.name} (failed)",
             "dtype": summary.dtype,
             "kernel": summary.kernel,
-            **{f"score.{metric}": _score(summary.scores.get(metric)) for metric in metrics},
+            **{f"score.{metric}": score_text(summary.scores.get(metric)) for metric in metrics},
         }
         for summary in summaries
     ]
@@ -160,10 +161,6 @@ def _variant_notes(summaries: Sequence[VariantSummary]) -> list[str]:
 
 def _triple(found: Interval | None) -> tuple[float | None, float | None, float | None]:
     return (None, None, None) if found is None else (found.value, found.low, found.high)
-
-
-def _score(value: float | None) -> str | None:
-    return None if value is None else f"{value:.3f}"
 
 
 def _ratio(phase: PhaseSummary) -> str | None:

@@ -1,0 +1,45 @@
+"""The table of all scores: metrics in order, undefined ones as a dash, collapsed perplexities still readable."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from qprof.report.scores import score_text, scores_table
+from qprof.report.table import render
+from qprof.report.units import MISSING
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, None), (0.0, "0.000"), (0.12345, "0.123"), (9999.4, "9999.400"), (16345685.35, "1.63e+07")],
+)
+def test_a_score_as_text(value: float | None, text: str | None) -> None:
+    assert score_text(value) == text
+
+
+def run(scores: list[dict[str, Any]]) -> Any:
+    variants = [{"name": "a"}, {"name": "b"}]
+    manifest = {"score_columns": ["accuracy", "perplexity"]}
+    return cast(Any, SimpleNamespace(name="r", variants=variants, manifest=manifest, scores=scores))
+
+
+def test_leading_metrics_come_first_and_samples_are_left_out() -> None:
+    rows = [("a", "naive_top1", None, 0.25), ("a", "accuracy", None, 0.5), ("b", "accuracy", None, 0.75)]
+    rows += [("a", "correct", 3, 1.0), ("a", "perplexity", None, 2e9), ("b", "perplexity", None, None)]
+    found = run([dict(zip(("variant", "metric", "sample", "value"), row, strict=True)) for row in rows])
+    lines = [line.split() for line in render(scores_table(found), width=None, color=False).splitlines()[1:]]
+    assert lines == [
+        ["metric", "a", "b"],
+        ["accuracy", "0.500", "0.750"],
+        ["perplexity", "2.00e+09", MISSING],
+        ["naive_top1", "0.250", MISSING],
+    ]
+
+
+def test_a_run_without_scores_says_so() -> None:
+    found = run([])
+    found.manifest = {}
+    assert "nothing was scored" in render(scores_table(found), width=80, color=False)
