@@ -15,7 +15,8 @@ import pytest
 from numpy.typing import NDArray
 
 from qprof.errors import DataError, ModelError
-from qprof.runtimes.litert import calibrate, float_model, quantize, variant
+from qprof.runtimes import tool_output
+from qprof.runtimes.litert import calibrate, float_model, quantize
 
 pytest.importorskip("ai_edge_quantizer")
 interpreter = pytest.importorskip("ai_edge_litert.interpreter")
@@ -406,7 +407,7 @@ def test_same_inputs_same_bytes_in_another_process(net: Path, out: Path) -> None
 def test_what_a_tool_prints_goes_to_the_log(
     capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level("DEBUG"), variant.tool_output_to_log():
+    with caplog.at_level("DEBUG"), tool_output.tool_output_to_log():
         print("to stdout")
         print("50%\r100%", file=sys.stderr)
         warnings.warn("careful", stacklevel=1)
@@ -447,7 +448,7 @@ def test_real_models(qprof_data: Path, tmp_path: Path, name: str, high: float) -
 
 
 def test_a_reason_without_end_is_cut() -> None:
-    from qprof.runtimes.litert.variant import first_line
+    from qprof.runtimes.tool_output import first_line
 
     assert first_line(ValueError("short\nsecond")) == "short"
     assert first_line(ValueError("x" * 5000)) == "x" * 200 + " ..."

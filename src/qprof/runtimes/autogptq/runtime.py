@@ -13,7 +13,7 @@ from qprof.runtimes.autogptq import library
 from qprof.runtimes.gptq.checkpoint import Checkpoint, inspect
 from qprof.runtimes.gptq.load import load_tokenizer, module_facts, refuse_missing_device
 from qprof.runtimes.gptq.runtime import instrument
-from qprof.runtimes.litert.variant import first_line, tool_output_to_log
+from qprof.runtimes.tool_output import first_line, tool_output_to_log
 
 
 class AutoGPTQRuntime:

@@ -9,7 +9,7 @@ from typing import Any
 
 from qprof.errors import ModelError
 from qprof.runtimes.gptq.checkpoint import CONFIG, Checkpoint
-from qprof.runtimes.litert.variant import first_line
+from qprof.runtimes.tool_output import first_line
 
 
 def convert(source: Checkpoint, destination: Path, dtype: str) -> None:

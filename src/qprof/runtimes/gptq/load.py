@@ -12,7 +12,7 @@ from qprof.runtimes.gptq import library
 from qprof.runtimes.gptq.checkpoint import Checkpoint, QuantizedFormat, inspect, normalised
 from qprof.runtimes.gptq.kernels import Kernel, choose, default_dtype, device_kind
 from qprof.runtimes.gptq.quantize import is_out_of_memory
-from qprof.runtimes.litert.variant import first_line, tool_output_to_log
+from qprof.runtimes.tool_output import first_line, tool_output_to_log
 
 DTYPES = ("float32", "bfloat16", "float16")
 

@@ -19,7 +19,7 @@ from qprof.errors import DataError, ModelError, QprofError
 from qprof.runtimes.gptq import library
 from qprof.runtimes.gptq.checkpoint import CONFIG, QUANTIZE_CONFIG, Checkpoint
 from qprof.runtimes.gptq.kernels import DEFAULT, KERNELS
-from qprof.runtimes.litert.variant import first_line, tool_output_to_log
+from qprof.runtimes.tool_output import first_line, tool_output_to_log
 
 BITS = (2, 3, 4, 8)
 

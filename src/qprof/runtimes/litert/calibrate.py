@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from qprof.errors import DataError, ModelError
 from qprof.runtimes.litert.float_model import FloatModel
-from qprof.runtimes.litert.variant import first_line, tool_output_to_log
+from qprof.runtimes.tool_output import first_line, tool_output_to_log
 
 _log = logging.getLogger(__name__)
 

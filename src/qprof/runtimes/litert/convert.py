@@ -17,14 +17,8 @@ from numpy.typing import NDArray
 
 from qprof.errors import DataError, MissingExtraError, ModelError
 from qprof.runtimes.litert import float_model, quantize
-from qprof.runtimes.litert.variant import (
-    MadeVariant,
-    file_sha256,
-    first_line,
-    refuse_unloadable,
-    tool_output_to_log,
-    write_atomically,
-)
+from qprof.runtimes.litert.variant import MadeVariant, file_sha256, refuse_unloadable, write_atomically
+from qprof.runtimes.tool_output import first_line, tool_output_to_log
 
 TOOL = "tf.lite.TFLiteConverter"
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from qprof.errors import ModelError
-from qprof.runtimes.litert.variant import first_line, refuse_unloadable
+from qprof.runtimes.litert.variant import refuse_unloadable
+from qprof.runtimes.tool_output import first_line
 
 #: Op types whose weights the quantizer can store in fewer bits (ai-edge-quantizer 0.10.0, `default_policy.py`).
 WEIGHTED_OPS = frozenset(

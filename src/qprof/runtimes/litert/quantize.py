@@ -20,14 +20,8 @@ from qprof.runtimes.litert import calibrate as calibration_module
 from qprof.runtimes.litert import float_model
 from qprof.runtimes.litert.calibrate import ActivationRanges
 from qprof.runtimes.litert.float_model import FloatModel
-from qprof.runtimes.litert.variant import (
-    MadeVariant,
-    file_sha256,
-    first_line,
-    refuse_unloadable,
-    tool_output_to_log,
-    write_atomically,
-)
+from qprof.runtimes.litert.variant import MadeVariant, file_sha256, refuse_unloadable, write_atomically
+from qprof.runtimes.tool_output import first_line, tool_output_to_log
 
 TOOL = "ai-edge-quantizer"
 

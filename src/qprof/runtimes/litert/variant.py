@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import io
-import logging
 import os
 import tempfile
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from qprof.errors import ModelError
+from qprof.runtimes.tool_output import first_line, tool_output_to_log
+from qprof.store.cache import file_sha256
 
-_log = logging.getLogger(__name__)
-
-#: Characters of another library's message that one of ours quotes.
-_LONGEST_REASON = 200
+__all__ = ["MadeVariant", "file_sha256", "refuse_unloadable", "write_atomically"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,19 +69,6 @@ class MadeVariant:
         )
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal.
-
-    Raises:
-        ModelError: the file cannot be read.
-    """
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror}); check the path of the model") from error
-
-
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that no reader ever sees a part of it: a temporary file beside it, then a rename.
 
@@ -125,36 +107,6 @@ def refuse_unloadable(content: bytes, what: str, remedy: str) -> None:
             Interpreter(model_content=content).allocate_tensors()
     except (RuntimeError, ValueError) as error:
         raise ModelError(f"{what}: LiteRT cannot load it: {first_line(error)}; {remedy}") from error
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an exception's text, or its type where it has none, for a message of one line.
-
-    LiteRT repeats a complaint for every tensor without a line break: what is beyond `_LONGEST_REASON` is cut.
-    """
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    line = lines[0] if lines else type(error).__name__
-    return line if len(line) <= _LONGEST_REASON else f"{line[:_LONGEST_REASON].rstrip()} ..."
-
-
-@contextlib.contextmanager
-def tool_output_to_log() -> Iterator[None]:
-    """Send what Python code prints or warns to the log: stdout belongs to the program that calls, and the progress
-    bars of the quantizer would fill its stderr."""
-    text = io.StringIO()
-    try:
-        with (
-            contextlib.redirect_stdout(text),
-            contextlib.redirect_stderr(text),
-            warnings.catch_warnings(record=True) as caught,
-        ):
-            yield
-    finally:
-        for line in text.getvalue().replace("\r", "\n").splitlines():
-            if line.strip():
-                _log.debug("%s", line.strip())
-        for warning in caught:
-            _log.debug("%s", warning.message)
 
 
 def _umask() -> int:
