@@ -18,7 +18,8 @@ if not torch.cuda.is_available():
 from lm_layers import OPTIONS, packed_llama, prompt  # noqa: E402
 from qprof.explain.measured import leaves  # noqa: E402
 from qprof.runtimes.base import SOURCES  # noqa: E402
-from qprof.runtimes.gptq.cuda import clock_audit, kernels  # noqa: E402
+from qprof.runtimes.gptq.cuda_audit import clock_audit  # noqa: E402
+from qprof.runtimes.gptq.cuda_kernels import kernels  # noqa: E402
 from qprof.runtimes.gptq.model import CausalLM  # noqa: E402
 from qprof.runtimes.gptq.profiled import ProfiledCausalLM  # noqa: E402
 

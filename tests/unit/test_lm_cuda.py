@@ -15,17 +15,11 @@ from lm_layers import llama, loaded, packed_llama, prompt  # noqa: E402
 from qprof.errors import ModelError  # noqa: E402
 from qprof.explain.measured import leaves  # noqa: E402
 from qprof.runtimes.base import SOURCES  # noqa: E402
-from qprof.runtimes.gptq import cuda, timing  # noqa: E402
-from qprof.runtimes.gptq.cuda import (  # noqa: E402
-    CUDAClock,
-    DeviceLayerTimer,
-    Replay,
-    attribute_kernels,
-    clock_audit,
-    kernels,
-    replay,
-    replayed_shares,
-)
+from qprof.runtimes.gptq import cuda, cuda_audit, timing  # noqa: E402
+from qprof.runtimes.gptq.cuda import CUDAClock, DeviceLayerTimer  # noqa: E402
+from qprof.runtimes.gptq.cuda_audit import clock_audit  # noqa: E402
+from qprof.runtimes.gptq.cuda_kernels import attribute_kernels, kernels  # noqa: E402
+from qprof.runtimes.gptq.cuda_replay import Replay, replay, replayed_shares  # noqa: E402
 from qprof.runtimes.gptq.profiled import ProfiledCausalLM  # noqa: E402
 
 
@@ -61,7 +55,8 @@ class FakeDevice:
 @pytest.fixture
 def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeDevice]:
     fake = FakeDevice()
-    monkeypatch.setattr(cuda, "perf_counter_ns", lambda: fake.host_ns)
+    for module in (cuda, cuda_audit):
+        monkeypatch.setattr(module, "perf_counter_ns", lambda: fake.host_ns)
     yield fake
 
 

@@ -11,15 +11,10 @@ from numpy.typing import NDArray
 
 from qprof.errors import ModelError
 from qprof.runtimes.base import SOURCES, Loaded, OpEvents, OpMeta
-from qprof.runtimes.gptq.cuda import (
-    CUDAClock,
-    DeviceClock,
-    DeviceLayerTimer,
-    clock_audit,
-    kernels,
-    replay,
-    replayed_shares,
-)
+from qprof.runtimes.gptq.cuda import CUDAClock, DeviceClock, DeviceLayerTimer
+from qprof.runtimes.gptq.cuda_audit import clock_audit
+from qprof.runtimes.gptq.cuda_kernels import kernels
+from qprof.runtimes.gptq.cuda_replay import replay, replayed_shares
 from qprof.runtimes.gptq.model import CausalLM
 from qprof.runtimes.gptq.ops import PARTS, describe, find_layers, is_quantized_linear, observe
 from qprof.runtimes.gptq.split import Shares, SplitPass, divide, time_dequantize
