@@ -324,7 +324,7 @@ def test_override_of_an_unknown_key(tmp_path: Path) -> None:
 def test_shipped_profile_is_valid_unless_it_is_a_base(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COCO", "/coco")
     monkeypatch.setenv("MODELS", "/models")
-    if name == "coco-val2017":  # a base: it names no model
+    if name in ("coco-val2017", "lambada"):  # bases: they name no model
         with pytest.raises(ProfileError, match="name is missing"):
             profile_for([name])
         return
@@ -334,7 +334,7 @@ def test_shipped_profile_is_valid_unless_it_is_a_base(name: str, monkeypatch: py
 
 
 def test_there_are_shipped_profiles() -> None:
-    assert {"quickstart", "quickstart-lm", "yolox-nano", "ssd-mobilenet-v1", "coco-val2017"} <= set(shipped_profiles())
+    assert {"quickstart", "quickstart-lm", "smollm-135m", "yolox-nano", "ssd-mobilenet-v1", "coco-val2017"} <= set(shipped_profiles())
 
 
 def test_resolved_spells_out_every_default_and_round_trips() -> None:
