@@ -93,3 +93,15 @@ def test_what_is_missing_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch
 def test_versions_leave_out_what_is_not_installed() -> None:
     assert "no-such-distribution" not in library.versions(("pytest", "no-such-distribution"))
     assert library.versions(("pytest",))["pytest"] == pytest.__version__
+
+
+def test_unquantized_models_need_no_gptqmodel(monkeypatch: pytest.MonkeyPatch) -> None:
+    from qprof.runtimes.gptq import runtime
+
+    imported: list[str] = []
+    monkeypatch.setattr(runtime.library, "import_gptqmodel", lambda: imported.append("gptqmodel"))
+    runtime.RUNTIME.preload()
+    assert imported == ["gptqmodel"]
+    monkeypatch.setattr(runtime.importlib.util, "find_spec", lambda name: None)
+    runtime.RUNTIME.preload()
+    assert imported == ["gptqmodel"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,8 +27,10 @@ class GPTQRuntime:
         library.require()
 
     def preload(self) -> None:
-        """gptqmodel too, also for an unquantized variant: all variants' memory is counted above the same imports."""
-        library.import_gptqmodel()
+        """gptqmodel too, also for an unquantized variant: all variants' memory is counted above the same imports.
+        Where it is not installed, unquantized models run without it."""
+        if importlib.util.find_spec("gptqmodel") is not None:
+            library.import_gptqmodel()
         from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
 
     def load(self, path: Path, options: base.RunOptions) -> base.Model:
