@@ -105,3 +105,13 @@ def test_unquantized_models_need_no_gptqmodel(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(runtime.importlib.util, "find_spec", lambda name: None)
     runtime.RUNTIME.preload()
     assert imported == ["gptqmodel"]
+
+
+def test_the_number_of_workers_is_set_whenever_gptqmodel_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    library.import_gptqmodel()
+    monkeypatch.delenv("GPTQMODEL_CPU_WORKERS", raising=False)
+    library.import_gptqmodel()
+    assert os.environ["GPTQMODEL_CPU_WORKERS"] == "2"
+    monkeypatch.setenv("GPTQMODEL_CPU_WORKERS", "7")
+    library.import_gptqmodel()
+    assert os.environ["GPTQMODEL_CPU_WORKERS"] == "7"

@@ -60,6 +60,9 @@ def import_gptqmodel() -> Any:
     environment says otherwise: compiling takes long on a CPU and hides the ops inside. Raises `MissingExtraError`.
     """
     require()
+    # One worker per core at most is gptqmodel's own default; with one it fails where it asks for two. It looks when it
+    # first quantizes, whoever imported it, and long after that.
+    os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")
     if "gptqmodel" not in sys.modules:
         _import_unnoticed()
     import gptqmodel
@@ -75,8 +78,6 @@ def import_gptqmodel() -> Any:
 
 
 def _import_unnoticed() -> None:
-    # One worker per core at most is gptqmodel's own default; with one it fails where it asks for two.
-    os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")
     if os.environ.setdefault("TORCHDYNAMO_DISABLE", "1") == "1":
         import torch._dynamo
 
