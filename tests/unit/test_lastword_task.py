@@ -355,3 +355,27 @@ def test_calibration_begins_as_the_rows_do(rows: Callable[..., Source]) -> None:
     task = LastWordTask(rows(*TEXTS), limit=2, bos="add")
     task.bind_language(TableModel(TOKENIZER, answers))
     assert next(task.calibration(1))[0][0, 0] == BOS
+
+
+def test_without_a_limit_the_last_rows_are_left_to_calibration(rows: Callable[..., Source]) -> None:
+    texts = [f"the dog {'barks ' * n}milk" for n in range(10)]
+    task = LastWordTask(rows(*texts), reserve=3)
+    assert task.scored_count() == 7
+    assert [note for note in task.notes() if note.startswith("the last 3 rows of ")]
+    task.bind_language(TableModel(TOKENIZER, answers))
+    kept = [TOKENIZER.decode(ids[0]) for (ids,) in task.calibration(3)]
+    assert kept == texts[7:]
+    assert LastWordTask(rows(*texts), reserve=3, limit=9).scored_count() == 9
+
+
+def test_rows_that_cannot_calibrate_do_not_count_as_left_to_it(rows: Callable[..., Source]) -> None:
+    texts = [f"the dog {'barks ' * n}milk" for n in range(8)]
+    task = LastWordTask(rows(*texts, texts[0], texts[1], " "), reserve=3)
+    assert task.scored_count() == 5
+    task.bind_language(TableModel(TOKENIZER, answers))
+    assert [TOKENIZER.decode(ids[0]) for (ids,) in task.calibration(3)] == texts[5:]
+
+
+def test_too_few_rows_to_leave_any(rows: Callable[..., Source]) -> None:
+    with pytest.raises(DataError, match="has 3 rows with a last word, and 3 are to be left to calibration"):
+        LastWordTask(rows("a dog", "the dog", "my dog"), reserve=3)

@@ -334,7 +334,9 @@ def test_shipped_profile_is_valid_unless_it_is_a_base(name: str, monkeypatch: py
 
 
 def test_there_are_shipped_profiles() -> None:
-    assert {"quickstart", "quickstart-lm", "smollm-135m", "yolox-nano", "ssd-mobilenet-v1", "coco-val2017"} <= set(shipped_profiles())
+    assert {"quickstart", "quickstart-lm", "smollm-135m", "yolox-nano", "ssd-mobilenet-v1", "coco-val2017"} <= set(
+        shipped_profiles()
+    )
 
 
 def test_resolved_spells_out_every_default_and_round_trips() -> None:
@@ -446,6 +448,21 @@ def test_bits_data_and_variants_of_a_language_model(checkpoint: Path) -> None:
     assert profile_for(["lm"], variants=["float32"]).variants == ["float32"]
 
 
+def test_checkpoints_are_compared_as_they_are(checkpoint: Path) -> None:
+    profile = profile_for(["lm", "org/other"], data="text.jsonl")
+    sections = profile.variant_sections()
+    assert [(v.name, v.file) for v in sections] == [("lm", str(checkpoint)), ("other", "hf://org/other")]
+    assert (profile.model.path, profile.task.calibration_samples) == ("", 0)
+
+
+@pytest.mark.parametrize("place", ["config.json", "quantize_config.json"])
+def test_a_quantized_checkpoint_alone_is_run_as_it_is(checkpoint: Path, place: str) -> None:
+    write(checkpoint / place, '{"quantization_config": {"bits": 4}}')
+    assert [(v.name, v.file) for v in profile_for(["lm"]).variant_sections()] == [("lm", str(checkpoint))]
+    with pytest.raises(ProfileError, match="are run as they are"):
+        profile_for(["lm"], bits=[4])
+
+
 @pytest.mark.parametrize("target", ["org/some-model", "hf://org/some-model", "org/some-model@v1.0"])
 def test_an_id_on_the_hub_is_taken_where_there_is_no_such_path(target: str, models: Path) -> None:
     profile = profile_for([target], bits=[8])
@@ -466,8 +483,9 @@ def test_paths_on_the_hub_are_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("targets", "options", "says"),
     [
-        (["lm", "a.tflite"], {}, "a language model is run by itself"),
-        (["lm"], {"inputs": ["x.npy"]}, "a language model is run by itself"),
+        (["lm", "a.tflite"], {}, "runs on text, beside others of its kind"),
+        (["lm"], {"inputs": ["x.npy"]}, "runs on text, beside others of its kind"),
+        (["lm", "lm"], {"bits": [4]}, "are run as they are"),
         (["lm"], {"bits": [4], "variants": ["float32"]}, "give one or the other"),
         (["a.tflite"], {"bits": [4]}, "go with a language model, which a.tflite is not"),
         (["quickstart-lm"], {"bits": [4]}, "a profile names its own"),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,8 @@ def profile_for(
     No target: the first of the quickstart. One that is (or names) a profile: that profile. Model files: a latency
     comparison of them, on random inputs or on `inputs`; with `variants`, those variants made from the one file. A
     language model (a folder in Hugging Face's layout, or an id on its hub): unquantized and in `bits` with groups of
-    `group_size` (-1: a group per row), or in `variants`, scored on the last words of `data`, or of passages made by
-    qprof. `overrides` are "section.key=value".
+    `group_size` (-1: a group per row), or in `variants`; a quantized one, or several, as they are; scored on the last
+    words of `data`, or of passages made by qprof. `overrides` are "section.key=value".
 
     Raises `ProfileError` where the targets do not go together.
     """
@@ -60,11 +61,16 @@ def profile_for(
         raise ProfileError("--variants names the variants, and so do --bits and --group-size; give one or the other")
     language = [model for model in models if _is_language_model(model, bool(bits or data))]
     if language:
-        if len(models) > 1 or inputs:
-            raise ProfileError(
-                "a language model is run by itself and on text; give one, and --data instead of --inputs"
-            )
-        return _language_profile(language[0], variants or _widths(bits, group_size), data, overrides)
+        if len(language) < len(models) or inputs:
+            raise ProfileError("a language model runs on text, beside others of its kind; give --data, not --inputs")
+        if len(models) > 1 or _is_quantized(models[0]):
+            if variants or bits or group_size is not None:
+                raise ProfileError(
+                    "checkpoints that are quantized, or several of them, are run as they are; leave out --bits, "
+                    "--group-size and --variants, or give one unquantized model"
+                )
+            return _checkpoints_profile(models, data, overrides)
+        return _language_profile(models[0], variants or _widths(bits, group_size), data, overrides)
     if bits or data or group_size is not None:
         raise ProfileError(f"--bits, --group-size and --data go with a language model, which {models[0]} is not")
     return _model_profile(models, variants, inputs, overrides)
@@ -134,23 +140,52 @@ def _widths(bits: Sequence[int], group_size: int | None) -> list[Any]:
 
 
 def _language_profile(target: str, variants: Sequence[Any], data: str, overrides: Sequence[str]) -> Profile:
+    """One unquantized model, and what is made of it."""
+    path, name = _located(target)
+    return _text_profile({"name": name, "model": {"path": path}, "variants": list(variants)}, data, overrides)
+
+
+def _checkpoints_profile(targets: Sequence[str], data: str, overrides: Sequence[str]) -> Profile:
+    """Several checkpoints, or a quantized one, as they are: nothing is made, so nothing is kept for calibration."""
+    found = [_located(target) for target in targets]
+    names = _distinct([name for _, name in found])
+    variants = [{"name": name, "file": path} for name, (path, _) in zip(names, found, strict=True)]
+    profile = {"name": names[0], "variants": variants}
+    return _text_profile(profile, data, overrides, {"calibration_samples": 0} if data else {})
+
+
+def _located(target: str) -> tuple[str, str]:
+    """Path or "hf://" reference of a language model, and a name for it."""
+    if os.path.exists(target):
+        path = Path(target).resolve()
+        return str(path), _safe(path.name)
+    reference = _HUB + target.removeprefix(_HUB)
+    return reference, _safe(reference.partition("@")[0].rpartition("/")[2])
+
+
+def _is_quantized(target: str) -> bool:
+    """Whether a folder's configuration says so; what is wrong with it is for the runtime to say."""
+    folder = Path(target)
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    written_beside = (folder / "quantize_config.json").is_file()
+    return written_beside or (isinstance(config, dict) and bool(config.get("quantization_config")))
+
+
+def _text_profile(
+    profile: dict[str, Any], data: str, overrides: Sequence[str], more: Mapping[str, Any] | None = None
+) -> Profile:
+    """A profile on texts: those of `data`, or passages made by qprof."""
     from qprof.run.profile import apply_overrides
 
-    local = os.path.exists(target)
-    path = str(Path(target).resolve()) if local else _HUB + target.removeprefix(_HUB)
-    name = Path(path.partition("@")[0] if not local else path).name
-    task: dict[str, Any] = {"kind": "lastword"}
+    task: dict[str, Any] = {"kind": "lastword", **(more or {})}
     if data:
         task["data"] = data if data.startswith(_HUB) else str(Path(data).resolve())
     else:
         task |= {"dataset": "passages", "limit": ADHOC_PASSAGES}
-    profile: dict[str, Any] = {
-        "name": _safe(name),
-        "model": {"path": path},
-        "variants": list(variants),
-        "task": task,
-        "protocol": {"threads": _available_cores()},
-    }
+    profile |= {"task": task, "protocol": {"threads": _available_cores()}}
     apply_overrides(profile, overrides)
     return validate(profile, source="command line")
 

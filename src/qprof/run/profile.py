@@ -73,8 +73,9 @@ class TaskSection(Struct, frozen=True, forbid_unknown_fields=True):
     `data`, a JSONL file with a "text" per line or a data set of the Hugging Face hub ("hf://datasets/ORG/NAME", with
     `config` and `split`), or on `dataset = "passages"`, text made by qprof; `scoring` names the protocol that leads the
     table, `bos` whether a text begins with that token. `calibration_*`: training data for static quantization, never
-    the scored samples. `samples`: inputs or prompts that are timed; a prompt is `batch` rows of `prompt_tokens` tokens,
-    and `generated_tokens` are decoded behind it.
+    the scored samples; of a language model's `data`, unless `limit` or `calibration_data` say otherwise, the last
+    `calibration_samples` texts. `samples`: inputs or prompts that are timed; a prompt is `batch` rows of
+    `prompt_tokens` tokens, and `generated_tokens` are decoded behind it.
     """
 
     kind: Literal["latency", "detection", "lastword"] = "latency"
@@ -96,7 +97,7 @@ class TaskSection(Struct, frozen=True, forbid_unknown_fields=True):
     limit: Positive | None = None
     calibration_annotations: str = ""
     calibration_images: str = ""
-    calibration_samples: Positive = 100
+    calibration_samples: Annotated[int, Meta(ge=0)] = 100
     inputs: list[str] = []
     samples: Positive = 8
     preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)

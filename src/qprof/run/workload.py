@@ -165,6 +165,7 @@ def _last_word(section: TaskSection) -> TextTask:
     return LastWordTask(
         Source(section.data, split=section.split, config=section.config or None),
         limit=section.limit,
+        reserve=0 if section.calibration_data else section.calibration_samples,
         protocol=section.scoring,
         bos=section.bos,
         batch_tokens=section.batch_tokens,

@@ -75,7 +75,8 @@ class _Bound:
 class LastWordTask:
     """Prediction of the last word of every row of `data`, scored under both protocols in one pass.
 
-    The rows scored are the first `limit` that have a last word; they are numbered from 0. The samples that are timed
+    The rows scored are the first `limit` that have a last word, without a limit all but the last `reserve`, which are
+    left to calibration; they are numbered from 0. The samples that are timed
     are others: `samples` prompts of exactly `prompt_tokens` tokens of the same text. Calibration takes whole rows, cut
     to `calibration_tokens` tokens, from `calibration`, or from the rows behind the scored ones; never a row whose text
     is scored. Nothing is tokenized before `bind_language`. Raises `DataError` as described by `read_rows`, and where
@@ -89,6 +90,7 @@ class LastWordTask:
         data: Source,
         *,
         limit: int | None = None,
+        reserve: int = 0,
         protocol: str = LAMBADA_OPENAI,
         bos: str = "auto",
         batch_tokens: int = BATCH_TOKENS,
@@ -112,7 +114,16 @@ class LastWordTask:
         self._prompt_shape, self._timed = (batch, prompt_tokens), samples
         self._data = read_rows(data)
         self._questions, skipped = _with_last_word(self._data, limit)
-        self._data_notes = _skip_notes(self._data, skipped)
+        kept_back = []
+        if limit is None and reserve:
+            scored = _without_last(self._questions, reserve, self._data)
+            count = len(self._questions) - len(scored)
+            kept_back.append(
+                f"the last {count} rows of {data.location} are left to calibration and not scored: name other text for "
+                "it (calibration_data) to score all"
+            )
+            self._questions = scored
+        self._data_notes = [*_skip_notes(self._data, skipped), *kept_back]
         self._calibration_notes: list[str] = []
         self._bound: _Bound | None = None
 
@@ -313,6 +324,22 @@ def _with_last_word(data: Rows, limit: int | None) -> tuple[list[_Question], lis
             f"{len(found)}, or leave it out"
         )
     return found, skipped
+
+
+def _without_last(rows: list[_Question], reserve: int, data: Rows) -> list[_Question]:
+    """All but so many of the last that `reserve` rows behind them are fit for calibration (see `calibration`)."""
+    cut = len(rows) - reserve
+    while cut > 0:
+        taken, last = {question.row.text for question in rows[:cut]}, rows[cut - 1].row.place
+        behind = [row.text for row in data.rows if row.place > last]
+        usable = sum(bool(text.strip()) and text not in taken for text in behind)
+        if usable >= reserve:
+            return rows[:cut]
+        cut -= reserve - usable
+    raise DataError(
+        f"{data.source.location}: has {len(rows)} rows with a last word, and {reserve} are to be left to calibration: "
+        "lower calibration_samples, or name other text for it (calibration_data)"
+    )
 
 
 def _skip_notes(data: Rows, skipped: Sequence[Row]) -> list[str]:
