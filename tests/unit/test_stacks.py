@@ -185,7 +185,7 @@ def test_no_py_spy(tmp_path: Path, busy: int, monkeypatch: pytest.MonkeyPatch) -
     found = StackRecorder(busy, tmp_path / "out").record(1)
     assert (found.reason, found.remedy) == (
         "py-spy is not installed",
-        "pip install py-spy, in the environment of qprof",
+        "pip install 'qprof[energy]'",
     )
     (tmp_path / "py-spy").write_text("")
     (tmp_path / "py-spy").chmod(0o755)

@@ -145,7 +145,7 @@ def host_flame(run: Run, variant: str) -> Flame:
     if not path.is_file():
         facts = _host_facts(path.with_suffix(".json"))
         why = facts.get("reason") or "none were recorded"
-        remedy = facts.get("remedy") or "make the run anew with py-spy installed (pip install py-spy)"
+        remedy = facts.get("remedy") or "make the run anew with py-spy installed (pip install 'qprof[energy]')"
         raise StoreError(f"{path}: no host stacks of {variant} ({why}); {remedy}, or draw the model with --kind model")
     facts = _host_facts(path.with_suffix(".json"))
     root = read_folded(path, variant)

@@ -29,7 +29,7 @@ _BEHIND = re.compile(r"behind in sampling", re.IGNORECASE)
 #: py-spy reads the symbols of every library of the process first, hundreds of MB for torch.
 _START_S = 30.0
 _END_S = 30.0
-_INSTALL = "pip install py-spy, in the environment of qprof"
+_INSTALL = "pip install 'qprof[energy]'"
 
 
 @dataclass(frozen=True, slots=True)
