@@ -41,15 +41,16 @@ def run(options: argparse.Namespace) -> int:
 
     from qprof.errors import QprofError
     from qprof.explain.coco_table import Resampling, figure_rows
+    from qprof.probes.machine import available_cores
     from qprof.report.coco import CSV_COLUMNS, CSV_COLUMNS_PAIR, coco_json, coco_tables, csv_rows
     from qprof.report.export import write_csv, write_json
     from qprof.report.table import print_table
-    from qprof.tasks.coco.evaluate import default_threads, evaluate
+    from qprof.tasks.coco.evaluate import evaluate
     from qprof.tasks.coco.inputs import read_ground_truth
 
     if options.seed < 0:
         raise QprofError(f"--seed {options.seed}: give a number from 0")
-    threads = options.threads or default_threads()
+    threads = options.threads or available_cores()
     truth = read_ground_truth(options.ground_truth, threads)
     files = [options.detections] if options.other is None else [options.detections, options.other]
     results = [

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprof.errors import DataError
+from qprof.probes.machine import available_cores
 from qprof.stats.intervals import FEWEST_BLOCKS, Interval, Method, percentile_interval, resample_weights
-from qprof.tasks.coco.evaluate import default_threads
 from qprof.tasks.coco.result import CocoResult, defined
 from qprof.tasks.coco.settings import Figure
 
@@ -134,7 +134,7 @@ class Replicates:
             return cls(names, empty[..., 0] if empty.shape[2] else np.empty((0, len(names))), empty, images, level)
         weights = resample_weights(images, resamples, seed).astype(np.uint16)
         metrics = [_metric(figure) for figure in figures]
-        workers = default_threads() if threads is None else threads
+        workers = available_cores() if threads is None else threads
         if per_class:
             overall, classes = result.evaluation.bootstrap(weights, metrics, threads=workers, per_class=True)
             return cls(names, overall, classes, images, level)

@@ -49,6 +49,11 @@ def describe_machine(root: Path = Path("/")) -> dict[str, Any]:
     return {**facts, "missing": missing}
 
 
+def available_cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def packages(names: Iterable[str]) -> dict[str, str | None]:
     """Installed version of each distribution; `None` where it is not installed."""
     versions: dict[str, str | None] = {}

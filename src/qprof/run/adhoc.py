@@ -13,9 +13,10 @@ from typing import Any
 
 import qprof
 from qprof.errors import ProfileError
+from qprof.probes.machine import available_cores
 from qprof.run.profile import DEFAULT_VARIANTS, Profile, load_profile, validate
+from qprof.runtimes import hub
 
-_HUB = "hf://"
 #: ORG/NAME, with @REVISION behind it or not, as the hub allows them.
 _HUB_ID = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?"
 
@@ -120,7 +121,7 @@ def _model_profile(
 
 def _is_language_model(target: str, wanted: bool) -> bool:
     """Whether a target is a checkpoint folder, or, unless there is such a path, an id on the Hugging Face hub."""
-    if target.startswith(_HUB):
+    if hub.is_reference(target):
         return True
     if os.path.isdir(target):
         return wanted or os.path.isfile(os.path.join(target, "config.json"))
@@ -159,7 +160,7 @@ def _located(target: str) -> tuple[str, str]:
     if os.path.exists(target):
         path = Path(target).resolve()
         return str(path), _safe(path.name)
-    reference = _HUB + target.removeprefix(_HUB)
+    reference = hub.PREFIX + target.removeprefix(hub.PREFIX)
     return reference, _safe(reference.partition("@")[0].rpartition("/")[2])
 
 
@@ -182,16 +183,12 @@ def _text_profile(
 
     task: dict[str, Any] = {"kind": "lastword", **(more or {})}
     if data:
-        task["data"] = data if data.startswith(_HUB) else str(Path(data).resolve())
+        task["data"] = data if hub.is_reference(data) else str(Path(data).resolve())
     else:
         task |= {"dataset": "passages", "limit": ADHOC_PASSAGES}
-    profile |= {"task": task, "protocol": {"threads": _available_cores()}}
+    profile |= {"task": task, "protocol": {"threads": available_cores()}}
     apply_overrides(profile, overrides)
     return validate(profile, source="command line")
-
-
-def _available_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _existing(model: str) -> Path:

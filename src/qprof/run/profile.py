@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from qprof.errors import ProfileError
+from qprof.runtimes import hub
 from qprof.tasks.detection.categories import CategoryConfig
 from qprof.tasks.detection.heads import HeadConfig
 from qprof.tasks.detection.preprocess import PreprocessConfig
@@ -160,7 +161,6 @@ _PATHS = {
     "variants": ("file",),
 }
 _EMBEDDED = "embedded:"
-_HUB = "hf://"
 
 
 def load_profile(path: Path, overrides: Sequence[str] = ()) -> Profile:
@@ -199,10 +199,8 @@ def model_path(text: str) -> Path:
 
     Raises `ProfileError` for an embedded model that there is not, `ModelError` for one that cannot be fetched.
     """
-    if text.startswith(_HUB):
-        from qprof.runtimes.hub import local_folder
-
-        return local_folder(text)
+    if hub.is_reference(text):
+        return hub.local_folder(text)
     if not text.startswith(_EMBEDDED):
         return Path(text)
     from qprof import embedded
@@ -294,7 +292,7 @@ def _absolute_paths(data: dict[str, Any], folder: Path) -> None:
 def _absolute(value: Any, folder: Path) -> Any:
     if isinstance(value, list):
         return [_absolute(item, folder) for item in value]
-    if not isinstance(value, str) or not value or value.startswith((_EMBEDDED, _HUB)):
+    if not isinstance(value, str) or not value or value.startswith((_EMBEDDED, hub.PREFIX)):
         return value
     expanded = os.path.expandvars(value)
     if "$" in expanded:

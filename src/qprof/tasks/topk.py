@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from qprof.core import _topk
 from qprof.errors import DataError
+from qprof.probes.machine import available_cores
 
 RankTies = Literal["first", "optimistic", "pessimistic"]
 
@@ -65,7 +65,7 @@ def score(
     """
     logits_array, dtype = _logits(logits)
     if threads is None:
-        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        threads = available_cores()
     try:
         scores = _topk.score(
             logits_array,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprof.errors import DataError, ModelError, QprofError
+from qprof.probes.machine import available_cores
 from qprof.runtimes.gptq import library
 from qprof.runtimes.gptq.checkpoint import CONFIG, QUANTIZE_CONFIG, Checkpoint
 from qprof.runtimes.gptq.kernels import DEFAULT, KERNELS
@@ -223,7 +223,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 def worth_threads(source: Checkpoint) -> int:
     """All cores, or one where every layer is small: handing out its work would then take longer than doing it."""
     largest = max((rows * columns for rows, columns in source.linears.values()), default=0)
-    return len(os.sched_getaffinity(0)) if largest > _SMALL_LAYER else 1
+    return available_cores() if largest > _SMALL_LAYER else 1
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprof.errors import DataError, ModelError
+from qprof.probes.machine import available_cores
 from qprof.runtimes.litert.float_model import FloatModel
 from qprof.runtimes.tool_output import first_line, tool_output_to_log
 
@@ -57,7 +57,7 @@ def calibrate(
     if ranges not in RANGES:
         raise ModelError(f"{model.path}: unknown calibration ranges {ranges!r}; use one of {', '.join(RANGES)}")
     started = time.perf_counter()
-    threads = threads or len(os.sched_getaffinity(0))
+    threads = threads or available_cores()
     collector: Any = None
     count = 0
     for number, arrays in enumerate(samples):

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprof.errors import DataError
-from qprof.tasks.coco.evaluate import default_threads, run
+from qprof.probes.machine import available_cores
+from qprof.tasks.coco.evaluate import run
 from qprof.tasks.coco.inputs import Detections, GroundTruth, read_detections, read_ground_truth
 from qprof.tasks.coco.result import CocoResult
 from qprof.tasks.coco.settings import (
@@ -72,7 +73,7 @@ class COCOeval:
         self.stats: Any = []
         self.result: CocoResult | None = None
         self._id_zero: IdZero = id_zero
-        self._threads = default_threads() if threads is None else threads
+        self._threads = available_cores() if threads is None else threads
         self._evaluated: Params | None = None
         self._images: list[dict[str, Any] | None] | None = None
         self._overlaps: dict[tuple[int, int], Any] | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from qprof.core import _coco
 from qprof.errors import DataError
+from qprof.probes.machine import available_cores
 from qprof.tasks.coco.inputs import (
     Detections,
     GroundTruth,
@@ -56,7 +56,7 @@ def evaluate(
     that are there twice, scores that are NaN and boxes that are not finite.
     """
     settings = make_settings(iou_thresholds, recall_thresholds, max_dets, area_ranges, use_cats, id_zero)
-    workers = default_threads() if threads is None else threads
+    workers = available_cores() if threads is None else threads
     if workers < 1:
         raise DataError(f"threads = {workers}: give 1 or more")
     truth = read_ground_truth(ground_truth, workers)
@@ -140,11 +140,6 @@ def run(
         evaluation=evaluation,
         notes=[*truth.notes, *remarks, *_remarks(truth, detections, settings, truth_image, truth_category)],
     )
-
-
-def default_threads() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _chosen(what: str, wanted: Iterable[int] | None, known: NDArray[np.int64], source: str) -> NDArray[np.int64]:
