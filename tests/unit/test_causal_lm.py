@@ -164,3 +164,13 @@ def test_entering_a_phase_anew_begins_behind_the_prompt(model: CausalLM) -> None
     decoded(model, 3)
     model.enter(DECODE)
     assert decoded(model, 4) == greedy(model, 4)
+
+
+def test_the_context_grows_by_a_token_and_falls_back_to_the_prompt(model: CausalLM) -> None:
+    model.enter(DECODE)
+    lengths = []
+    for _ in range(6):
+        model.set_inputs([prompt()])
+        model.invoke()
+        lengths.append(model._cache.get_seq_length())
+    assert lengths == [7, 8, 9, 10, 7, 8]
