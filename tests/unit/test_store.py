@@ -18,7 +18,7 @@ import pytest
 
 from qprof.errors import StoreError
 from qprof.store import files, tables
-from qprof.store.blocks import Block, Reading, block_files, block_path, read_block, write_block
+from qprof.store.blocks import Block, Reading, SensorTrace, block_files, block_path, read_block, write_block
 from qprof.store.files import read_json, write_atomic, write_json
 from qprof.store.run import Run, find_run, list_runs, runs_folder
 from qprof.store.writer import (
@@ -62,6 +62,7 @@ def clean_block(number: int = 0, variant: str = "a") -> Block:
         predictions={4: [{"score": 0.5}], 5: None},
         readings=[Reading("host.user_s", 200, 0.25, "s", "measured")],
         facts={"lead_in": 2},
+        traces=[SensorTrace("nvml.0.energy", "mJ", "measured", np.array([190, 205]), np.array([5.0, 7.5]))],
     )
 
 
@@ -222,6 +223,10 @@ def test_block_comes_back_as_it_was(block: Block, tmp_path: Path) -> None:
     back = read_block(block_path(tmp_path, block.number))
     assert same_arrays(back.samples, block.samples)
     assert same_arrays(back.ops, block.ops)
+    for ours, theirs in zip(back.traces, block.traces, strict=True):
+        assert (ours.probe, ours.unit, ours.provenance) == (theirs.probe, theirs.unit, theirs.provenance)
+        assert ours.t_ns.tolist() == theirs.t_ns.tolist()
+        assert ours.values.tolist() == theirs.values.tolist()
     for name in ("number", "round", "variant", "kind", "predictions", "readings", "facts"):
         assert getattr(back, name) == getattr(block, name), name
     assert back.samples["sample"].dtype == np.int32
@@ -314,16 +319,12 @@ def test_ops_table_cell_by_cell() -> None:
 
 
 def test_readings_table() -> None:
+    """A trace's readings and single ones, each a row that says which block it is of."""
+    block = {"variant": "a", "block": 9, "round": 0, "kind": "clean", "phase": "inference", "provenance": "measured"}
     assert tables.readings_table([clean_block(9)]).to_pylist() == [
-        {
-            "variant": "a",
-            "block": 9,
-            "probe": "host.user_s",
-            "t_ns": 200,
-            "value": 0.25,
-            "unit": "s",
-            "provenance": "measured",
-        }
+        {**block, "probe": "nvml.0.energy", "t_ns": 190, "value": 5.0, "unit": "mJ"},
+        {**block, "probe": "nvml.0.energy", "t_ns": 205, "value": 7.5, "unit": "mJ"},
+        {**block, "probe": "host.user_s", "t_ns": 200, "value": 0.25, "unit": "s"},
     ]
 
 
@@ -533,10 +534,10 @@ def test_damaged_block_in_a_run_is_named(tmp_path: Path) -> None:
         _ = Run(tmp_path / "run").samples
 
 
-@pytest.mark.parametrize("version", [0, 1, "2", None])
+@pytest.mark.parametrize("version", [0, 2, "3", None])
 def test_other_schema_version_is_refused(version: object, tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text(json.dumps({**MANIFEST, "schema_version": version}))
-    with pytest.raises(StoreError, match=rf"schema version {version}, this qprof reads 2"):
+    with pytest.raises(StoreError, match=rf"schema version {version}, this qprof reads 3"):
         read_manifest(tmp_path)
 
 

@@ -153,7 +153,9 @@ def _scoring_speed(run: Run, name: str) -> float | None:
 
     seconds = float(run.latency(name, "scored").duration_ns.sum()) / 1e9
     readings = run.readings
-    wanted = pc.and_(pc.equal(readings["variant"], name), pc.equal(readings["probe"], SCORED_TOKENS))
+    wanted = pc.and_(
+        pc.equal(readings["variant"].cast("string"), name), pc.equal(readings["probe"].cast("string"), SCORED_TOKENS)
+    )
     tokens = pc.sum(readings.filter(wanted)["value"]).as_py()
     return None if not tokens or seconds <= 0 else float(tokens) / seconds
 

@@ -63,12 +63,25 @@ class Reading:
     provenance: str
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class SensorTrace:
+    """Readings of one sensor over some time: `t_ns` int64[n], `values` float64[n]."""
+
+    probe: str
+    unit: str
+    provenance: str
+    t_ns: NDArray[np.int64]
+    values: NDArray[np.float64]
+
+
 @dataclass(slots=True)
 class Block:
     """Consecutive inferences of one phase in one worker.
 
-    `kind`: "warmup", "clean", "profiled", or "scored" for a pass that is made for its predictions alone: there an
-    inference is a batch, and `samples["sample"]` the first of its samples. `round` is -1 for warm-up.
+    `kind`: "warmup", "clean", "profiled", "scored" for a pass that is made for its predictions alone (there an
+    inference is a batch, and `samples["sample"]` the first of its samples), "energy" for one that lasts as long as a
+    power sensor needs (its samples are thinned), "stacks" for one beside a stack sampler, or "idle", in which the
+    loaded variants wait: `variant` and `phase` are "" there. `round` is -1 outside the rounds.
     """
 
     number: int
@@ -81,6 +94,7 @@ class Block:
     readings: list[Reading] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
     phase: str = INFERENCE
+    traces: list[SensorTrace] = field(default_factory=list)
 
 
 def block_path(folder: Path, number: int) -> Path:
@@ -97,11 +111,14 @@ def write_block(folder: Path, block: Block) -> None:
         "phase": block.phase,
         "facts": block.facts,
         "readings": [[r.probe, r.t_ns, r.value, r.unit, r.provenance] for r in block.readings],
+        "traces": [[trace.probe, trace.unit, trace.provenance] for trace in block.traces],
     }
     predictions = {str(sample): value for sample, value in block.predictions.items()}
     arrays = {f"samples.{name}": block.samples[name].astype(kind) for name, kind in SAMPLE_COLUMNS.items()}
     if block.ops is not None:
         arrays |= {f"ops.{name}": block.ops[name].astype(kind) for name, kind in OP_COLUMNS.items()}
+    for number, trace in enumerate(block.traces):
+        arrays |= {f"trace.{number}.t_ns": trace.t_ns, f"trace.{number}.value": trace.values}
 
     def write(stream: IO[bytes]) -> None:
         np.savez(stream, header=_as_bytes(header), predictions=_as_bytes(predictions), **arrays)  # type: ignore[arg-type]
@@ -164,6 +181,10 @@ def _parsed(arrays: Any, predictions: bool) -> Block:
         readings=[Reading(*fields) for fields in header["readings"]],
         facts=header["facts"],
         phase=header["phase"],
+        traces=[
+            SensorTrace(*names, t_ns=arrays[f"trace.{number}.t_ns"], values=arrays[f"trace.{number}.value"])
+            for number, names in enumerate(header["traces"])
+        ],
     )
 
 

@@ -15,7 +15,7 @@ from qprof.errors import StoreError
 from qprof.store import tables
 from qprof.store.blocks import INFERENCE, Block, block_files, read_block
 from qprof.store.files import read_json
-from qprof.store.writer import PARTS, read_manifest
+from qprof.store.writer import PARTS, block_entry, read_manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,11 @@ class Run:
     def _blocks(self) -> list[Block]:
         """The blocks of a run that is not finished."""
         return [read_block(path, predictions=False) for path in block_files(self.folder / PARTS)]
+
+    def blocks(self) -> list[dict[str, Any]]:
+        """One entry per block: "number", "round", "variant", "kind", "phase", and what it tells of itself, such as
+        "window_ns" (start of its first inference, end of the last) and "repetitions"."""
+        return list(self.manifest["blocks"]) if self.complete else [block_entry(block) for block in self._blocks]
 
     @cached_property
     def samples(self) -> Any:

@@ -9,7 +9,7 @@ from typing import IO, Any
 import numpy as np
 
 from qprof.errors import StoreError
-from qprof.store.blocks import Block
+from qprof.store.blocks import Block, Reading, SensorTrace
 from qprof.store.files import write_atomic
 
 OP_META_COLUMNS: dict[str, str] = {
@@ -73,22 +73,24 @@ def ops_table(blocks: Sequence[Block], op_ids: Mapping[str, Sequence[str]], sour
 
 
 def readings_table(blocks: Sequence[Block]) -> Any:
-    """variant, block, probe, t_ns, value, unit, provenance: one row per sensor reading."""
+    """variant, block, round, kind, phase, probe, t_ns, value, unit, provenance: one row per sensor reading."""
     import pyarrow as pa
 
-    rows = [
-        (block.variant, block.number, r.probe, r.t_ns, r.value, r.unit, r.provenance)
-        for block in blocks
-        for r in block.readings
-    ]
-    kinds = ("string", "int32", "string", "int64", "float64", "string", "string")
-    names = ("variant", "block", "probe", "t_ns", "value", "unit", "provenance")
-    return pa.table(
-        {
-            name: pa.array([row[i] for row in rows], pa.type_for_alias(kind))
-            for i, (name, kind) in enumerate(zip(names, kinds, strict=True))
-        }
-    )
+    traces = [[*block.traces, *map(_as_trace, block.readings)] for block in blocks]
+    columns = _block_columns(blocks, [sum(len(trace.t_ns) for trace in found) for found in traces])
+    flat = [trace for found in traces for trace in found]
+    lengths = [len(trace.t_ns) for trace in flat]
+    columns["probe"] = _repeated_names([trace.probe for trace in flat], lengths)
+    columns["t_ns"] = pa.array(_concatenate([trace.t_ns for trace in flat], np.int64))
+    columns["value"] = pa.array(_concatenate([trace.values for trace in flat], np.float64))
+    columns["unit"] = _repeated_names([trace.unit for trace in flat], lengths)
+    columns["provenance"] = _repeated_names([trace.provenance for trace in flat], lengths)
+    return pa.table(columns)
+
+
+def _as_trace(reading: Reading) -> SensorTrace:
+    t_ns, values = np.array([reading.t_ns], np.int64), np.array([reading.value], np.float64)
+    return SensorTrace(reading.probe, reading.unit, reading.provenance, t_ns, values)
 
 
 def rows_table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> Any:
@@ -130,18 +132,22 @@ def _block_columns(blocks: Sequence[Block], lengths: Sequence[int]) -> dict[str,
     import pyarrow as pa
 
     def repeated(values: Sequence[int]) -> Any:
-        return np.repeat(np.array(values, np.int32), lengths)
+        return pa.array(np.repeat(np.array(values, np.int32), lengths))
 
-    variants = sorted({block.variant for block in blocks})
-    kinds = sorted({block.kind for block in blocks})
-    phases = sorted({block.phase for block in blocks})
     return {
-        "variant": _dictionary(repeated([variants.index(block.variant) for block in blocks]), variants),
-        "block": pa.array(repeated([block.number for block in blocks])),
-        "round": pa.array(repeated([block.round for block in blocks])),
-        "kind": _dictionary(repeated([kinds.index(block.kind) for block in blocks]), kinds),
-        "phase": _dictionary(repeated([phases.index(block.phase) for block in blocks]), phases),
+        "variant": _repeated_names([block.variant for block in blocks], lengths),
+        "block": repeated([block.number for block in blocks]),
+        "round": repeated([block.round for block in blocks]),
+        "kind": _repeated_names([block.kind for block in blocks], lengths),
+        "phase": _repeated_names([block.phase for block in blocks], lengths),
     }
+
+
+def _repeated_names(names: Sequence[str], lengths: Sequence[int]) -> Any:
+    """A dictionary column: each name as often as its length says."""
+    known = sorted(set(names))
+    position = {name: i for i, name in enumerate(known)}
+    return _dictionary(np.repeat(np.array([position[name] for name in names], np.int32), lengths), known)
 
 
 def _dictionary(codes: Any, names: Sequence[str]) -> Any:

@@ -12,7 +12,7 @@ from qprof.store import tables
 from qprof.store.blocks import Block, block_files, read_block, read_predictions, write_block
 from qprof.store.files import make_folder, read_json, store_error, write_json
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MANIFEST = "manifest.json"
 PARTS = "parts"
 PREDICTIONS = "predictions"
@@ -137,10 +137,13 @@ def write_tables(folder: Path, variants: Sequence[str], sources: Sequence[str]) 
     tables.write_table(folder / "op_meta.parquet", tables.rows_table(meta, tables.OP_META_COLUMNS))
     tables.write_table(folder / "readings.parquet", tables.readings_table(blocks))
     tables.write_table(folder / "scores.parquet", tables.rows_table(scores, tables.SCORE_COLUMNS))
-    return [
-        {"number": b.number, "round": b.round, "variant": b.variant, "kind": b.kind, "phase": b.phase, **b.facts}
-        for b in blocks
-    ]
+    return [block_entry(block) for block in blocks]
+
+
+def block_entry(block: Block) -> dict[str, Any]:
+    """What the manifest of a finished run keeps of a block."""
+    names = ("number", "round", "variant", "kind", "phase")
+    return {**{name: getattr(block, name) for name in names}, **block.facts}
 
 
 def _saved_rows(folder: Path, what: str, variant: str) -> list[dict[str, Any]] | None:
