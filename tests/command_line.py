@@ -16,6 +16,8 @@ QUICK = (
     "--set=protocol.block_ms=2",
     "--set=protocol.profiled_block_ms=2",
     "--set=protocol.warmup_max_s=0.05",
+    "--set=protocol.energy=off",
+    "--set=protocol.stacks_s=0",
 )
 
 

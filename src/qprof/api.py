@@ -17,8 +17,9 @@ from qprof.explain.differ import differ
 from qprof.explain.layers import layers
 from qprof.explain.summary import summarize
 from qprof.run.adhoc import profile_for
-from qprof.run.execute import ProgressDisplay, SilentProgress, new_run_folder, start
+from qprof.run.execute import new_run_folder, start
 from qprof.run.execute import resume as _resume
+from qprof.run.progress import ProgressDisplay, SilentProgress
 from qprof.store.run import Run, find_run
 
 __all__ = ["Run", "differ", "layers", "open_run", "resume", "run", "summarize"]

@@ -211,6 +211,24 @@ def test_no_host_stacks_and_why(tmp_path: Path) -> None:
         host_flame(run, "int4")
 
 
+def test_host_stacks_of_one_phase(tmp_path: Path) -> None:
+    run = lm_run(tmp_path / "run")
+    write_stacks(run, "int4", "prefill;0x7f (libc.so);f (a.py:1) 30\ndecode;f (a.py:1) 10\nmain (x.py:1) 5\n")
+    both = host_flame(run, "int4")
+    assert {child.name: child.value for child in both.root.children} == {
+        "prefill": 30,
+        "decode": 10,
+        "main (x.py:1)": 5,
+    }
+    prefill = next(child for child in both.root.children if child.name == "prefill")
+    assert [child.name for child in prefill.children] == ["f (a.py:1)"]  # without the unnamed code below it
+    decode = host_flame(run, "int4", "decode")
+    assert decode.title == "int4, host, decode"
+    assert [(child.name, child.value) for child in decode.root.children] == [("decode", 10)]
+    with pytest.raises(StoreError, match="no phase 'inference'"):
+        host_flame(run, "int4", "inference")
+
+
 @pytest.mark.parametrize("text", ["a;b", "a;b x", "a -3", " 4", "a ٣", "a 9999999999999999999", "a 1.5", ""])
 def test_damaged_stacks(tmp_path: Path, text: str) -> None:
     path = tmp_path / "x.folded"

@@ -38,8 +38,6 @@ def run(options: argparse.Namespace) -> int:
 
     if options.diff and options.variant:
         raise QprofError("qprof flame takes --variant V or --diff A B, not both")
-    if options.kind == "host" and options.phase:
-        raise QprofError("host stacks are not divided into phases; leave out --phase, or draw the model")
     found = Run(find_run(options.reference))
     chosen = options.diff or [options.variant or found.variants[0]["name"]]
     target = options.output or Path(_default_name(options, chosen))
@@ -60,7 +58,9 @@ def run(options: argparse.Namespace) -> int:
 def _flame(run: Run, variant: str, options: argparse.Namespace) -> Flame:
     from qprof.explain.flame import host_flame, model_flame
 
-    return host_flame(run, variant) if options.kind == "host" else model_flame(run, variant, options.phase)
+    return (
+        host_flame(run, variant, options.phase) if options.kind == "host" else model_flame(run, variant, options.phase)
+    )
 
 
 def _profiles(run: Run, variants: list[str] | None, options: argparse.Namespace) -> list[Flame]:
@@ -72,7 +72,7 @@ def _profiles(run: Run, variants: list[str] | None, options: argparse.Namespace)
     found, refused = [], None
     for name in variants or [entry["name"] for entry in run.variants]:
         try:
-            found += [host_flame(run, name)] if options.kind == "host" else [model_flame(run, name, p) for p in phases]
+            found += [(host_flame if options.kind == "host" else model_flame)(run, name, phase) for phase in phases]
         except StoreError as error:
             refused = refused or error
             if variants:

@@ -138,9 +138,15 @@ def model_flame(run: Run, variant: str, phase: str | None = None) -> Flame:
     )
 
 
-def host_flame(run: Run, variant: str) -> Flame:
-    """The sampled stacks of a variant's worker. Raises `StoreError` where the run has none, or they are damaged."""
+def host_flame(run: Run, variant: str, phase: str | None = None) -> Flame:
+    """The sampled stacks of a variant's worker, of all phases or of one.
+
+    Raises `StoreError` where the run has none, or they are damaged.
+    """
     run.variant(variant)
+    names = [entry["name"] for entry in run.phases()]
+    phases = names if len(names) > 1 else []
+    wanted = run.phase(phase) if phase is not None and phases else None
     path = run.folder / "stacks" / f"{variant}.folded"
     if not path.is_file():
         facts = _host_facts(path.with_suffix(".json"))
@@ -148,7 +154,7 @@ def host_flame(run: Run, variant: str) -> Flame:
         remedy = facts.get("remedy") or "make the run anew with py-spy installed (pip install 'qprof[energy]')"
         raise StoreError(f"{path}: no host stacks of {variant} ({why}); {remedy}, or draw the model with --kind model")
     facts = _host_facts(path.with_suffix(".json"))
-    root = read_folded(path, variant)
+    root = read_folded(path, variant, phases, wanted)
     rate, native, notes = facts.get("rate_hz"), facts.get("native"), []
     if facts.get("errors"):
         notes.append(f"{facts['errors']} stacks could not be read by the sampler and are missing")
@@ -160,7 +166,7 @@ def host_flame(run: Run, variant: str) -> Flame:
     often = f" at {rate:g} Hz" if rate else ""
     return Flame(
         root=root,
-        title=f"{variant}, host",
+        title=f"{variant}, host" if wanted is None else f"{variant}, host, {wanted}",
         unit="samples",
         source=f"width: samples of the worker's running threads{often}, by py-spy ({frames}), in blocks of their own",
         notes=notes,
@@ -168,8 +174,12 @@ def host_flame(run: Run, variant: str) -> Flame:
     )
 
 
-def read_folded(path: Path, name: str) -> FlameNode:
-    """The tree of a file of folded stacks ("a;b;c 12"), siblings by name. Raises `StoreError` where it is damaged."""
+def read_folded(path: Path, name: str, phases: Sequence[str] = (), phase: str | None = None) -> FlameNode:
+    """The tree of a file of folded stacks ("a;b;c 12"), siblings by name.
+
+    `phases`: the outermost frame may be one of these, and only stacks below `phase` are taken, where one is named.
+    Raises `StoreError` where the file is damaged, or holds nothing of what is wanted.
+    """
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     except OSError as error:
@@ -181,7 +191,10 @@ def read_folded(path: Path, name: str) -> FlameNode:
         stack, _, count = line.rstrip().rpartition(" ")
         if not stack or not count.isascii() or not count.isdigit() or len(count) > 15:
             raise StoreError(f"{path}: line {number} is no folded stack (frames joined by ';', a space, a count)")
-        stacks.append((_frames(stack), int(count)))
+        outermost, _, rest = stack.partition(";")
+        frames = [outermost, *_frames(rest)] if outermost in phases else _frames(stack)
+        if phase in (None, outermost):
+            stacks.append((frames, int(count)))
     growing = _Growing(name)
     for frames, samples in sorted(stacks):
         growing.add(frames, samples)

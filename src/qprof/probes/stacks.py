@@ -16,7 +16,8 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,23 @@ class Stacks:
     reason: str | None = None
     remedy: str | None = None
     notes: tuple[str, ...] = ()
+
+    def below(self, frame: str) -> Stacks:
+        """The same stacks with one more outermost frame."""
+        folded = None if self.folded is None else tuple(f"{frame};{line}" for line in self.folded)
+        return replace(self, folded=folded)
+
+    @classmethod
+    def together(cls, parts: Sequence[Stacks]) -> Stacks:
+        """Stacks that were sampled one after the other, all of them with stacks, as one."""
+        return replace(
+            parts[0],
+            folded=tuple(line for part in parts for line in part.folded or ()),
+            samples=sum(part.samples or 0 for part in parts),
+            errors=sum(part.errors or 0 for part in parts),
+            native=all(part.native for part in parts),
+            notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
+        )
 
     def save(self, folder: Path, variant: str, slowdown: float | None = None) -> None:
         """Write VARIANT.folded (where there are stacks) and VARIANT.json into the run's "stacks" folder.

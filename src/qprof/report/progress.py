@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Protocol
 from qprof.probes.clock import Clock
 from qprof.report.terminal import ascii_only, is_interactive, printable, to_ascii
 from qprof.report.units import span
-from qprof.run.execute import SilentProgress
+from qprof.run.progress import SilentProgress
 
 if TYPE_CHECKING:
     from rich import progress as rich_progress

@@ -30,6 +30,9 @@ LEAD_IN_NS = 5_000_000
 #: Inferences on zero inputs after which a variant's memory is read: allocations on first use are over.
 _MEMORY_INFERENCES = 3
 
+#: Inferences of a long block that are written down start this far apart at least.
+_THINNED_NS = 1_000_000
+
 #: Inputs made ahead of the clock, at most.
 _CHUNK_BYTES = 64_000_000
 
@@ -174,6 +177,8 @@ class Bench:
                 answer, arrays = self._scored_block(samples)
             elif request["kind"] == "profiled":
                 answer, arrays = self._profiled_block(samples, phase, min_ns)
+            elif request["kind"] in ("energy", "stacks"):
+                answer, arrays = self._long_block(samples, phase, min_ns, int(request["min_repetitions"]))
             else:
                 answer, arrays = self._clean_block(samples, phase, min_ns, keep=bool(request["keep"]))
         finally:
@@ -182,6 +187,15 @@ class Bench:
         now_ns = perf_counter_ns()
         answer["readings"] = answer.get("readings", []) + [
             [f"host.{name}", now_ns, float(value), USAGE_UNITS[name], "measured"] for name, value in usage.items()
+        ]
+        memory = {
+            **asdict(read_memory()),
+            **{f"{name}_bytes": size for name, size in self._model.memory_bytes().items()},
+        }
+        answer["readings"] += [
+            [f"memory.{name.removesuffix('_bytes')}", now_ns, float(size), "bytes", "measured"]
+            for name, size in memory.items()
+            if name.endswith("_bytes") and size is not None
         ]
         return answer, arrays
 
@@ -210,8 +224,36 @@ class Bench:
                 log.spent_ns += perf_counter_ns() - begin_ns
                 for sample, kept in zip(chunk, outputs, strict=False):
                     predictions[str(sample)] = self._task.decode(sample, kept)
-        facts = {"lead_in": lead_in, "loops": len(log.samples) // (len(samples) * phase.steps)}
+        facts = {
+            "lead_in": lead_in,
+            "loops": len(log.samples) // (len(samples) * phase.steps),
+            **log.window(),
+            "spent_ns": log.spent_ns,
+        }
         return {"facts": facts, "predictions": predictions}, log.arrays()
+
+    def _long_block(self, samples: Sequence[int], phase: Phase, min_ns: int, least: int) -> Answer:
+        """The same few samples over and over, for `min_ns` and `least` inferences at least: nothing else happens in its
+        window. Of inferences that take less than a millisecond only some are written down."""
+        model = self._model
+        inputs = self._inputs(samples[: self._chunk])
+        model.enter(phase.name)
+        _lead_in(model, inputs[0])
+        model.enter(phase.name)
+        log = _InferenceLog()
+        repetitions, due_ns, run = 0, 0, model.run_once
+        begin_ns = now_ns = perf_counter_ns()
+        while now_ns - begin_ns < min_ns or repetitions < least:
+            for sample, arrays in _repeated(zip(samples, inputs, strict=False), phase.steps):
+                model.set_inputs(arrays)
+                start_ns = perf_counter_ns()
+                run()
+                now_ns = perf_counter_ns()
+                repetitions += 1
+                if start_ns >= due_ns:
+                    log.add(sample, start_ns, now_ns)
+                    due_ns = start_ns + _THINNED_NS
+        return {"facts": {"window_ns": [begin_ns, now_ns], "repetitions": repetitions}}, log.arrays()
 
     def _scored_block(self, samples: Sequence[int]) -> Answer:
         """Predict some samples of a text task, counted in the order in which the task runs them."""
@@ -224,7 +266,7 @@ class Bench:
             log.add(batch.first_sample, batch.start_ns, batch.start_ns + batch.duration_ns)
         tokens = sum(batch.tokens for batch in batches)
         reading = [SCORED_TOKENS, perf_counter_ns(), float(tokens), "tokens", "measured"]
-        facts = {"batches": len(batches), "rows": len(samples)}
+        facts = {"batches": len(batches), "rows": len(samples), **log.window()}
         kept = {str(sample): value for sample, value in predictions.items()}
         return {"facts": facts, "predictions": kept, "readings": [reading]}, log.arrays()
 
@@ -281,6 +323,11 @@ class _InferenceLog:
         self.samples.append(sample)
         self.starts_ns.append(start_ns)
         self.durations_ns.append(end_ns - start_ns)
+
+    def window(self) -> dict[str, Any]:
+        """From the first inference to the last, what lies between them included."""
+        end_ns = self.starts_ns[-1] + self.durations_ns[-1]
+        return {"window_ns": [self.starts_ns[0], end_ns], "repetitions": len(self.samples)}
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         return {

@@ -112,6 +112,11 @@ class ProtocolSection(Struct, frozen=True, forbid_unknown_fields=True):
     `block_ms`: a block repeats its samples until it lasted at least this long. `profiled`: whether ops are timed at
     all. `warmup_max_s`: a variant that is not steady by then is measured all the same, and says so. `device`: what a
     language model runs on, "cpu", "cuda" or "cuda:1".
+
+    `energy`: whether `energy_rounds` of the rounds hold a block of each variant that lasts `energy_block_s` or longer,
+    as power sensors need; "auto": where a sensor measures the device; "off": no power is read or estimated at all.
+    `country`: ISO 3166 alpha-3 code of the grid, for CO2e. `stacks_s`: seconds of each variant and phase during which
+    its host stacks are sampled, where py-spy is installed.
     """
 
     threads: Positive = 1
@@ -124,6 +129,11 @@ class ProtocolSection(Struct, frozen=True, forbid_unknown_fields=True):
     warmup_max_s: NonNegative = 8.0
     seed: Annotated[int, Meta(ge=0)] = 1
     timeout_s: Annotated[float, Meta(gt=0, le=1_000_000)] = 600.0
+    energy: Literal["auto", "on", "off"] = "auto"
+    energy_rounds: Annotated[int, Meta(ge=1, le=10_000)] = 8
+    energy_block_s: Annotated[float, Meta(ge=0, le=86_400)] = 5.0
+    country: Annotated[str, Meta(pattern=r"^([A-Z]{3})?\Z")] = ""
+    stacks_s: Annotated[float, Meta(ge=0, le=3600)] = 2.0
 
 
 class Profile(Struct, frozen=True, forbid_unknown_fields=True):

@@ -3,7 +3,8 @@
     python -m qprof.run.worker DESCRIPTOR
 
 Requests ("do"): "make" variants, "prepare" the task; "preload" a runtime, "load" and "instrument" a variant, "warmup",
-"block", "notes"; "score" a variant, "tabulate" a run. The answer to a request that fails is
+"block", "notes"; "score" a variant, "tabulate" a run; of CodeCarbon, "open_estimator", "begin_estimate" and
+"end_estimate". The answer to a request that fails is
 {"error": {"type", "text"}}; only the death of the process ends the conversation.
 """
 
@@ -13,8 +14,10 @@ import ctypes
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,7 @@ class Server:
 
     def __init__(self) -> None:
         self._bench: Any = None
+        self._estimator: Any = None
 
     def make(self, request: Mapping[str, Any]) -> Answer:
         from qprof.run.making import make_variant
@@ -78,6 +82,29 @@ class Server:
 
         return {"blocks": write_tables(Path(request["folder"]), request["variants"], request["sources"])}, {}
 
+    def preload_estimator(self, request: Mapping[str, Any]) -> Answer:
+        from qprof.probes.carbon import preload
+
+        preload()
+        return {}, {}
+
+    def open_estimator(self, request: Mapping[str, Any]) -> Answer:
+        from qprof.probes.carbon import open_carbon
+
+        self._estimator = open_carbon(request["country"] or None)
+        missing = [asdict(part) for part in self._estimator.missing]
+        return {"facts": self._estimator.facts(), "missing": missing}, {}
+
+    def begin_estimate(self, request: Mapping[str, Any]) -> Answer:
+        self._estimator.begin()
+        return {}, {}
+
+    def end_estimate(self, request: Mapping[str, Any]) -> Answer:
+        from qprof.probes.carbon import to_readings
+
+        readings = to_readings(self._estimator.end(), time.perf_counter_ns())
+        return {"readings": readings, "missing": [asdict(part) for part in self._estimator.missing]}, {}
+
     def _loaded(self) -> Any:
         if self._bench is None:
             raise WorkerError("asked to measure before a variant was loaded")
@@ -100,6 +127,10 @@ def serve(channel: Channel) -> None:
             "notes",
             "score",
             "tabulate",
+            "preload_estimator",
+            "open_estimator",
+            "begin_estimate",
+            "end_estimate",
         )
     }
     while True:

@@ -182,8 +182,8 @@ def _parsed(arrays: Any, predictions: bool) -> Block:
         facts=header["facts"],
         phase=header["phase"],
         traces=[
-            SensorTrace(*names, t_ns=arrays[f"trace.{number}.t_ns"], values=arrays[f"trace.{number}.value"])
-            for number, names in enumerate(header["traces"])
+            SensorTrace(probe, unit, provenance, arrays[f"trace.{number}.t_ns"], arrays[f"trace.{number}.value"])
+            for number, (probe, unit, provenance) in enumerate(header["traces"])
         ],
     )
 

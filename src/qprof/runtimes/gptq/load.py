@@ -181,6 +181,7 @@ def module_facts(module: Any, device: str) -> dict[str, Any]:
     packed = sum(_features(layer) for layer in quantized.values())
     return {
         "device": device,
+        "device_uuid": _device_uuid(device),
         "architecture": type(module).__name__,
         "attention": str(module.config._attn_implementation),
         "parameters": sum(parameter.numel() for parameter in module.parameters()) + packed,
@@ -189,6 +190,15 @@ def module_facts(module: Any, device: str) -> dict[str, Any]:
         "footprint_bytes": int(module.get_memory_footprint()),
         "buffer_bytes": sum(buffer.numel() * buffer.element_size() for buffer in module.buffers()),
     }
+
+
+def _device_uuid(device: str) -> str | None:
+    """By which NVML knows a GPU that CUDA counts otherwise; `None` for the processor."""
+    if not device.startswith("cuda"):
+        return None
+    import torch
+
+    return str(torch.cuda.get_device_properties(device).uuid)
 
 
 def _features(layer: Any) -> int:
