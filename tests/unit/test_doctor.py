@@ -78,6 +78,17 @@ def test_a_runtime_without_its_packages_and_a_core_that_is_not_built(monkeypatch
     assert not found["_topk"].present and "not built" in str(found["_topk"].reason)
 
 
+@pytest.mark.parametrize("version", ["3.3.2", None])
+def test_codecarbon_is_there_or_missing(version: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "find_codecarbon", lambda: version)
+    (found,) = (finding for finding in doctor._sensors() if finding.name == "codecarbon")
+    assert found.present == (version is not None)
+    if version is None:
+        assert (found.reason, found.remedy) == ("CodeCarbon is not installed", "pip install 'qprof[energy]'")
+    else:
+        assert "CodeCarbon 3.3.2" in found.detail and "estimated" in found.detail
+
+
 def test_the_table_says_in_full_what_to_do() -> None:
     findings = [
         Finding("sensor", "host", True, "14 figures"),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from qprof.errors import MissingExtraError
 from qprof.probes.base import Probe
+from qprof.probes.carbon import find_codecarbon
 from qprof.probes.host import open_host
 from qprof.probes.memory import reset_peak
 from qprof.probes.nvml import open_nvml
@@ -55,6 +56,10 @@ def _sensors() -> Iterator[Finding]:
     found = find_py_spy()
     absent = None if found else "py-spy is not installed"
     yield _sensor("stacks", f"host stacks by {found}", absent, "pip install 'qprof[energy]'")
+    version = find_codecarbon()
+    modelled = f"energy of processor (estimated) and memory, CO2e (modelled) by CodeCarbon {version}"
+    absent = None if version else "CodeCarbon is not installed"
+    yield _sensor("codecarbon", modelled, absent, "pip install 'qprof[energy]'")
 
 
 def _sensor(name: str, detail: str, reason: str | None, remedy: str) -> Finding:
