@@ -288,18 +288,19 @@ def student_t_quantile(p: float, degrees: int) -> float:
     if not 0.5 <= p < 1.0 or degrees < 1:
         raise ValueError(f"need 0.5 <= p < 1 and at least one degree of freedom, got {p} and {degrees}")
     low, high = 0.0, 1.0
-    while _student_t_cdf(high, degrees) < p:
+    while student_t_cdf(high, degrees) < p:
         high *= 2.0
     while high - low > 1e-11 * max(1.0, high):
         middle = (low + high) / 2.0
-        if _student_t_cdf(middle, degrees) < p:
+        if student_t_cdf(middle, degrees) < p:
             low = middle
         else:
             high = middle
     return (low + high) / 2.0
 
 
-def _student_t_cdf(t: float, degrees: int) -> float:
+def student_t_cdf(t: float, degrees: int) -> float:
+    """Distribution function of Student's t for a whole number of degrees of freedom (see `student_t_quantile`)."""
     theta = math.atan2(t, math.sqrt(degrees))
     cosine_squared = math.cos(theta) ** 2
     odd = degrees % 2

@@ -1,0 +1,175 @@
+"""Better, worse, equivalent or inconclusive: one decision rule for every figure, from its interval or its p-values.
+
+Difference: the two-sided interval at `level` excludes 0. Equivalence: two one-sided tests (Schuirmann, "A comparison of
+the two one-sided tests procedure and the power approach", J. Pharmacokin. Biopharm. 15(6), 1987), that is, the interval
+at 1 - 2 (1 - level) lies inside the margin. An effect that is both is **equivalent**, since the margin says what
+matters, and `detectable`, since it is there all the same. "Inconclusive" is never "equivalent": that has to be shown.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from statistics import NormalDist
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from qprof.stats.intervals import FEWEST_BLOCKS, Interval, Method, percentile_interval, student_t_cdf
+
+Kind = Literal["better", "worse", "equivalent", "inconclusive"]
+
+
+class Evidence(Protocol):
+    """An estimated effect, and how surely it lies above or below a bound: both from the same distribution."""
+
+    @property
+    def value(self) -> float:
+        """The estimate."""
+
+    def interval(self, level: float = 0.95) -> Interval:
+        """Two-sided interval; bounds `None` with a reason where the data cannot give one."""
+
+    def p_above(self, bound: float) -> float | None:
+        """One-sided p-value against "the effect is `bound` or less"; `None` where there is no interval."""
+
+    def p_below(self, bound: float) -> float | None:
+        """One-sided p-value against "the effect is `bound` or more"; `None` where there is no interval."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What can be said of one figure of B against A.
+
+    `effect`: ln(b / a) or b - a, with its interval at the level that was asked for; `margin`: in the same unit, `None`
+    where there is none. `p_difference` is two-sided; `p_equivalence` is the larger of the two one-sided tests. Both are
+    `None` where the data give no interval (`effect.reason`), `p_equivalence` also without a margin.
+    """
+
+    kind: Kind
+    effect: Interval
+    margin: float | None
+    p_difference: float | None
+    p_equivalence: float | None
+    lower_is_better: bool
+
+    @property
+    def detectable(self) -> bool:
+        """Whether the effect differs from 0 at the level, be it larger or smaller than the margin."""
+        return _significant(self.p_difference, self.effect.level)
+
+
+class Replicates:
+    """Bootstrap replicates of an effect as evidence; p-values invert `percentile_interval` of the same method.
+
+    Beyond the outermost replicate, where percentiles say nothing, the tail goes on as that of a normal distribution
+    with the replicates' standard deviation, so that a large effect stays significant under a correction for many
+    comparisons. With 5 blocks the bootstrap of a mean finds a difference between equals in 9 % of all runs, with 12 in
+    6 % (`method="expanded"`; more with "percentile"): use `qprof.stats.rounds` where one number per round can be had.
+    """
+
+    def __init__(self, value: float, replicates: ArrayLike, blocks: int, method: Method = "percentile") -> None:
+        """`replicates`: float64[resamples] of the effect over `blocks` blocks or samples.
+
+        Raises `ValueError` where they are empty or not finite.
+        """
+        self.value = float(value)
+        self.blocks = blocks
+        self.method: Method = method
+        self.sorted = np.sort(np.asarray(replicates, dtype=np.float64))
+        if self.sorted.ndim != 1 or not len(self.sorted) or not np.all(np.isfinite(self.sorted)):
+            raise ValueError(f"replicates must be a vector of finite numbers, got shape {self.sorted.shape}")
+
+    def interval(self, level: float = 0.95) -> Interval:
+        """The percentile interval of `qprof.stats.intervals`."""
+        return percentile_interval(self.value, self.sorted, level, self.blocks, self.method)
+
+    def p_above(self, bound: float) -> float | None:
+        """One-sided p-value against "the effect is `bound` or less"; `None` with fewer than 5 blocks."""
+        return self._p(self.sorted, bound)
+
+    def p_below(self, bound: float) -> float | None:
+        """One-sided p-value against "the effect is `bound` or more"; `None` with fewer than 5 blocks."""
+        return self._p(-self.sorted[::-1], -bound)
+
+    def _p(self, ascending: NDArray[np.float64], bound: float) -> float | None:
+        if self.blocks < FEWEST_BLOCKS:
+            return None
+        score = _tail_score(ascending, bound)
+        if self.method == "percentile":
+            return NormalDist().cdf(score)
+        degrees = self.blocks - 1
+        return max(0.0, 1.0 - student_t_cdf(-score / math.sqrt(self.blocks / degrees), degrees))
+
+
+def judge(
+    evidence: Evidence, margin: float | None = None, *, level: float = 0.95, lower_is_better: bool = True
+) -> Verdict:
+    """The verdict on one effect. Raises `ValueError` for a margin that is not positive or a level not in (0.5, 1).
+
+    `margin` is in the unit of the effect: for a ratio of 1 % that is `math.log1p(0.01)`.
+    """
+    if margin is not None and not 0.0 < margin < math.inf:
+        raise ValueError(f"a margin must be positive, got {margin}: leave it out where there is none")
+    if not 0.5 < level < 1.0:
+        raise ValueError(f"a level must lie between 0.5 and 1, got {level}")
+    toward = evidence.p_above(0.0) if evidence.value > 0.0 else evidence.p_below(0.0)
+    p_difference = None if toward is None else min(1.0, 2.0 * toward)
+    p_equivalence = None
+    if margin is not None:
+        above, below = evidence.p_above(-margin), evidence.p_below(margin)
+        p_equivalence = None if above is None or below is None else max(above, below)
+    effect = evidence.interval(level)
+    kind = _kind(effect, p_difference, p_equivalence, lower_is_better)
+    return Verdict(kind, effect, margin, p_difference, p_equivalence, lower_is_better)
+
+
+def corrected(verdicts: Sequence[Verdict], adjust: Callable[[ArrayLike], NDArray[np.float64]]) -> list[Verdict]:
+    """The verdicts decided anew on p-values adjusted for their number (see `qprof.stats.multiplicity`).
+
+    Differences are one family and equivalences another; verdicts without a p-value are in neither. `effect` stays the
+    interval of the one comparison by itself.
+    """
+    difference = _adjusted([verdict.p_difference for verdict in verdicts], adjust)
+    equivalence = _adjusted([verdict.p_equivalence for verdict in verdicts], adjust)
+    return [
+        replace(verdict, p_difference=p, p_equivalence=q, kind=_kind(verdict.effect, p, q, verdict.lower_is_better))
+        for verdict, p, q in zip(verdicts, difference, equivalence, strict=True)
+    ]
+
+
+def _adjusted(
+    p_values: Sequence[float | None], adjust: Callable[[ArrayLike], NDArray[np.float64]]
+) -> list[float | None]:
+    there = iter(adjust([p for p in p_values if p is not None]).tolist())
+    return [None if p is None else next(there) for p in p_values]
+
+
+def _kind(effect: Interval, p_difference: float | None, p_equivalence: float | None, lower_is_better: bool) -> Kind:
+    if _significant(p_equivalence, effect.level):
+        return "equivalent"
+    if not _significant(p_difference, effect.level):
+        return "inconclusive"
+    return "better" if (effect.value < 0.0) == lower_is_better else "worse"
+
+
+def _significant(p: float | None, level: float) -> bool:
+    return p is not None and p <= 1.0 - level
+
+
+def _tail_score(ascending: NDArray[np.float64], bound: float) -> float:
+    """Normal score of the share of replicates up to `bound`: the inverse of `numpy.quantile`, continued outwards."""
+    count = len(ascending)
+    least = 1.0 / (count + 1)
+    upto = int(np.searchsorted(ascending, bound, side="right"))
+    if upto == count:
+        return math.inf
+    if upto == 0:
+        deviation = float(np.std(ascending))
+        further = (float(ascending[0]) - bound) / deviation if deviation > 0.0 else math.inf
+        return NormalDist().inv_cdf(least) - further
+    below, above = float(ascending[upto - 1]), float(ascending[upto])
+    position = (upto - 1 + (bound - below) / (above - below)) / (count - 1)
+    return NormalDist().inv_cdf(min(max(position, least), 1.0 - least))
