@@ -18,6 +18,8 @@ QUICK = (
     "--set=protocol.warmup_max_s=0.05",
     "--set=protocol.energy=off",
     "--set=protocol.stacks_s=0",
+    "--set=protocol.layer_errors=0",
+    "--set=protocol.ceilings=false",
 )
 
 

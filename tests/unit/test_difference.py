@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qprof.explain.difference import MeasuredVariant, change_flags, difference
-from qprof.explain.match_ops import OpMatch
 from qprof.runtimes.base import OpMeta
+from qprof.runtimes.match_ops import OpMatch
 
 
 def op(name: str, op_type: str = "CONV_2D", **facts: str | None) -> OpMeta:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qprof.explain.match_ops import OpMatch, match_ops
 from qprof.runtimes.base import OpMeta
+from qprof.runtimes.match_ops import OpMatch, match_ops
 
 
 def ops(*rows: tuple[str, ...]) -> list[OpMeta]:

@@ -137,7 +137,7 @@ def test_wrong_key_is_blamed_on_the_file_that_writes_it(tmp_path: Path) -> None:
             {"variants": ["float32", {"name": "a", "methd": "int8"}]},
             "unknown key variants[1].methd; did you mean variants[1].method?",
         ),
-        ({"protocol": {"qqqq": 1}}, "unknown key protocol.qqqq; known here: block_ms, country"),
+        ({"protocol": {"qqqq": 1}}, "unknown key protocol.qqqq; known here: block_ms, ceilings"),
     ],
 )
 def test_unknown_key_names_the_nearest(data: dict[str, Any], says: str) -> None:
@@ -348,6 +348,7 @@ def test_resolved_spells_out_every_default_and_round_trips() -> None:
         "file": "",
         "ops": [],
         "skip_ops": [],
+        "skip_layers": [],
         "io": "float",
         "threads": None,
         "delegate": None,
@@ -358,6 +359,7 @@ def test_resolved_spells_out_every_default_and_round_trips() -> None:
         "kernel": "",
         "dtype": "",
         "library": "gptqmodel",
+        "batch": None,
     }
     assert plain["protocol"]["rounds"] == 12
     assert plain["task"]["head"]["kind"] == "auto"

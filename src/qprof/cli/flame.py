@@ -7,7 +7,6 @@ FILE.svg opens in a browser, FILE.speedscope.json in https://www.speedscope.app,
 from __future__ import annotations
 
 import argparse
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +33,7 @@ def run(options: argparse.Namespace) -> int:
     from qprof.report.export import write_json
     from qprof.report.flame import difference_svg, flame_svg
     from qprof.report.speedscope import speedscope
+    from qprof.store.files import write_text
     from qprof.store.run import Run, find_run
 
     if options.diff and options.variant:
@@ -43,12 +43,12 @@ def run(options: argparse.Namespace) -> int:
     target = options.output or Path(_default_name(options, chosen))
     if target.name.endswith(".svg"):
         flames = [_flame(found, name, options) for name in chosen]
-        _write(target, difference_svg(flame_difference(*flames)) if options.diff else flame_svg(flames[0]))
+        write_text(target, difference_svg(flame_difference(*flames)) if options.diff else flame_svg(flames[0]))
     elif target.name.endswith((".speedscope.json", ".json")):
         profiles = _profiles(found, options.diff or ([options.variant] if options.variant else None), options)
         write_json(target, speedscope(profiles, f"qprof {found.name}"), indent=None)
     elif target.name.endswith(".folded") and not options.diff:
-        _write(target, "\n".join(_flame(found, chosen[0], options).root.folded()) + "\n")
+        write_text(target, "\n".join(_flame(found, chosen[0], options).root.folded()) + "\n")
     else:
         raise QprofError(f"{target}: a flame is written as .svg, .speedscope.json or (without --diff) .folded")
     print(target)
@@ -86,9 +86,3 @@ def _default_name(options: argparse.Namespace, chosen: list[str]) -> str:
     """In the current folder, whatever the names hold; the run directory is left as it was recorded."""
     parts = [*chosen, *(["host"] if options.kind == "host" else []), *([options.phase] if options.phase else [])]
     return f"flame-{re.sub(r'[^A-Za-z0-9._-]', '_', '-'.join(parts))}.svg"
-
-
-def _write(target: Path, text: str) -> None:
-    from qprof.store.files import write_atomic
-
-    write_atomic(Path(os.path.realpath(target)), lambda stream: stream.write(text.encode("utf-8", "backslashreplace")))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from qprof.explain.difference import DifferenceTable, difference
-from qprof.explain.match_ops import match_ops
 from qprof.explain.measured import measured_variant
+from qprof.runtimes.match_ops import match_ops
 from qprof.store.run import Run
 
 

@@ -19,8 +19,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from qprof.explain.match_ops import OpMatch
 from qprof.runtimes.base import OpMeta
+from qprof.runtimes.match_ops import OpMatch
 from qprof.stats.intervals import (
     Interval,
     Method,
@@ -58,7 +58,7 @@ class DifferenceRow:
     """One line of the table, in microseconds per inference.
 
     `a`, `b`: the op of the baseline and of the variant, `None` where there is none, as are `a_us` and `b_us`.
-    `stage` says how a matched pair was found (see `qprof.explain.match_ops`). `flags`: "left XNNPACK",
+    `stage` says how a matched pair was found (see `qprof.runtimes.match_ops`). `flags`: "left XNNPACK",
     "entered XNNPACK", "kernel changed", "type changed".
     """
 

@@ -49,6 +49,15 @@ def describe_machine(root: Path = Path("/")) -> dict[str, Any]:
     return {**facts, "missing": missing}
 
 
+def available_memory_bytes(root: Path = Path("/")) -> int | None:
+    """Memory that can be used without swapping (proc_meminfo(5), MemAvailable); `None` where that is not told."""
+    try:
+        match = re.search(r"^MemAvailable:\s+(\d+) kB$", (root / "proc/meminfo").read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return int(match[1]) * 1024 if match else None
+
+
 def available_cores() -> int:
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -130,6 +130,8 @@ class Crew:
     def _load(self, entry: dict[str, Any]) -> None:
         section = entry["section"]
         task = self._manifest["task"]
+        if section.get("batch") is not None:
+            task = {**task, "batch": section["batch"]}
         options = {
             "threads": section["threads"] or self._protocol.threads,
             "delegate": section["delegate"] or self._protocol.delegate,
@@ -145,7 +147,7 @@ class Crew:
             "runtime": entry["runtime"],
             "path": entry["path"],
             "options": options,
-            "task": self._manifest["task"],
+            "task": task,
         }
         answer, _ = self.ask(entry, request)
         answer.pop("samples")

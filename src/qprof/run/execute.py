@@ -13,6 +13,7 @@ from qprof.errors import QprofError, StoreError
 from qprof.probes.clock import reading_cost_ns, resolution_ns, wall_offset_ns
 from qprof.probes.machine import describe_machine, packages
 from qprof.run.crew import Crew
+from qprof.run.deeper import Deeper
 from qprof.run.measure import Measurement
 from qprof.run.profile import Profile, model_path, resolved, validate
 from qprof.run.progress import ProgressDisplay
@@ -95,6 +96,9 @@ class Execution:
                 Measurement(self._writer, self._profile, self._crew, sensors, self._progress).run()
         self._collect_notes()
         self._crew.stop()
+        deeper = Deeper(self._writer, self._protocol, self._progress)
+        deeper.compare_layers(self._crew.living())
+        deeper.find_ceilings(self._crew.living())
         self._finish()
 
     def stop(self) -> None:
@@ -134,7 +138,7 @@ class Execution:
 
     def _finish(self) -> None:
         # In processes of their own: predictions and tables are large, and the parent is to stay small.
-        for entry in self._crew.living():
+        for entry in self._crew.living() if self._protocol.scored else ():
             self._progress.phase("scoring", f"variant {entry['name']}")
             self._score(entry)
         self._progress.phase("writing", "tables")

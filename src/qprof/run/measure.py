@@ -95,7 +95,7 @@ class Measurement:
             profiled=self._protocol.profiled,
             seed=self._protocol.seed,
             phases=self._phases,
-            scored=self._crew.scored,
+            scored=self._crew.scored if self._protocol.scored else 0,
             energy_rounds=self._protocol.energy_rounds if self._manifest["energy"]["blocks"] else 0,
         )
 

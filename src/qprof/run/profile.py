@@ -43,10 +43,11 @@ class ModelSection(Struct, frozen=True, forbid_unknown_fields=True):
 class VariantSection(Struct, frozen=True, forbid_unknown_fields=True):
     """One form of the model. `method` defaults to the name; `file` is a ready-made model used as it is.
 
-    `ops` / `skip_ops`: op types to quantize, or to leave in float. `threads`, `delegate`: this variant's own,
-    instead of the protocol's. The others are those of language models: `bits` and `group_size` (-1: a group per row)
-    where the method does not name them, `desc_act` and `sym` as GPTQ's papers call them, `kernel` of the quantized
-    layers, `dtype` of the computation, `library` that quantizes and runs.
+    `ops` / `skip_ops`: op types to quantize, or to leave in float; `skip_layers`: layers to leave in float, by the
+    names that `qprof layers` lists. `threads`, `delegate`: this variant's own, instead of the protocol's. The others
+    are those of language models: `bits` and `group_size` (-1: a group per row) where the method does not name them,
+    `desc_act` and `sym` as GPTQ's papers call them, `kernel` of the quantized layers, `dtype` of the computation,
+    `library` that quantizes and runs, `batch`: rows of a prompt, instead of the task's.
     """
 
     name: Name
@@ -54,6 +55,7 @@ class VariantSection(Struct, frozen=True, forbid_unknown_fields=True):
     file: str = ""
     ops: list[str] = []
     skip_ops: list[str] = []
+    skip_layers: list[str] = []
     io: Literal["float", "int8"] = "float"
     threads: Positive | None = None
     delegate: Literal["xnnpack", "none"] | None = None
@@ -64,6 +66,7 @@ class VariantSection(Struct, frozen=True, forbid_unknown_fields=True):
     kernel: str = ""
     dtype: Literal["", "float32", "float16", "bfloat16"] = ""
     library: Literal["gptqmodel", "autogptq"] = "gptqmodel"
+    batch: Positive | None = None
 
 
 class TaskSection(Struct, frozen=True, forbid_unknown_fields=True):
@@ -113,10 +116,12 @@ class ProtocolSection(Struct, frozen=True, forbid_unknown_fields=True):
     all. `warmup_max_s`: a variant that is not steady by then is measured all the same, and says so. `device`: what a
     language model runs on, "cpu", "cuda" or "cuda:1".
 
-    `energy`: whether `energy_rounds` of the rounds hold a block of each variant that lasts `energy_block_s` or longer,
-    as power sensors need; "auto": where a sensor measures the device; "off": no power is read or estimated at all.
-    `country`: ISO 3166 alpha-3 code of the grid, for CO2e. `stacks_s`: seconds of each variant and phase during which
-    its host stacks are sampled, where py-spy is installed.
+    `scored`: whether predictions are scored at all. `energy`: whether `energy_rounds` of the rounds hold a block of
+    each variant that lasts `energy_block_s` or longer, as power sensors need; "auto": where a sensor measures the
+    device; "off": no power is read or estimated at all. `country`: ISO 3166 alpha-3 code of the grid, for CO2e.
+    `stacks_s`: seconds of each variant and phase during which its host stacks are sampled, where py-spy is installed.
+    `layer_errors`: samples on which every layer of a variant is compared with the baseline's, 0 for none. `ceilings`:
+    whether the machine's ceilings are measured where they are not known yet.
     """
 
     threads: Positive = 1
@@ -129,11 +134,14 @@ class ProtocolSection(Struct, frozen=True, forbid_unknown_fields=True):
     warmup_max_s: NonNegative = 8.0
     seed: Annotated[int, Meta(ge=0)] = 1
     timeout_s: Annotated[float, Meta(gt=0, le=1_000_000)] = 600.0
+    scored: bool = True
     energy: Literal["auto", "on", "off"] = "auto"
     energy_rounds: Annotated[int, Meta(ge=1, le=10_000)] = 8
     energy_block_s: Annotated[float, Meta(ge=0, le=86_400)] = 5.0
     country: Annotated[str, Meta(pattern=r"^([A-Z]{3})?\Z")] = ""
     stacks_s: Annotated[float, Meta(ge=0, le=3600)] = 2.0
+    layer_errors: Annotated[int, Meta(ge=0, le=10_000)] = 8
+    ceilings: bool = True
 
 
 class Profile(Struct, frozen=True, forbid_unknown_fields=True):

@@ -3,8 +3,8 @@
     python -m qprof.run.worker DESCRIPTOR
 
 Requests ("do"): "make" variants, "prepare" the task; "preload" a runtime, "load" and "instrument" a variant, "warmup",
-"block", "notes"; "score" a variant, "tabulate" a run; of CodeCarbon, "open_estimator", "begin_estimate" and
-"end_estimate". The answer to a request that fails is
+"block", "notes"; "score" a variant, compare its "layer_errors", "tabulate" a run; the machine's "ceilings"; of
+CodeCarbon "open_estimator", "begin_estimate" and "end_estimate". The answer to a request that fails is
 {"error": {"type", "text"}}; only the death of the process ends the conversation.
 """
 
@@ -82,6 +82,16 @@ class Server:
 
         return {"blocks": write_tables(Path(request["folder"]), request["variants"], request["sources"])}, {}
 
+    def layer_errors(self, request: Mapping[str, Any]) -> Answer:
+        from qprof.run.layer_errors import measure_layer_errors
+
+        return measure_layer_errors(request), {}
+
+    def ceilings(self, request: Mapping[str, Any]) -> Answer:
+        from qprof.run.ceilings import measure_ceilings
+
+        return measure_ceilings(request), {}
+
     def preload_estimator(self, request: Mapping[str, Any]) -> Answer:
         from qprof.probes.carbon import preload
 
@@ -127,6 +137,8 @@ def serve(channel: Channel) -> None:
             "notes",
             "score",
             "tabulate",
+            "layer_errors",
+            "ceilings",
             "preload_estimator",
             "open_estimator",
             "begin_estimate",

@@ -45,6 +45,11 @@ def write_json(path: Path, value: Any, indent: int | None = 1) -> None:
     write_atomic(path, lambda stream: stream.write(text.encode() + b"\n"))
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write text as UTF-8, atomically; a link is followed, what UTF-8 cannot hold is escaped. Raises `StoreError`."""
+    write_atomic(Path(os.path.realpath(path)), lambda stream: stream.write(text.encode("utf-8", "backslashreplace")))
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file of the run directory. Raises `StoreError` where it is missing or damaged."""
     try:

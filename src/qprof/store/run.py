@@ -127,6 +127,15 @@ class Run:
         )
         return rows
 
+    @cached_property
+    def layer_errors(self) -> list[dict[str, Any]]:
+        """Rows of `layer_errors.parquet`: how far each op of a variant is from the baseline's; empty for a run that is
+        not finished, or in which layers were not compared."""
+        rows: list[dict[str, Any]] = (
+            tables.read_table(self.folder / "layer_errors.parquet").to_pylist() if self.complete else []
+        )
+        return rows
+
     def score(self, variant: str, metric: str) -> float | None:
         """A variant's score over the whole data set, `None` where it was not scored or is undefined."""
         for row in self.scores:

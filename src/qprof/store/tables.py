@@ -31,6 +31,33 @@ OP_META_COLUMNS: dict[str, str] = {
     "activation_bytes": "int64",
     "phase": "string",
 }
+#: One row per op of a variant. Without prefix: the variant runs from its inputs on, as it is in use; `own_`: the op is
+#: given the baseline's inputs; `weight_`, `bias_`: what its constants stand for. See `qprof.stats.quantization_error`.
+LAYER_ERROR_COLUMNS: dict[str, str] = {
+    "variant": "string",
+    "op": "string",
+    "baseline_op": "string",
+    "name": "string",
+    "type": "string",
+    "sqnr_db": "float64",
+    "identical": "bool",
+    "cosine": "float64",
+    "max_error": "float64",
+    "max_error_of_range": "float64",
+    "saturated_share": "float64",
+    "nonfinite": "int64",
+    "own_sqnr_db": "float64",
+    "own_identical": "bool",
+    "own_cosine": "float64",
+    "own_max_error_of_range": "float64",
+    "own_saturated_share": "float64",
+    "weight_sqnr_db": "float64",
+    "weight_identical": "bool",
+    "bias_sqnr_db": "float64",
+    "bias_identical": "bool",
+    "count": "int64",
+    "samples": "int32",
+}
 SCORE_COLUMNS: dict[str, str] = {"variant": "string", "metric": "string", "sample": "int32", "value": "float64"}
 
 

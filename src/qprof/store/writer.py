@@ -107,6 +107,16 @@ def save_scores(folder: Path, variant: str, rows: Sequence[Mapping[str, Any]]) -
     write_json(folder / PARTS / f"scores-{variant}.json", list(rows), indent=None)
 
 
+def save_layer_errors(folder: Path, variant: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Keep how far a variant's layers are from the baseline's, in an unfinished run."""
+    write_json(folder / PARTS / f"layers-{variant}.json", list(rows), indent=None)
+
+
+def layer_errors_saved(folder: Path, variant: str) -> bool:
+    """Whether they were compared before the run was interrupted."""
+    return _saved_rows(folder, "layers", variant) is not None
+
+
 def save_predictions(folder: Path, variant: str, value: Any) -> None:
     """Write a variant's results file (a COCO results list, for a detector)."""
     make_folder(folder / PREDICTIONS)
@@ -132,11 +142,13 @@ def write_tables(folder: Path, variants: Sequence[str], sources: Sequence[str]) 
     op_ids = {variant: [row["op"] for row in rows] for variant, rows in ops.items()}
     meta = [{"variant": variant, **row} for variant, rows in ops.items() for row in rows]
     scores = [row for variant in variants for row in _saved_rows(folder, "scores", variant) or ()]
+    layers = [row for variant in variants for row in _saved_rows(folder, "layers", variant) or ()]
     tables.write_table(folder / "samples.parquet", tables.samples_table(blocks))
     tables.write_table(folder / "ops.parquet", tables.ops_table(blocks, op_ids, sources))
     tables.write_table(folder / "op_meta.parquet", tables.rows_table(meta, tables.OP_META_COLUMNS))
     tables.write_table(folder / "readings.parquet", tables.readings_table(blocks))
     tables.write_table(folder / "scores.parquet", tables.rows_table(scores, tables.SCORE_COLUMNS))
+    tables.write_table(folder / "layer_errors.parquet", tables.rows_table(layers, tables.LAYER_ERROR_COLUMNS))
     return [block_entry(block) for block in blocks]
 
 

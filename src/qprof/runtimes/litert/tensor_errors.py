@@ -1,0 +1,461 @@
+"""The numbers of every op of a LiteRT variant beside those of its baseline, for the same inputs.
+
+LiteRT reuses the memory of tensors and keeps nothing of what is inside a delegate, unless it is told to keep all
+tensors, which shuts XNNPACK out. Here the op outputs that are looked at become outputs of the model instead: the
+variant then runs with the kernels that it is used with, and what these kernels compute is read. Kernels that XNNPACK
+fuses over several ops are the exception, since it has to give out what lies between; `sample` notes where that changes
+the model's outputs.
+
+Three comparisons:
+- "cumulative": the variant runs from its inputs to its outputs, and so does the baseline; an op's difference holds what
+  came in with its inputs.
+- "own": a second copy of each model, in which no op is linked to another, runs each op on the baseline's numbers, as
+  the variant stores them. The baseline's op is given these same stored numbers, so that the difference is made by the
+  op alone: its weights, its arithmetic, and the scale of its output. An inserted QUANTIZE or DEQUANTIZE is compared
+  with its own input.
+- "weights" and "bias": what an op's constants stand for, against the baseline's. A bias overflows where a channel's
+  weights are next to nothing, since its scale is the product of theirs and the input's.
+
+Memory: one copy of each model as it is (the caller's) and two edited ones, XNNPACK's packed weights with each; the
+outputs and the inputs of all ops four times; nothing more for more samples. Only the main subgraph is looked at.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qprof.errors import ModelError
+from qprof.runtimes.base import RunOptions, TensorSpec
+from qprof.runtimes.litert.flatbuffer import OpFacts, SubgraphFacts
+from qprof.runtimes.litert.float_model import WEIGHTED_OPS, read_content
+from qprof.runtimes.litert.interpreter import LiteRTModel
+from qprof.tasks.quantization import FLOAT_DTYPES, dequantize, is_quantized, quantize
+
+#: Takes what is compared ("cumulative", "own", "weights", "bias"), the variant's op, its reference and its numbers,
+#: both real, and how many of them were cut off at an end of the quantized type (`None`: not quantized).
+Record = Callable[[str, str, NDArray[Any], NDArray[Any], int | None], None]
+
+_CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
+
+#: Op types with a bias -> its place among the inputs.
+_BIAS = {"CONV_2D": 2, "DEPTHWISE_CONV_2D": 2, "FULLY_CONNECTED": 2, "TRANSPOSE_CONV": 3}
+
+_WEIGHT_TYPES = ("float32", "float16", "int8", "uint8", "int16", "int4", "int2")
+_PACKED_BITS = {"int4": 4, "int2": 2}
+
+
+class TensorErrors:
+    """Two loaded models, the baseline and a variant of it, and which op of one is which of the other.
+
+    `pairs`: (op of the baseline, op of the variant), ids as in the op lists; those of other subgraphs and of delegates
+    are passed over. `ops`: the variant's ops that are compared, as {"op", "baseline_op", "name", "type"}, an inserted
+    conversion without a baseline op. Raises `ModelError` where the two take different inputs, or LiteRT does not take
+    the edited files.
+    """
+
+    def __init__(
+        self,
+        baseline: LiteRTModel,
+        variant: LiteRTModel,
+        pairs: Sequence[tuple[str, str]],
+        baseline_options: RunOptions,
+        options: RunOptions,
+    ) -> None:
+        self._models = (baseline, variant)
+        _refuse_other_inputs(baseline, variant)
+        self._graphs = (baseline.facts.subgraphs[0], variant.facts.subgraphs[0])
+        self._partners = _partners(pairs, *self._graphs)
+        self._origins = _origins(*self._graphs, self._partners)
+        self._notes: list[str] = []
+        self._unlike: set[str] = set()
+        self._checked = False
+        compared = [op for op in self._graphs[1].ops if self._is_compared(op)]
+        self.ops: list[dict[str, str | None]] = [self._described(op) for op in compared]
+        wanted = [list(dict.fromkeys(self._origins.values())), list(self._origins)]
+        self._linked = [
+            _outputs_added(model, indices, used)
+            for model, indices, used in zip(self._models, wanted, (baseline_options, options), strict=True)
+        ]
+        self._compared = compared
+        self._unlinked = self._unlink(compared, baseline_options, options)
+
+    def _is_compared(self, op: OpFacts) -> bool:
+        return (
+            bool(op.outputs)
+            and op.outputs[0] not in self._graphs[1].constant_behind
+            and all(output in self._origins for output in op.outputs)
+        )
+
+    def _described(self, op: OpFacts) -> dict[str, str | None]:
+        partner = self._partners.get(op.index)
+        baseline_op = None if partner is None else str(partner)
+        return {"op": str(op.index), "baseline_op": baseline_op, "name": op.name, "type": op.type}
+
+    # -- one sample ---------------------------------------------------------------------------------------------------
+
+    def sample(self, inputs: Sequence[NDArray[Any]], record: Record) -> None:
+        """Run one sample, inputs as the baseline takes them, and hand all pairs of arrays to `record`. The variant gets
+        the same real numbers as it stores them."""
+        baseline_specs, specs = (model.loaded.inputs for model in self._models)
+        numbers = [_Numbers(array, spec) for array, spec in zip(inputs, baseline_specs, strict=True)]
+        given = (inputs, [_as_stored(one, spec) for one, spec in zip(numbers, specs, strict=True)])
+        for model, arrays in zip(self._linked, given, strict=True):
+            model.set_inputs(arrays)
+            model.invoke()
+        if not self._checked:
+            self._check_outputs(given)
+        baseline, variant = self._linked
+        for op in self._compared:
+            for output in op.outputs:
+                self._compare("cumulative", op, baseline.read(self._origins[output]), variant.read(output), record)
+        if self._unlinked is not None:
+            self._sample_own(self._unlinked, record)
+
+    def _sample_own(self, unlinked: _Unlinked, record: Record) -> None:
+        stored = {
+            (op, tensor): _as_stored(self._linked[0].read(self._origins[tensor]), spec)
+            for (op, tensor), spec in unlinked.variant.feeds.items()
+        }
+        unlinked.variant.run(stored)
+        same = {(op, self._origins[tensor]): (op, tensor) for op, tensor in stored}
+        given = {}
+        for (partner, source), spec in unlinked.baseline.feeds.items():
+            fed = same.get((unlinked.variant_op[partner], source))
+            numbers = self._linked[0].read(source) if fed is None else unlinked.variant.fed(fed, stored)
+            given[partner, source] = _as_stored(numbers, spec)
+        unlinked.baseline.run(given)
+        for facts in unlinked.ops:
+            for output in facts.outputs:
+                if facts.index in self._partners:
+                    reference = unlinked.baseline.model.read(self._origins[output])
+                else:
+                    reference = unlinked.variant.fed((facts.index, facts.inputs[0]), stored)
+                self._compare("own", facts, reference, unlinked.variant.model.read(output), record)
+
+    def _compare(self, kind: str, op: OpFacts, reference: _Numbers, value: _Numbers, record: Record) -> None:
+        if not (_is_real(reference.spec) and _is_real(value.spec)):
+            return
+        if reference.array.size != value.array.size:
+            self._unlike.add(op.name)
+            return
+        real = dequantize(reference.array, reference.spec).reshape(-1)
+        record(kind, str(op.index), real, dequantize(value.array, value.spec), _cut_off(real, value))
+
+    def _check_outputs(self, inputs: Sequence[Sequence[NDArray[Any]]]) -> None:
+        self._checked = True
+        for plain, kept, arrays in zip(self._models, self._linked, inputs, strict=True):
+            plain.set_inputs(arrays)
+            plain.invoke()
+            indices = plain.facts.subgraphs[0].outputs
+            if not all(
+                np.array_equal(output, kept.read(index).array, equal_nan=output.dtype.kind == "f")
+                for index, output in zip(indices, plain.outputs(), strict=True)
+            ):
+                self._notes.append(
+                    f"{plain.path.name}: its outputs are other ones where the outputs of all ops are kept, since "
+                    "kernels that span several ops are not used then; errors per layer are those of the single ops"
+                )
+
+    @property
+    def notes(self) -> list[str]:
+        """What could not be compared, and what is not as it is in use."""
+        if not self._unlike:
+            return self._notes
+        named = ", ".join(sorted(self._unlike)[:3])
+        return [*self._notes, f"{len(self._unlike)} ops have outputs of another size than the baseline's: {named}"]
+
+    # -- weights ------------------------------------------------------------------------------------------------------
+
+    def weights(self, record: Record) -> None:
+        """Compare the weights and biases of every op that has them in both models, of one shape."""
+        files = [_read(model.path) for model in self._models]
+        for index, partner in self._partners.items():
+            ops = (self._graphs[0].ops[partner], self._graphs[1].ops[index])
+            for kind, find in (("weights", _weights), ("bias", _bias)):
+                reference, value = (
+                    None if (tensor := find(op, graph)) is None else _constant(file, graph, tensor)
+                    for op, graph, file in zip(ops, self._graphs, files, strict=True)
+                )
+                if reference is not None and value is not None and reference.shape == value.shape:
+                    record(kind, str(index), reference, value, None)
+
+    # -- ops by themselves --------------------------------------------------------------------------------------------
+
+    def _unlink(
+        self, compared: Sequence[OpFacts], baseline_options: RunOptions, options: RunOptions
+    ) -> _Unlinked | None:
+        graphs = self._graphs
+        stateful = [_stateful(model.path) for model in self._models]
+        known = (set(self._origins.values()), set(self._origins))
+        ops = []
+        for op in compared:
+            partner = self._partners.get(op.index)
+            alone = [(op, 1)] if partner is None else [(op, 1), (graphs[0].ops[partner], 0)]
+            fed = all(known[side].issuperset(_activations(one, graphs[side])) for one, side in alone)
+            if fed and not any(one.subgraphs or stateful[side] & set(one.inputs) for one, side in alone):
+                ops.append(op)
+        partners = {self._partners[op.index]: op.index for op in ops if op.index in self._partners}
+        if not partners:
+            self._notes.append("no op can be run by itself: own errors are not known")
+            return None
+        chosen = [[graphs[0].ops[partner] for partner in sorted(partners)], ops]
+        try:
+            baseline, variant = (
+                _UnlinkedModel(model.path, linked, picked, used)
+                for model, linked, picked, used in zip(
+                    self._models, self._linked, chosen, (baseline_options, options), strict=True
+                )
+            )
+        except ModelError as error:
+            self._notes.append(f"ops cannot be run by themselves, so that own errors are not known: {error}")
+            return None
+        return _Unlinked(baseline, variant, ops, partners)
+
+
+@dataclass(frozen=True, slots=True)
+class _Numbers:
+    """An array as a model stores it, and what its numbers stand for."""
+
+    array: NDArray[Any]
+    spec: TensorSpec
+
+
+class _ReadableModel(LiteRTModel):
+    """A model whose outputs can be read one at a time, by the index of the tensor in the file."""
+
+    def _read_details(self) -> None:
+        super()._read_details()
+        self._specs = dict(zip(self._output_indices, self.loaded.outputs, strict=True))
+        self._specs |= zip(self._input_indices, self.loaded.inputs, strict=True)
+
+    def read(self, index: int) -> _Numbers:
+        """A tensor that is an input or an output of the model."""
+        return _Numbers(np.asarray(self.interpreter.get_tensor(index)), self._specs[index])
+
+
+class _UnlinkedModel:
+    """A copy of a model with some of its ops, each of which reads inputs of the model alone.
+
+    `feeds`: (op, tensor that it reads in the original) -> what the input in its place takes.
+    """
+
+    def __init__(self, path: Path, linked: _ReadableModel, ops: Sequence[OpFacts], options: RunOptions) -> None:
+        graph = linked.facts.subgraphs[0]
+        shapes = linked.tensor_shapes()
+        keys: list[tuple[int, int]] = []
+
+        def edit(file: Any) -> None:
+            main = file.subgraphs[0]
+            folded = [op for op in graph.ops if any(output in graph.constant_behind for output in op.outputs)]
+            for op in ops:
+                for tensor in _activations(op, graph):
+                    keys.append((op.index, tensor))
+                    fed = copy.copy(main.tensors[tensor])
+                    fed.name, fed.shape, fed.shapeSignature = f"{op.index}/{tensor}", list(shapes[tensor]), None
+                    main.tensors.append(fed)
+                    inputs = main.operators[op.index].inputs
+                    main.operators[op.index].inputs = [len(main.tensors) - 1 if i == tensor else i for i in inputs]
+            main.inputs = list(range(len(main.tensors) - len(keys), len(main.tensors)))
+            main.outputs = [output for op in ops for output in op.outputs]
+            main.operators = [main.operators[op.index] for op in [*folded, *ops]]
+
+        self.model = _edited(path, edit, options, {})
+        self.feeds = dict(zip(keys, self.model.loaded.inputs, strict=True))
+
+    def run(self, arrays: Mapping[tuple[int, int], NDArray[Any]]) -> None:
+        self.model.set_inputs([arrays[key] for key in self.feeds])
+        self.model.invoke()
+
+    def fed(self, key: tuple[int, int], arrays: Mapping[tuple[int, int], NDArray[Any]]) -> _Numbers:
+        return _Numbers(arrays[key], self.feeds[key])
+
+
+@dataclass(frozen=True, slots=True)
+class _Unlinked:
+    """Both models with their ops apart; `variant_op`: op of the baseline -> op of the variant."""
+
+    baseline: _UnlinkedModel
+    variant: _UnlinkedModel
+    ops: Sequence[OpFacts]
+    variant_op: Mapping[int, int]
+
+
+def _refuse_other_inputs(baseline: LiteRTModel, variant: LiteRTModel) -> None:
+    theirs, own = baseline.loaded.inputs, variant.loaded.inputs
+    same = len(theirs) == len(own) and all(
+        a.shape == b.shape and (a.dtype == b.dtype or (_is_real(a) and _is_real(b)))
+        for a, b in zip(theirs, own, strict=True)
+    )
+    if not same:
+        told = [", ".join(f"{spec.dtype}{list(spec.shape)}" for spec in specs) for specs in (own, theirs)]
+        raise ModelError(
+            f"{variant.path}: takes {told[0]} and its baseline {told[1]}, which cannot be given the same numbers; "
+            "compare variants of one model, with inputs of one shape"
+        )
+
+
+def _partners(pairs: Sequence[tuple[str, str]], baseline: SubgraphFacts, variant: SubgraphFacts) -> dict[int, int]:
+    """Op of the variant's main subgraph -> op of the baseline's, in the variant's order."""
+    found = {}
+    for a, b in pairs:
+        if a.isdigit() and b.isdigit() and int(a) < len(baseline.ops) and int(b) < len(variant.ops):
+            found[int(b)] = int(a)
+    return dict(sorted(found.items()))
+
+
+def _origins(baseline: SubgraphFacts, variant: SubgraphFacts, partners: Mapping[int, int]) -> dict[int, int]:
+    """Tensor of the variant -> tensor of the baseline that holds the same numbers but for the error."""
+    origins = dict(zip(variant.inputs, baseline.inputs, strict=True))
+    for op in variant.ops:
+        if op.index in partners:
+            outputs = baseline.ops[partners[op.index]].outputs
+            if len(outputs) == len(op.outputs):
+                origins.update(zip(op.outputs, outputs, strict=True))
+        elif op.type in _CONVERSIONS and op.inputs[0] in origins:
+            origins[op.outputs[0]] = origins[op.inputs[0]]
+    return origins
+
+
+def _activations(op: OpFacts, graph: SubgraphFacts) -> list[int]:
+    """The tensors that an op reads and that other ops or the model's inputs write."""
+    return [
+        index
+        for index in dict.fromkeys(op.inputs)
+        if index >= 0 and not graph.tensors[index].constant and index not in graph.constant_behind
+    ]
+
+
+def _is_real(spec: TensorSpec) -> bool:
+    return spec.dtype in FLOAT_DTYPES or is_quantized(spec)
+
+
+def _as_stored(numbers: _Numbers, spec: TensorSpec) -> NDArray[Any]:
+    """Real numbers as another tensor stores them, in its shape; indices and the like as they are."""
+    if _is_real(spec) and _is_real(numbers.spec):
+        stored = quantize(dequantize(numbers.array, numbers.spec), spec)
+    else:
+        stored = numbers.array.astype(spec.dtype)
+    return stored.reshape(spec.shape)
+
+
+def _cut_off(reference: NDArray[Any], value: _Numbers) -> int | None:
+    """Elements at an end of the type whose reference lies beyond that end by more than half a step: an end that is
+    reached by right, as by the zeros of a ReLU, is no saturation."""
+    spec = value.spec
+    if spec.scale is None or not is_quantized(spec):
+        return None
+    limits = np.iinfo(spec.dtype)
+    ends = dequantize(np.array([limits.min, limits.max]), spec)
+    stored = value.array.reshape(-1)
+    below = (stored == limits.min) & (reference < ends[0] - spec.scale / 2)
+    above = (stored == limits.max) & (reference > ends[1] + spec.scale / 2)
+    return int(np.count_nonzero(below) + np.count_nonzero(above))
+
+
+# -- files that are edited --------------------------------------------------------------------------------------------
+
+
+def _read(path: Path) -> Any:
+    from ai_edge_litert.tools import flatbuffer_utils  # type: ignore[import-untyped,unused-ignore]
+
+    return flatbuffer_utils.read_model_from_bytearray(bytearray(read_content(path)))
+
+
+def _edited(
+    path: Path, edit: Callable[[Any], None], options: RunOptions, input_shapes: Mapping[str, Sequence[int]]
+) -> _ReadableModel:
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    file = _read(path)
+    edit(file)
+    file.signatureDefs, file.metadata = [], []  # they name inputs and outputs that are others now
+    for buffer in file.buffers:
+        if buffer.data is not None and not isinstance(buffer.data, np.ndarray):
+            buffer.data = np.frombuffer(buffer.data, np.uint8)  # what is no array is packed byte by byte
+    content = flatbuffer_utils.convert_object_to_bytearray(file)
+    with tempfile.TemporaryDirectory(prefix="qprof-") as folder:
+        edited = Path(folder) / path.name
+        edited.write_bytes(content)
+        model = _ReadableModel(edited, threads=options.threads, delegate=options.delegate, input_shapes=input_shapes)
+    return model
+
+
+def _outputs_added(model: LiteRTModel, tensors: Sequence[int], options: RunOptions) -> _ReadableModel:
+    """The model with these tensors among its outputs."""
+    graph = model.facts.subgraphs[0]
+    written = {output for op in graph.ops for output in op.outputs}
+
+    def edit(file: Any) -> None:
+        kept = [*graph.outputs, *(index for index in tensors if index in written)]
+        file.subgraphs[0].outputs = list(dict.fromkeys(kept))
+
+    return _edited(model.path, edit, options, options.input_shapes)
+
+
+def _stateful(path: Path) -> set[int]:
+    """Tensors that keep what an inference wrote for the next: an op that reads one is not the same run twice."""
+    return {index for index, tensor in enumerate(_read(path).subgraphs[0].tensors) if tensor.isVariable}
+
+
+def _weights(op: OpFacts, graph: SubgraphFacts) -> int | None:
+    """The largest constant of an op whose constants are weights, as it is stored."""
+    stored = [graph.constant_behind.get(index, index) for index in op.inputs if index >= 0]
+    known = [i for i in stored if graph.tensors[i].constant and graph.tensors[i].dtype in _WEIGHT_TYPES]
+    if op.type not in WEIGHTED_OPS or not known:
+        return None
+    return max(known, key=lambda index: math.prod(graph.tensors[index].shape))
+
+
+def _bias(op: OpFacts, graph: SubgraphFacts) -> int | None:
+    place = _BIAS.get(op.type)
+    if place is None or len(op.inputs) <= place or op.inputs[place] < 0:
+        return None
+    index = graph.constant_behind.get(op.inputs[place], op.inputs[place])
+    return index if graph.tensors[index].constant else None
+
+
+def _constant(file: Any, graph: SubgraphFacts, index: int) -> NDArray[np.float64] | None:
+    """What a constant stands for, in its shape; `None` where it is stored in a form that is not known."""
+    facts, tensor = graph.tensors[index], file.subgraphs[0].tensors[index]
+    if facts.sparse:
+        return None
+    codes = _codes(np.frombuffer(file.buffers[tensor.buffer].data, np.uint8), facts.dtype, facts.shape)
+    if facts.quantization.kind == "none" or facts.dtype in FLOAT_DTYPES:
+        return codes.astype(np.float64)
+    scales, zero_points = _scales(file, tensor, facts.shape)
+    return None if scales is None else (codes.astype(np.float64) - zero_points) * scales
+
+
+def _codes(raw: NDArray[np.uint8], dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    bits = _PACKED_BITS.get(dtype)
+    if bits is None:
+        return raw.view(dtype).reshape(shape)
+    codes = ((raw[:, None] >> np.arange(0, 8, bits, dtype=np.uint8)) & (2**bits - 1)).reshape(-1)  # lowest bits first
+    signed = codes[: math.prod(shape)].astype(np.int8)
+    return np.where(signed >= 2 ** (bits - 1), signed - 2**bits, signed).reshape(shape)
+
+
+def _scales(file: Any, tensor: Any, shape: tuple[int, ...]) -> tuple[Any, Any]:
+    """Scales and zero points in a form that spreads over the weights; (None, None) for a form that is not known."""
+    quantization = tensor.quantization
+    block_size = getattr(quantization.details, "blockSize", 0)
+    if block_size:
+        scales = file.subgraphs[0].tensors[quantization.details.scales]
+        raw = np.frombuffer(file.buffers[scales.buffer].data, np.float16).astype(np.float64)
+        return np.repeat(raw.reshape(*shape[:-1], -1), block_size, axis=-1), 0
+    if quantization.details is not None:
+        return None, None
+    spread = [1] * len(shape)
+    if len(quantization.scale) > 1:
+        spread[quantization.quantizedDimension] = -1
+    zero_points = quantization.zeroPoint if quantization.zeroPoint is not None else [0]
+    return np.reshape(quantization.scale, spread).astype(np.float64), np.reshape(zero_points, spread)
