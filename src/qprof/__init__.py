@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["Run", "__version__", "coco", "differ", "layers", "open_run", "resume", "run", "summarize"]
+__all__ = ["Run", "__version__", "coco", "differ", "explain", "layers", "open_run", "resume", "run", "summarize"]
 
 if TYPE_CHECKING:
     from qprof.api import Run, differ, layers, open_run, resume, summarize
@@ -18,7 +18,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'qprof' has no attribute {name!r}")
     import importlib
 
-    # `coco` is a module, and `run` is a layer, too: its package is callable (see qprof/run/__init__.py).
-    if name in ("coco", "run"):
+    # `coco` is a module, and `run` and `explain` are layers, too: their packages are callable (qprof/run/__init__.py).
+    if name in ("coco", "explain", "run"):
         return importlib.import_module(f"qprof.{name}")
     return getattr(importlib.import_module("qprof.api"), name)

@@ -13,7 +13,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from qprof.explain.choice import Limits
 from qprof.explain.differ import differ
+from qprof.explain.explanation import Explanation
+from qprof.explain.explanation import explain as _explain
 from qprof.explain.layers import layers
 from qprof.explain.summary import summarize
 from qprof.run.adhoc import profile_for
@@ -22,7 +25,7 @@ from qprof.run.execute import resume as _resume
 from qprof.run.progress import ProgressDisplay, SilentProgress
 from qprof.store.run import Run, find_run
 
-__all__ = ["Run", "differ", "layers", "open_run", "resume", "run", "summarize"]
+__all__ = ["Explanation", "Limits", "Run", "differ", "explain", "layers", "open_run", "resume", "run", "summarize"]
 
 
 def run(
@@ -62,6 +65,17 @@ def resume(reference: str | Path, progress: ProgressDisplay | None = None) -> Ru
     folder = find_run(str(reference))
     _resume(folder, progress or SilentProgress())
     return Run(folder)
+
+
+def explain(
+    run: Run, *, verify: bool = False, limits: Limits | None = None, progress: ProgressDisplay | None = None
+) -> Explanation:
+    """Verdicts, causes and what became of their tests, and the variant to deploy, as `qprof explain` does.
+
+    With `verify` the interventions are carried out in the run's folder; those kept there are used in any case. Raises
+    `StoreError` for a run that cannot be read.
+    """
+    return _explain(run, verify=verify, limits=limits, progress=progress)
 
 
 def open_run(reference: str | Path = "latest") -> Run:

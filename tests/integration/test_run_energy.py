@@ -174,7 +174,7 @@ def test_a_run_is_resumed_by_its_plan_whatever_sensors_are_left(
     run = Run(tmp_path / "run")
     kinds = [block["kind"] for block in run.blocks()]
     assert (kinds.count("clean"), kinds.count("energy")) == (6, 4)
-    assert [block["when"] for block in run.blocks() if block["kind"] == "idle"][0] == "before"
+    assert next(block["when"] for block in run.blocks() if block["kind"] == "idle") == "before"
     kept = {block["number"]: block["window_ns"] for block in before if block["kind"] == "clean"}
     clean = {block["number"]: block["window_ns"] for block in run.blocks() if block["kind"] == "clean"}
     assert kept

@@ -116,7 +116,23 @@ def test_methods_that_mean_nothing(method: str, keys: dict[str, Any], text: str)
         ({"name": "float32", "kernel": "marlin"}, "kernel = 'marlin' computes quantized layers"),
         ({"name": "float32", "bits": 4}, "bits means nothing to method float32"),
         ({"name": "float32", "dtype": "float16"}, "method float32 and dtype float16 disagree"),
+        ({"name": "float32", "skip_layers": ["a"]}, "skip_layers means nothing to method float32"),
         ({"name": "gptq-5bit"}, "bits may be 2, 3, 4, 8"),
+        (
+            {"name": "gptq-4bit", "skip_layers": ["model.layers.0.mlp.down_prj"]},
+            r"'model.layers.0.mlp.down_prj', which is no linear layer .* mean 'model.layers.0.mlp.down_proj'\?",
+        ),
+        (
+            {
+                "name": "gptq-4bit",
+                "skip_layers": ["model.layers.0.self_attn.q_proj", "model.layers.0.mlp.down_proj"],
+            },
+            "skip_layers names all 2 linear layers; leave one to GPTQ",
+        ),
+        (
+            {"name": "gptq-4bit", "library": "autogptq", "skip_layers": ["model.layers.0.mlp.down_proj"]},
+            "AutoGPTQ skips no layers",
+        ),
         ({"name": "gptq-4bit", "kernel": "torch-aten", "group_size": -1}, "group sizes 16, 32, 64 and 128 only"),
         ({"name": "gptq-4bit", "dtype": "float32"}, "in float16 and bfloat16 only"),
         ({"name": "gptq-4bit-g128"}, r"group_size 128 does not divide the 64 in_features of .*choose 32 or 64 or -1"),
@@ -270,6 +286,23 @@ def test_widths_are_made_once_and_run(maker: GPTQMaker, llama: Path, monkeypatch
     assert all(loss > made[8].facts["losses"][name] >= 0 for name, loss in facts["losses"].items())
     monkeypatch.setattr(make_module, "quantize", None)  # a second making would fail
     assert GPTQMaker({"path": str(llama)}).make({"name": "gptq-2bit"}, calibration(samples)) == made[2]
+
+
+@needs_gptqmodel
+def test_layers_that_are_skipped_stay_as_they_are(maker: GPTQMaker, llama: Path) -> None:
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import load_file
+
+    skipped = "model.layers.1.mlp.down_proj"
+    plain = maker.make({"name": "gptq-2bit"}, calibration())
+    made = maker.make({"name": "v", "method": "gptq-2bit", "skip_layers": [skipped]}, calibration())
+    assert made.path != plain.path and made.bytes > plain.bytes
+    assert set(plain.facts["losses"]) - set(made.facts["losses"]) == {skipped}
+    model: Any = RUNTIME.load(made.path, base.RunOptions(**made.facts["run"]))
+    assert model.loaded.facts["quantized_layers"] == 13
+    own = load_file(llama / "model.safetensors")[f"{skipped}.weight"]
+    assert torch.equal(model.module.get_submodule(skipped).weight, own.to(torch.bfloat16))
+    assert np.isfinite(logits(made)).all()
 
 
 @needs_gptqmodel

@@ -23,6 +23,7 @@ BELOW_ALL = {"errors", "embedded", ""}
 EXCEPTIONS = {
     ("run", "qprof.stats"): "pure functions that import no other layer; warm-up and order are decided by them",
     ("run.__init__", "qprof.api"): "`qprof.run(...)` is the API's verb: a forwarding call, inside a function",
+    ("explain.__init__", "qprof.api"): "`qprof.explain(...)` is the API's verb, as `qprof.run(...)` is",
     ("tasks", "qprof.runtimes.base"): "TensorSpec is the contract between a task and the runtime that it is bound to",
     ("embedded.train_detector", "qprof.tasks"): "trains the shipped model; no part of qprof imports it",
     ("embedded.train_language_model", "qprof.tasks"): "trains the shipped model; no part of qprof imports it",

@@ -248,6 +248,18 @@ def test_skipped_op_types_and_layers_stay_float(net: Path, out: Path) -> None:
     assert made.notes == []
 
 
+def test_a_layer_that_is_called_like_a_pattern_is_that_layer_alone(tmp_path: Path, out: Path) -> None:
+    graph = builder.Graph()
+    node = graph.input("x", (1, 64))
+    for name in ("a[1]", "a1"):
+        node = graph.fully_connected(name, node, graph.constant(f"{name}/w", np.eye(64, dtype=np.float32)))
+    graph.outputs = [node]
+    path = tmp_path / "named.tflite"
+    path.write_bytes(builder.build_model([graph]))
+    quantize.make("int8-dynamic", path, out, skip_layers=["a[1]"])
+    assert "a[1]/w" in float_tensors(out) and "a1/w" not in float_tensors(out)
+
+
 def test_ops_the_tool_leaves_in_float_are_noted(net: Path, out: Path) -> None:
     notes = quantize.make("int4-dynamic", net, out).notes
     assert len(notes) == 1 and "DEPTHWISE_CONV_2D x1" in notes[0]
@@ -282,6 +294,7 @@ def test_granularity(net: Path, out: Path) -> None:
         ("int8-dynamic:CONV_2D", {"ops": ["CONV_2D"]}, "use one of the two"),
         ("int8-dynamic", {"skip_ops": ["LSTM"]}, "has no op of type 'LSTM'"),
         ("int8-dynamic", {"skip_layers": ["nosuch*"]}, "no layer matches 'nosuch"),
+        ("int8-dynamic", {"skip_layers": ["depthwsie"]}, "no layer matches 'depthwsie'; did you mean 'depthwise'"),
         ("int8-dynamic:SOFTMAX", {}, "cannot quantize SOFTMAX"),
         ("int8-dynamic", {"granularity": "rowwise"}, "unknown granularity 'rowwise'"),
         ("int8-dynamic", {"granularity": "blockwise-32"}, "blockwise exists for int4-dynamic alone"),

@@ -20,7 +20,7 @@ from qprof.errors import QprofError
 INTERRUPTED = 130
 
 #: Modules of this package that are not commands.
-_HELPERS = {"main", "common"}
+_HELPERS = {"main", "common", "quantity"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

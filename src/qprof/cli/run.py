@@ -29,6 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-o", "--output", type=Path, help="run directory to create (default: a new one in runs/)")
     parser.add_argument("--resume", metavar="RUN", help="go on with an interrupted run")
+    parser.add_argument(
+        "--verify",
+        action=argparse.BooleanOptionalAction,
+        help="explain the run, and carry out the interventions that test the causes (default: in the quickstart)",
+    )
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
 
 
@@ -63,7 +68,10 @@ def run(options: argparse.Namespace) -> int:
             )
             folder = options.output or new_run_folder(profile)
             start(profile, folder, progress)
-    return _shown(folder)
+    code = _shown(folder)
+    if options.verify:
+        _explained(folder, options.quiet)
+    return code
 
 
 def _quickstart(options: argparse.Namespace) -> int:
@@ -88,6 +96,8 @@ def _quickstart(options: argparse.Namespace) -> int:
             folder = options.output / name if options.output else new_run_folder(profile)
             start(profile, folder, progress)
         codes.append(_shown(folder))
+        if options.verify is not False:
+            _explained(folder, options.quiet)
     return max(codes)
 
 
@@ -103,6 +113,15 @@ def _shown(folder: Path) -> int:
     finished = Run(folder)
     print_table(summary_table(finished, summarize(finished)), sys.stdout)
     return 1 if any(entry["status"] != "ok" for entry in finished.variants) else 0
+
+
+def _explained(folder: Path, quiet: bool) -> None:
+    """Verify, print and keep the explanation of a finished run."""
+    from qprof.cli.explain import print_explanation
+    from qprof.store.run import Run
+
+    print()
+    print_explanation(Run(folder), verify=True, quiet=quiet)
 
 
 def _width(text: str) -> int:

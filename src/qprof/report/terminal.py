@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import codecs
 import os
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Iterable, Mapping
 from typing import IO
 
 #: Width of a terminal that does not tell its own.
@@ -132,3 +133,19 @@ def _is_terminal(stream: IO[str]) -> bool:
         return stream.isatty()
     except ValueError:  # a closed stream
         return False
+
+
+def print_lines(lines: Iterable[str], stream: IO[str]) -> None:
+    """Print lines of text, what a terminal would obey in them escaped; on a terminal wrapped to its width, the lines
+    that follow indented two columns beyond the first."""
+    width, in_ascii = output_width(stream), ascii_only(stream)
+    for line in lines:
+        text = to_ascii(printable(line)) if in_ascii else printable(line)
+        indent = " " * (len(text) - len(text.lstrip()))
+        wrapped = [text]
+        if width is not None and len(text) > width:
+            wrapped = textwrap.wrap(
+                text.lstrip(), max(20, width), initial_indent=indent, subsequent_indent=f"{indent}  "
+            )
+        for part in wrapped:
+            print(part, file=stream)

@@ -131,9 +131,8 @@ class Run:
     def layer_errors(self) -> list[dict[str, Any]]:
         """Rows of `layer_errors.parquet`: how far each op of a variant is from the baseline's; empty for a run that is
         not finished, or in which layers were not compared."""
-        rows: list[dict[str, Any]] = (
-            tables.read_table(self.folder / "layer_errors.parquet").to_pylist() if self.complete else []
-        )
+        path = self.folder / "layer_errors.parquet"
+        rows: list[dict[str, Any]] = tables.read_table(path).to_pylist() if self.complete and path.is_file() else []
         return rows
 
     def score(self, variant: str, metric: str) -> float | None:

@@ -14,6 +14,9 @@ from qprof.errors import ModelError
 #: The kernel that computes every width on every device, so that widths can be compared.
 DEFAULT = "torch"
 
+#: No kernel of gptqmodel: every quantized layer is unpacked once, when it is loaded, and a plain linear from then on.
+DEQUANTIZED = "dequantized"
+
 _COMMON_GROUPS = (-1, 16, 32, 64, 128, 256, 512, 1024)
 _HALF = ("float16", "bfloat16")
 
@@ -101,6 +104,12 @@ KERNELS: Mapping[str, Kernel] = {
             out_multiple=16,
             desc_act=False,
         ),
+        # Loaded as the default kernel's modules, which unpack their weights when asked to.
+        Kernel(
+            *(DEQUANTIZED, "GPTQ_TORCH", "TorchLinear", (2, 3, 4, 5, 6, 7, 8), _COMMON_GROUPS),
+            note="keeps all weights unpacked since they were loaded: its speed and size are those of a model that is "
+            "not quantized",
+        ),
     )
 }
 
@@ -161,11 +170,12 @@ def choose(
 
 
 def _others(bits: int, group_size: int, device: str, dtype: str, sym: bool, desc_act: bool) -> list[str]:
-    """Kernels that take all of it, but for the shapes of the layers."""
+    """Kernels that compute with packed weights and take all of it, but for the shapes of the layers."""
     return [
         kernel.name
         for kernel in KERNELS.values()
-        if bits in kernel.bits
+        if kernel.name != DEQUANTIZED
+        and bits in kernel.bits
         and group_size in kernel.group_sizes
         and device_kind(device) in kernel.devices
         and dtype in kernel.dtypes

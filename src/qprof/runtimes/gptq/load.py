@@ -10,7 +10,8 @@ from typing import Any
 from qprof.errors import ModelError
 from qprof.runtimes.gptq import library
 from qprof.runtimes.gptq.checkpoint import Checkpoint, QuantizedFormat, inspect, normalised
-from qprof.runtimes.gptq.kernels import Kernel, choose, default_dtype, device_kind
+from qprof.runtimes.gptq.dequantized import dequantize_linears
+from qprof.runtimes.gptq.kernels import DEQUANTIZED, Kernel, choose, default_dtype, device_kind
 from qprof.runtimes.gptq.quantize import is_out_of_memory
 from qprof.runtimes.tool_output import first_line, tool_output_to_log
 
@@ -89,6 +90,8 @@ def _load_float(checkpoint: Checkpoint, device: str, dtype: str, kernel: str) ->
 def _load_quantized(
     checkpoint: Checkpoint, quantized: QuantizedFormat, device: str, dtype: str, kernel: str
 ) -> LoadedModule:
+    import torch
+
     dtype = dtype or default_dtype(device)
     chosen = choose(
         kernel,
@@ -103,6 +106,8 @@ def _load_quantized(
     path = normalised(checkpoint)
     module = _load_by_gptqmodel(checkpoint, path, device, dtype, chosen)
     _refuse_other_kernel(checkpoint, module, chosen)
+    if chosen.name == DEQUANTIZED:
+        dequantize_linears(module, quantized_layers(module), getattr(torch, dtype))
     notes = []
     if path != checkpoint.path:
         notes.append(f"written by {quantized.writer}: run from a copy of its settings that gptqmodel reads, {path}")

@@ -20,7 +20,14 @@ from qprof.runtimes.gptq.checkpoint import Checkpoint, inspect, normalised
 from qprof.runtimes.gptq.convert import convert
 from qprof.runtimes.gptq.kernels import choose, default_dtype
 from qprof.runtimes.gptq.load import DTYPES
-from qprof.runtimes.gptq.quantize import Settings, check, is_act_group_aware, quantize, token_rows
+from qprof.runtimes.gptq.quantize import (
+    Settings,
+    check,
+    is_act_group_aware,
+    quantize,
+    quantized_linears,
+    token_rows,
+)
 from qprof.store.cache import Cache, json_sha256
 
 GPTQMODEL = "gptqmodel"
@@ -101,8 +108,8 @@ class GPTQMaker:
     # -- what is taken as it is ---------------------------------------------------------------------------------------
 
     def _ready_made(self, variant: Mapping[str, Any]) -> base.Made:
-        for key in ("bits", "group_size"):
-            if variant.get(key) is not None:
+        for key in ("bits", "group_size", "skip_layers"):
+            if variant.get(key) not in (None, []):
                 raise ModelError(f"variant {variant['name']}: {key} is that of the file; leave it out")
         checkpoint = inspect(_folder(str(variant["file"])))
         if checkpoint.quantization is None:
@@ -121,8 +128,8 @@ class GPTQMaker:
         source = self.source()
         _refuse_quantized(source)
         _refuse_kernel(variant)
-        for key in ("bits", "group_size"):
-            if variant.get(key) is not None:
+        for key in ("bits", "group_size", "skip_layers"):
+            if variant.get(key) not in (None, []):
                 raise ModelError(f"variant {variant['name']}: {key} means nothing to method {dtype}; leave it out")
         if variant.get("dtype") not in (None, "", dtype):
             raise ModelError(f"variant {variant['name']}: method {dtype} and dtype {variant['dtype']} disagree")
@@ -142,7 +149,7 @@ class GPTQMaker:
     ) -> base.Made:
         source = self.source()
         check(source, settings)
-        dtype, kernel = self._quantized_run(settings, source.linears, variant)
+        dtype, kernel = self._quantized_run(settings, quantized_linears(source, settings), variant)
         library.require()
         versions = library.versions()
         entry = self._cached(
@@ -166,6 +173,8 @@ class GPTQMaker:
         from qprof.runtimes.autogptq.quantize import quantize_in_process
 
         source = self.source()
+        if settings.skip_layers:
+            raise ModelError(f"variant {variant['name']}: AutoGPTQ skips no layers; leave library or skip_layers out")
         check(source, settings)
         autogptq.check(source, settings.bits, settings.group_size)
         versions = autogptq.versions()
@@ -253,6 +262,7 @@ def parse_settings(method: str, variant: Mapping[str, Any]) -> Settings:
         group_size=DEFAULT_GROUP_SIZE if group_size is None else group_size,
         desc_act=bool(variant.get("desc_act")),
         sym=True if sym is None else bool(sym),
+        skip_layers=tuple(sorted(set(variant.get("skip_layers") or ()))),
     )
 
 

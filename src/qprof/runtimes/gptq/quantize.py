@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import gc
 import json
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,12 +38,14 @@ _OFFLOAD_BYTES = 2 << 30
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What shapes a quantized checkpoint beside its source and samples. `group_size` -1: one group per row."""
+    """What shapes a quantized checkpoint beside its source and samples. `group_size` -1: one group per row.
+    `skip_layers`: linear layers that stay as they are, by name."""
 
     bits: int
     group_size: int = 64
     desc_act: bool = False
     sym: bool = True
+    skip_layers: tuple[str, ...] = ()
 
 
 def check(source: Checkpoint, settings: Settings) -> None:
@@ -55,11 +59,12 @@ def check(source: Checkpoint, settings: Settings) -> None:
         raise ModelError(f"GPTQ with {settings.bits} bits: bits may be {', '.join(map(str, BITS))}")
     if not source.linears:
         raise ModelError(f"{source.path}: no linear layers were found to quantize in {source.architecture}")
+    linears = quantized_linears(source, settings)
     _refuse_unpackable(source, settings)
     sizes = [size for size in KERNELS[DEFAULT].group_sizes if size > 0]
-    for name, (in_features, _) in source.linears.items():
+    for name, (in_features, _) in linears.items():
         if settings.group_size != -1 and (settings.group_size not in sizes or in_features % settings.group_size):
-            fits = [size for size in sizes if all(wide % size == 0 for wide, _ in source.linears.values())]
+            fits = [size for size in sizes if all(wide % size == 0 for wide, _ in linears.values())]
             nearest = sorted(fits, key=lambda size: abs(size - settings.group_size))[:2]
             raise ModelError(
                 f"{source.path}: group_size {settings.group_size} does not divide the {in_features} in_features of "
@@ -67,9 +72,27 @@ def check(source: Checkpoint, settings: Settings) -> None:
             )
 
 
+def quantized_linears(source: Checkpoint, settings: Settings) -> dict[str, tuple[int, int]]:
+    """The linear layers that are to be quantized: name -> (in_features, out_features).
+
+    Raises `ModelError` where a layer to skip is none of the model's, or where none is left.
+    """
+    for name in settings.skip_layers:
+        if name not in source.linears:
+            close = difflib.get_close_matches(name, source.linears, n=1)
+            raise ModelError(
+                f"{source.path}: skip_layers names {name!r}, which is no linear layer of it; "
+                + (f"did you mean {close[0]!r}?" if close else f"they are called like {next(iter(source.linears))!r}")
+            )
+    left = {name: features for name, features in source.linears.items() if name not in settings.skip_layers}
+    if not left:
+        raise ModelError(f"{source.path}: skip_layers names all {len(source.linears)} linear layers; leave one to GPTQ")
+    return left
+
+
 def _refuse_unpackable(source: Checkpoint, settings: Settings) -> None:
     """Three bits do not divide a word of 32: they are packed 32 at a time, rows and columns."""
-    for name, features in source.linears.items():
+    for name, features in quantized_linears(source, settings).items():
         if settings.bits == 3 and any(count % 32 for count in features):
             raise ModelError(
                 f"{source.path}: 3 bits are packed 32 at a time, and {name} has {features[0]} inputs and {features[1]} "
@@ -147,6 +170,8 @@ def _quantize_config(gptqmodel: Any, source: Checkpoint, settings: Settings, dev
         act_group_aware=is_act_group_aware(settings),
         sym=settings.sym,
         device=device,
+        # "-:" leaves out what the expression matches from its beginning.
+        dynamic={rf"-:{re.escape(name)}\Z": {} for name in settings.skip_layers} or None,
         pack_impl="original",  # others compile a C++ extension first
         offload_to_disk=source.weight_bytes > _OFFLOAD_BYTES,
     )

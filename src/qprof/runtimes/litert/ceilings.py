@@ -40,8 +40,9 @@ FORMATS: dict[Format, str] = {
     "dynamic": number_format("float32", "int8"),
 }
 
-#: Name -> op, input and weights of some ten million MACs. Every extent fills the kernels' tiles; input, weights and
-#: output fit a core's L2; 256 or more outputs per input value leave little of quantizing it at run time.
+#: Name -> op, input and weights. Every extent fills the kernels' tiles, and each byte serves far more products than the
+#: caches hand out bytes; 256 or more outputs per input value leave little of quantizing it at run time. (A depthwise
+#: convolution cannot have that: nine products per value, whatever its size.)
 _COMPUTE = {
     "CONV_2D 1x1": ("CONV_2D", (1, 14, 14, 256), (512, 1, 1, 256)),
     "CONV_2D": ("CONV_2D", (1, 14, 14, 128), (256, 3, 3, 128)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 from collections import Counter
 from collections.abc import Sequence
@@ -73,16 +74,20 @@ class FloatModel:
         return Counter(op.type for op in self.ops)
 
     def matching(self, layers: Sequence[str]) -> list[FloatOp]:
-        """Ops whose name (an output tensor) equals one of `layers` or matches it as a shell pattern.
+        """Ops whose name (an output tensor) equals one of `layers` or, where none does, matches it as a shell pattern.
 
         Raises:
             ModelError: a pattern matches no op.
         """
         chosen: list[FloatOp] = []
         for pattern in layers:
-            found = [op for op in self.ops if any(_matches(name, pattern) for name in op.outputs)]
+            found = [op for op in self.ops if pattern in op.outputs]
+            found = found or [op for op in self.ops if any(fnmatch.fnmatchcase(name, pattern) for name in op.outputs)]
             if not found:
-                raise ModelError(f"{self.path}: no layer matches {pattern!r}; `qprof layers` lists the names")
+                names = [name for op in self.ops for name in op.outputs]
+                close = difflib.get_close_matches(pattern, names, n=1, cutoff=0.4)
+                nearest = f"did you mean {close[0]!r}? " if close else ""
+                raise ModelError(f"{self.path}: no layer matches {pattern!r}; {nearest}`qprof layers` lists the names")
             chosen += found
         return chosen
 
@@ -315,10 +320,6 @@ def _op_names() -> dict[int, str]:
     from ai_edge_litert import schema_py_generated as schema
 
     return {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
-
-
-def _matches(name: str, pattern: str) -> bool:
-    return name == pattern or fnmatch.fnmatchcase(name, pattern)
 
 
 def _text(name: bytes | str | None) -> str:

@@ -85,6 +85,7 @@ class LiteRTMaker:
             calibration=calibration,
             ops=variant.get("ops") or None,
             skip_ops=variant.get("skip_ops") or None,
+            skip_layers=variant.get("skip_layers") or None,
             io=variant.get("io"),
             batch=self._model.get("batch", 1),
         )

@@ -1,0 +1,92 @@
+"""say why the variants of a run differ, with evidence, and which one to deploy
+
+Verdicts against the baseline, causes with the interventions that tested them, and the answers: when the trade-off makes
+sense, which level is optimal, what to deploy. --verify carries the interventions out, inside the run's folder; they are
+kept, and taken from there the next time.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from qprof.cli.common import add_run_argument, count
+from qprof.cli.quantity import add_limit_arguments, limits_of
+
+if TYPE_CHECKING:
+    from qprof.explain.choice import Limits
+    from qprof.store.run import Run
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_run_argument(parser)
+    parser.add_argument("--verify", action="store_true", help="carry out the interventions that test the causes")
+    parser.add_argument(
+        "--float-layers",
+        metavar="VARIANT",
+        help="instead: leave its 1, 2, 4, ... worst layers in float, and measure each of these models",
+    )
+    parser.add_argument(
+        "--most", type=count, default=8, metavar="N", help="of --float-layers: up to N layers (default: 8)"
+    )
+    add_limit_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="everything, as JSON")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
+
+
+def run(options: argparse.Namespace) -> int:
+    from qprof.store.run import Run, find_run
+
+    limits = limits_of(options)
+    found = Run(find_run(options.reference))
+    if options.float_layers:
+        return _float_layers(found, options)
+    print_explanation(found, verify=options.verify, quiet=options.quiet, limits=limits, as_json=options.json)
+    return 0
+
+
+def _float_layers(run: Run, options: argparse.Namespace) -> int:
+    import sys
+    from dataclasses import asdict
+
+    from qprof.explain.mixed_precision import float_layer_pareto
+    from qprof.probes.clock import MonotonicClock
+    from qprof.report.export import write_json
+    from qprof.report.layer_costs import float_layers_table
+    from qprof.report.progress import make_progress
+    from qprof.report.table import print_table
+
+    with make_progress(sys.stderr, MonotonicClock(), options.quiet) as progress:
+        rows = float_layer_pareto(run, options.float_layers, progress, options.most)
+    if options.json:
+        write_json(sys.stdout, [asdict(row) for row in rows])
+    else:
+        metric = next(iter(run.manifest.get("score_columns", [])), "score")
+        print_table(float_layers_table(rows, metric), sys.stdout)
+    return 0
+
+
+def print_explanation(
+    run: Run, *, verify: bool, quiet: bool, limits: Limits | None = None, as_json: bool = False
+) -> None:
+    """Explain a run, keep that beside it where the run is finished, and print it."""
+    import sys
+    from dataclasses import asdict
+
+    from qprof.explain.explanation import explain, save
+    from qprof.probes.clock import MonotonicClock
+    from qprof.report.explain import explanation_lines, verdict_table
+    from qprof.report.export import write_json
+    from qprof.report.progress import make_progress
+    from qprof.report.table import print_table
+    from qprof.report.terminal import print_lines
+
+    with make_progress(sys.stderr, MonotonicClock(), quiet) as progress:
+        explanation = explain(run, verify=verify, limits=limits, progress=progress)
+    if run.complete:
+        save(run, explanation)
+    if as_json:
+        write_json(sys.stdout, asdict(explanation))
+        return
+    print_table(verdict_table(explanation), sys.stdout)
+    print_lines(["", *explanation_lines(explanation)], sys.stdout)

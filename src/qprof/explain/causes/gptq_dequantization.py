@@ -1,0 +1,98 @@
+"""Linears of a GPTQ model that unpack their weights in every inference before they multiply."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from qprof.explain.causes.base import Evidence, Hypothesis, Intervention, Prediction
+from qprof.explain.comparison import Comparison
+from qprof.explain.effects import LATENCY
+from qprof.explain.measured import fact
+from qprof.explain.op_costs import OpCosts
+from qprof.explain.sections import changed
+from qprof.stats.intervals import Interval
+
+#: How far the latency's fall may lie from the time that the unpacking was seen to take: its share comes from a pass
+#: that slows the layers down, and the product then reads weights that are no longer in the caches.
+_TOLERANCE = 0.35
+#: Something is left in any case.
+_LARGEST_FALL = 0.95
+_KERNEL = "dequantized"
+#: ATen ops that a claim names.
+_NAMED = 3
+
+
+class GPTQDequantization:
+    """Evidence: the unpacking that the baseline has not. What must be refutable: that the same weights, unpacked once
+    when they are loaded, are faster by that time."""
+
+    name = "gptq_dequantization"
+    title = "weights are unpacked in every inference"
+
+    def hypotheses(self, comparison: Comparison) -> Iterator[Hypothesis]:
+        if comparison.table is None:
+            return
+        rows = [row for row in comparison.table.rows if row.kind == "inserted" and row.b and row.b.type == "dequantize"]
+        if not rows:
+            return
+        costs = OpCosts(comparison)
+        cost = costs.of_variant(rows)
+        if not costs.matters(cost):
+            return
+        split = fact(comparison.b, "timing", "split", comparison.phase) or {}
+        after = unpacked_once(comparison.b)
+        low, high = _fall(cost.interval(), costs.b_us)
+        yield Hypothesis(
+            cause=self.name,
+            claim=(
+                f"{comparison.variant} unpacks the weights of {len(rows)} layers in every inference"
+                f"{_largest_ops(split)}: {cost.value:.0f} µs of {costs.b_us:.0f} µs"
+            ),
+            figure=LATENCY,
+            effect=cost.interval(),
+            evidence=tuple(_evidence(comparison, len(rows), cost.interval(), split)),
+            intervention=Intervention(
+                does="unpack the same weights once, when they are loaded, and time the products alone",
+                prediction=Prediction(LATENCY, comparison.variant, after["name"], low, high, relative=True),
+                variants=(after,),
+            ),
+        )
+
+
+def unpacked_once(entry: dict[str, Any]) -> dict[str, Any]:
+    """The section of a variant with the same checkpoint, unpacked when it is loaded."""
+    section = entry["section"]
+    if section.get("library") != "autogptq":
+        return changed(section, _KERNEL, kernel=_KERNEL)
+    # AutoGPTQ has no such kernel: gptqmodel loads the checkpoint that it made.
+    own = {"file": entry["path"], "dtype": entry["options"]["dtype"], "library": "gptqmodel", "kernel": _KERNEL}
+    as_file = {"method": "", "bits": None, "group_size": None, "desc_act": False, "sym": True}
+    return {**section, **as_file, **own, "name": changed(section, _KERNEL)["name"]}
+
+
+def _fall(cost: Interval, of_us: float) -> tuple[float, float]:
+    """ln of the ratio of the latencies without and with a cost. As a ratio, it stands where the machine is slower."""
+    low, high = (cost.value if bound is None else bound for bound in (cost.low, cost.high))
+    most, least = max((1.0 + _TOLERANCE) * cost.value, high), min((1.0 - _TOLERANCE) * cost.value, low)
+    shares = min(_LARGEST_FALL, most / of_us), max(least, 0.1 * cost.value) / of_us
+    return math.log(1.0 - shares[0]), math.log(1.0 - shares[1])
+
+
+def _largest_ops(split: dict[str, Any]) -> str:
+    ranked = sorted((split.get("dequantize_ops") or {}).items(), key=lambda item: -item[1])
+    if not ranked:
+        return ""
+    return f" ({', '.join(f'{name} {share:.0%}' for name, share in ranked[:_NAMED])} of it)"
+
+
+def _evidence(comparison: Comparison, layers: int, cost: Interval, split: dict[str, Any]) -> Iterator[Evidence]:
+    table = f"qprof diff {comparison.baseline} {comparison.variant} --phase {comparison.phase}"
+    yield Evidence("layers that unpack, which the baseline's do not", layers, "layers", "op_meta.parquet: type")
+    yield Evidence("time of the unpacking", cost.value, "us", table, cost)
+    if split.get("replayed_ms") is not None:
+        yield Evidence("the unpacking run alone", split["replayed_ms"] * 1e3, "us", "manifest.json: timing.split")
+
+
+CAUSE = GPTQDequantization()

@@ -1,0 +1,261 @@
+"""An explanation in plain sentences, each with its numbers and where the level below them is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from qprof.explain.accuracy import AccuracyChange
+from qprof.explain.causes.base import Evidence, Finding
+from qprof.explain.choice import Candidate, Limits
+from qprof.explain.effects import LATENCY
+from qprof.explain.explanation import ComparisonFindings, Explanation
+from qprof.explain.verdicts import FigureVerdict
+from qprof.report.table import Column, Table
+from qprof.report.units import duration, energy, percent, significant, size
+from qprof.stats.intervals import Interval
+
+_MARKS = {"confirmed": "CONFIRMED", "refuted": "refuted", "inconclusive": "inconclusive", "hypothesis": "hypothesis"}
+
+
+def verdict_table(explanation: Explanation) -> Table:
+    """One row per variant and figure: the figure, its change with interval, the verdict, what would decide."""
+    columns = [
+        Column("variant", "variant", align="left"),
+        Column("figure", "figure", align="left"),
+        Column(explanation.baseline, "baseline"),
+        Column("variant's", "value"),
+        Column("change [95 %]", "change"),
+        Column("verdict", "verdict", align="left"),
+        Column("would decide", "decides", align="left", priority=1),
+        Column("detectable", "detectable", priority=2),
+    ]
+    rows = [_verdict_row(verdict) for verdict in explanation.verdicts]
+    notes = [
+        "verdicts: of sampled figures after Holm's correction for their number; equivalent: inside the margin "
+        "(2 % of a latency, half a point of a score) by two one-sided tests",
+    ]
+    reasons = {verdict.reason for verdict in explanation.verdicts if verdict.reason}
+    return Table(
+        columns,
+        rows,
+        title=f"{explanation.run}: verdicts against {explanation.baseline}",
+        notes=[*notes, *sorted(reasons)],
+    )
+
+
+def _verdict_row(verdict: FigureVerdict) -> dict[str, str | None]:
+    more = verdict.more_rounds
+    return {
+        "variant": verdict.variant,
+        "figure": verdict.figure,
+        "baseline": _value(verdict.baseline, verdict.unit),
+        "value": _value(verdict.value, verdict.unit),
+        "change": _change(verdict.change, verdict.relative),
+        "verdict": verdict.kind,
+        "decides": None if more is None else f"{more} more rounds",
+        "detectable": None if verdict.detectable is None else percent(verdict.detectable),
+    }
+
+
+def _value(value: float | None, unit: str) -> str | None:
+    if value is None:
+        return None
+    if unit == "us":
+        return duration(value)
+    return size(value) if unit == "bytes" else f"{value:.3f}"
+
+
+def _change(change: Interval | None, relative: bool) -> str | None:
+    if change is None:
+        return None
+
+    def text(value: float) -> str:
+        return percent(value, signed=True) if relative else f"{value * 100:+.2f} pt"
+
+    if change.low is None or change.high is None or change.low == change.high:
+        return text(change.value)
+    return f"{text(change.value)} [{text(change.low)}, {text(change.high)}]"
+
+
+def explanation_lines(explanation: Explanation, evidence: bool = True) -> Iterator[str]:
+    """Causes of each comparison, and the answers to the three questions."""
+    for comparison in explanation.comparisons:
+        yield from _comparison_lines(comparison, evidence)
+    for change in explanation.accuracy:
+        yield from _accuracy_lines(change)
+        yield ""
+    yield from _answers(explanation)
+    for note in explanation.notes:
+        yield f"note: {note}"
+
+
+def _comparison_lines(comparison: ComparisonFindings, evidence: bool) -> Iterator[str]:
+    phase = "" if comparison.phase == "inference" else f", {comparison.phase}"
+    difference = comparison.difference_us
+    changed = "" if difference is None else f": p50 {_microseconds(difference)}"
+    yield f"{comparison.baseline} -> {comparison.variant}{phase}{changed}"
+    for finding in comparison.findings:
+        yield from _finding_lines(finding, evidence)
+    if comparison.unexplained_us is not None and any(f.status == "confirmed" for f in comparison.findings):
+        yield f"    unexplained by what is confirmed: {_signed_duration(comparison.unexplained_us)}"
+    yield ""
+
+
+def _finding_lines(finding: Finding, evidence: bool) -> Iterator[str]:
+    hypothesis = finding.hypothesis
+    yield f"  {_MARKS[finding.status]:<12} {hypothesis.claim}"
+    if evidence and finding.status != "inconclusive":
+        for item in hypothesis.evidence:
+            yield f"      evidence: {_evidence(item)}"
+    intervention = hypothesis.intervention
+    if intervention is None:
+        yield f"      not tested: {finding.because}"
+        return
+    prediction = intervention.prediction
+    low, high = (_effect(bound, prediction.figure, prediction.relative) for bound in (prediction.low, prediction.high))
+    yield f"      intervention: {intervention.does}; predicted {low} to {high}"
+    if finding.measured is None:
+        yield f"      not tested: {finding.because}"
+        return
+    measured = finding.measured
+    bounds = (
+        ""
+        if measured.low is None or measured.high is None
+        else f" [{_effect(measured.low, prediction.figure, prediction.relative)}, "
+        f"{_effect(measured.high, prediction.figure, prediction.relative)}]"
+    )
+    yield f"      measured {_effect(measured.value, prediction.figure, prediction.relative)}{bounds}: {finding.because}"
+
+
+#: Classes, sizes and kinds of error that are told: those with the largest change.
+_PARTS_TOLD = 3
+
+
+def _accuracy_lines(change: AccuracyChange) -> Iterator[str]:
+    """Where a score was lost: classes, sizes, kinds of error, and the samples that changed sides."""
+    yield f"where {change.variant} is less accurate than {change.baseline}"
+    for what, parts in (("classes", change.classes), ("sizes", change.sizes)):
+        told = [f"{part.label} {_change(part.change, False)}" for part in parts[:_PARTS_TOLD] if part.change]
+        if told:
+            more = f", {len(parts) - len(told)} more" if len(parts) > len(told) else ""
+            yield f"    {what}: {'; '.join(told)}{more}"
+    growing = sorted(change.errors, key=lambda error: (error.a_gain or 0.0) - (error.b_gain or 0.0))
+    for error in growing[:_PARTS_TOLD]:
+        if error.a_gain is not None and error.b_gain is not None and error.b_gain > error.a_gain:
+            yield (
+                f"    {error.kind} errors: {error.a} -> {error.b}; without them AP50 would gain "
+                f"{error.b_gain * 100:.2f} points, {error.a_gain * 100:.2f} in {change.baseline}"
+            )
+    if change.flips is not None:
+        flips = change.flips
+        yield (
+            f"    {flips.of}: better in {change.baseline} alone on {len(flips.a_only)} samples, in {change.variant} "
+            f"alone on {len(flips.b_only)}, of {flips.samples} (p = {flips.p_value:.2g}, McNemar)"
+        )
+    for what, why in change.reasons.items():
+        yield f"    {what}: {why}"
+
+
+def _evidence(item: Evidence) -> str:
+    value = significant(item.value) if item.unit != "us" else duration(item.value)
+    unit = "" if item.unit in ("1", "us") else f" {item.unit}"
+    return f"{item.what}: {value}{unit} ({item.source})"
+
+
+def _effect(value: float, figure: str, relative: bool) -> str:
+    if relative:
+        return percent(math.expm1(value), signed=True)
+    return _signed_duration(value) if figure == LATENCY else f"{value * 100:+.2f} pt"
+
+
+def _microseconds(interval: Interval) -> str:
+    if interval.low is None or interval.high is None:
+        return _signed_duration(interval.value)
+    low, high = _signed_duration(interval.low), _signed_duration(interval.high)
+    return f"{_signed_duration(interval.value)} [{low}, {high}]"
+
+
+def _signed_duration(us: float) -> str:
+    return f"{'-' if us < 0 else '+'}{duration(abs(us))}"
+
+
+# -- the three questions ------------------------------------------------------------------------------------------
+
+
+def _answers(explanation: Explanation) -> Iterator[str]:
+    yield "When does the trade-off make sense?"
+    for candidate in explanation.candidates:
+        yield f"  {candidate.variant}: {_trade(explanation, candidate)}"
+    yield "Which level is optimal?"
+    front = [c.variant for c in explanation.candidates if c.variant not in explanation.dominated]
+    yield f"  not beaten in every respect by another: {', '.join(front)}"
+    for name, other in explanation.dominated.items():
+        yield f"  {name}: {other} is no worse in anything and better in something"
+    yield "What does that mean for deployment?"
+    yield from _deployment(explanation)
+
+
+def _trade(explanation: Explanation, candidate: Candidate) -> str:
+    if candidate.variant == explanation.baseline:
+        return "the baseline"
+    ours = [verdict for verdict in explanation.verdicts if verdict.variant == candidate.variant]
+    gains = [_said(verdict) for verdict in ours if verdict.kind == "better"]
+    costs = [_said(verdict) for verdict in ours if verdict.kind == "worse"]
+    same = [verdict.figure for verdict in ours if verdict.kind == "equivalent"]
+    open_ = [verdict.figure for verdict in ours if verdict.kind == "inconclusive"]
+    parts = [
+        f"gains {', '.join(gains)}" if gains else "gains nothing that was measured",
+        f"costs {', '.join(costs)}" if costs else "costs nothing that was measured",
+    ]
+    if same:
+        parts.append(f"equal in {', '.join(same)}")
+    if open_:
+        parts.append(f"undecided: {', '.join(open_)}")
+    return "; ".join(parts)
+
+
+def _said(verdict: FigureVerdict) -> str:
+    return f"{verdict.figure} {_change(verdict.change, verdict.relative)}"
+
+
+def _deployment(explanation: Explanation) -> Iterator[str]:
+    limits = _limits(explanation.limits)
+    choice = explanation.choice
+    if choice.variant is None:
+        yield f"  no variant keeps the limits ({limits}):"
+    else:
+        chosen = next(c for c in explanation.candidates if c.variant == choice.variant)
+        figures = _figures(explanation, chosen)
+        yield f"  deploy {choice.variant}: the fastest that keeps the limits ({limits}): {figures}"
+        yield from (f"  doubt: {doubt}" for doubt in choice.doubts)
+    for name, broken in choice.misses.items():
+        if broken:
+            yield f"  {name} does not fit: {'; '.join(broken)}"
+
+
+def _limits(limits: Limits) -> str:
+    parts = []
+    if limits.score_drop is not None:
+        parts.append(f"at most {limits.score_drop * 100:g} points of accuracy lost")
+    if limits.latency_us is not None:
+        parts.append(f"p50 at most {duration(limits.latency_us)}")
+    if limits.size_bytes is not None:
+        parts.append(f"size at most {size(limits.size_bytes)}")
+    if limits.energy_j is not None:
+        parts.append(f"energy at most {energy(limits.energy_j * 1e3)}")
+    return ", ".join(parts) or "none given"
+
+
+def _figures(explanation: Explanation, candidate: Candidate) -> str:
+    parts: Sequence[str] = [
+        *([f"{explanation.metric} {candidate.score:.3f}"] if candidate.score is not None else []),
+        *([f"p50 {duration(candidate.latency_us)}"] if candidate.latency_us is not None else []),
+        *([f"size {size(candidate.size_bytes)}"] if candidate.size_bytes is not None else []),
+        *(
+            [f"energy {energy(candidate.energy_j * 1e3)} a request ({candidate.energy_source})"]
+            if candidate.energy_j is not None
+            else []
+        ),
+    ]
+    return ", ".join(parts)

@@ -1,0 +1,124 @@
+"""Layers: a range that is too wide, one that cuts off, precision that is lost evenly; and errors that cost nothing."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from planted.suite import Case, case
+from planted.world import PlantedOp, PlantedVariant, World
+from qprof.store.run import Run
+from qprof.store.tables import LAYER_ERROR_COLUMNS, rows_table, write_table
+
+LAYERS = 24
+ROWS = 600
+SOUND_DB = 38.0
+
+
+@dataclass(frozen=True)
+class LayerError:
+    """What a layer adds by itself: SQNR in dB, and the share of its numbers that its range cuts off."""
+
+    own_sqnr_db: float = SOUND_DB
+    saturated: float = 0.001
+
+
+@dataclass(frozen=True)
+class LayerWorld(World):
+    """A world whose runs hold layer errors of int8: number of a layer -> its error; others are sound, and scatter."""
+
+    errors: Mapping[int, LayerError] = field(default_factory=dict)
+
+    def _written(self, folder: Path, made: Sequence[Any], profile: dict[str, Any], seed: int) -> Run:
+        plain = World(**{name: getattr(self, name) for name in World.__dataclass_fields__})
+        manifest = {**self.manifest, "score_columns": ["accuracy"]}
+        run = replace(plain, manifest=manifest)._written(folder, made, profile, seed)
+        if profile["protocol"]["layer_errors"]:
+            rows = [self._row(number, seed) for number in range(LAYERS)]
+            write_table(folder / "layer_errors.parquet", rows_table(rows, LAYER_ERROR_COLUMNS))
+        return run
+
+    def _row(self, number: int, seed: int) -> dict[str, Any]:
+        error = self.errors.get(number)
+        scatter = 1.5 * float(np.random.default_rng((seed, number)).standard_normal())
+        error = error or LayerError(SOUND_DB + scatter)
+        named = {"op": f"inference/{layer(number)}", "baseline_op": f"inference/{layer(number)}", "name": layer(number)}
+        own = {"own_sqnr_db": error.own_sqnr_db, "own_saturated_share": error.saturated}
+        cumulative = {"sqnr_db": error.own_sqnr_db - 10.0, "saturated_share": error.saturated}
+        return {"variant": "int8", "type": "CONV_2D", **named, **own, **cumulative, "count": 1000, "samples": 8}
+
+
+def layer(number: int) -> str:
+    """The name of a layer; a conv in a block, as converters write it."""
+    return f"block{number}/conv;block{number}/bn"
+
+
+def variant(name: str, right: float, **others: Any) -> PlantedVariant:
+    """A classifier that is right in this share of the rows, in mostly those that a better one has right, too."""
+    easy = np.random.default_rng(7).random(ROWS)
+    luck = np.random.default_rng(zlib.crc32(name.encode())).normal(0.0, 0.02, ROWS)
+    correct = (easy + luck < right).astype(float)
+    quantization = None if name == "float32" else "int8 per-channel weights, int8 activations"
+    ops = [PlantedOp(layer(number), "CONV_2D", 20.0, quantization=quantization) for number in range(LAYERS)]
+    scores = {"sample_scores": {"correct": correct.tolist()}, "summary_scores": {"accuracy": float(correct.mean())}}
+    return PlantedVariant(name, ops, **scores, **others)
+
+
+def world(errors: Mapping[int, LayerError], costs: Mapping[int, float], evenly: float = 0.0) -> LayerWorld:
+    """float32 right in 80 %, int8 in less: `costs` (layer -> share of rows) of layers, and `evenly` of all together."""
+
+    def respond(section: dict[str, Any]) -> PlantedVariant:
+        left = section.get("skip_layers", [])
+        lost = evenly + sum(cost for number, cost in costs.items() if layer(number) not in left)
+        return variant(section["name"], 0.8 - lost)
+
+    variants = [variant("float32", 0.8), respond({"name": "int8"})]
+    return LayerWorld(variants, rounds=5, inferences=10, errors=errors, respond=respond)
+
+
+@case("one layer with a bad range")
+def bad_range() -> Case:
+    return Case(world({7: LayerError(14.0)}, {7: 0.2}), {("bad_layer", "int8")})
+
+
+@case("three bad layers and a little lost evenly")
+def three_bad() -> Case:
+    errors = {3: LayerError(12.0), 4: LayerError(16.0), 19: LayerError(18.0)}
+    return Case(world(errors, {3: 0.12, 4: 0.08, 19: 0.05}, evenly=0.03), {("bad_layer", "int8")})
+
+
+@case("saturated activations")
+def saturated_activations() -> Case:
+    return Case(world({4: LayerError(9.0, saturated=0.2)}, {4: 0.2}), {("saturated_activations", "int8")})
+
+
+@case("a saturated layer, and a bad one that is innocent")
+def saturated_and_innocent() -> Case:
+    errors = {4: LayerError(9.0, saturated=0.2), 11: LayerError(15.0)}
+    return Case(world(errors, {4: 0.2, 11: 0.0}), {("saturated_activations", "int8")})
+
+
+@case("precision lost evenly in all layers")
+def lost_evenly() -> Case:
+    return Case(world({}, {}, evenly=0.2))
+
+
+@case("a bad layer and a saturated one that cost nothing")
+def costs_nothing() -> Case:
+    return Case(world({7: LayerError(14.0), 9: LayerError(12.0, saturated=0.1)}, {7: 0.0, 9: 0.0}))
+
+
+@case("a bad layer and a saturated one beside a loss from elsewhere")
+def loss_from_elsewhere() -> Case:
+    return Case(world({7: LayerError(14.0), 9: LayerError(12.0, saturated=0.1)}, {7: 0.0, 9: 0.0}, evenly=0.2))
+
+
+@case("saturation that costs no precision")
+def harmless_saturation() -> Case:
+    # Zeros of a ReLU lie at an end by right; the layer's error is among the smallest.
+    return Case(world({4: LayerError(45.0, saturated=0.4)}, {}, evenly=0.15))

@@ -1,0 +1,442 @@
+"""Simulated worlds whose causes are known: runs as `qprof run` records them, and as interventions would change them."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qprof.errors import QprofError
+from qprof.explain.causes import all_causes
+from qprof.explain.causes.base import Cause, Finding
+from qprof.explain.comparison import Comparison
+from qprof.explain.verify import Claim, Verification, findings, plan_verification
+from qprof.run.plan import PlannedBlock, plan_blocks, warmup_number
+from qprof.run.profile import resolved, validate
+from qprof.runtimes.base import SOURCES, OpMeta
+from qprof.store import tables
+from qprof.store.blocks import Block, Reading
+from qprof.store.run import Run
+from qprof.store.writer import RunWriter, block_entry
+
+#: From the end of a block to the start of the next.
+_GAP_NS = 5_000_000
+#: Inferences of a warm-up behind those that are planted as cold.
+_WARM_INFERENCES = 30
+
+Readings = Callable[[int, int, int], list[Reading]]
+
+
+@dataclass(frozen=True)
+class PlantedOp:
+    """An op that takes `us` microseconds; one that is the `parent` of others takes what they take."""
+
+    name: str
+    type: str
+    us: float
+    delegate: str | None = None
+    kernel: str | None = None
+    parent: str | None = None
+    macs: int | None = None
+    weight_bytes: int | None = None
+    activation_bytes: int | None = None
+    quantization: str | None = None
+    phase: str = "inference"
+
+
+@dataclass(frozen=True)
+class PlantedVariant:
+    """A variant as it is: an inference takes its ops and `outside_us` in every phase.
+
+    `warmup_us`: its first inferences, which the steady ones follow. `readings`: (round, start and end of a clean block
+    in ns) -> what sensors and the worker told of it. `by_round`: factors of its latency, besides those of the noise.
+    """
+
+    name: str
+    ops: Sequence[PlantedOp]
+    outside_us: float = 20.0
+    section: Mapping[str, Any] = field(default_factory=dict)
+    runtime: str = "litert"
+    sample_scores: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    summary_scores: Mapping[str, float | None] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    timing: Mapping[str, Any] | None = None
+    warmup_us: Sequence[float] | None = None
+    readings: Readings | None = None
+    by_round: Mapping[int, float] = field(default_factory=dict)
+
+    def leaves(self, phase: str) -> list[PlantedOp]:
+        """The ops of a phase that contain no other."""
+        ops = [op for op in self.ops if op.phase == phase]
+        parents = {op.parent for op in ops}
+        return [op for op in ops if op.name not in parents]
+
+    def total_us(self, phase: str = "inference") -> float:
+        """One inference without noise."""
+        return math.fsum(op.us for op in self.leaves(phase)) + self.outside_us
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Of a block and of an inference `relative`, each; blocks in time order are an AR(1) process with `ar1`.
+
+    `spikes`: probability that an inference takes `spike_factor` times as long. `drift_per_round`: share by which the
+    machine gets slower from round to round. `by_round`: factors of some rounds. All of it is common to the variants.
+    """
+
+    relative: float = 0.02
+    drift_per_round: float = 0.0
+    ar1: float = 0.0
+    spikes: float = 0.0
+    spike_factor: float = 5.0
+    by_round: Mapping[int, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class World:
+    """Variants, baseline first, and what an intervention makes of them.
+
+    `respond` gives the variant that a section of a profile means where it is not one of `variants`. Where an
+    intervention overrides protocol or task, it is asked for every section, with the overrides in "protocol" and "task",
+    and may answer `None`: as planted. A `QprofError` that it raises is that of a variant that failed. `manifest` is
+    laid upon the run's, its "profile" upon the profile before that is validated.
+    """
+
+    variants: Sequence[PlantedVariant]
+    noise: Noise = field(default_factory=Noise)
+    rounds: int = 10
+    inferences: int = 20
+    phases: Sequence[Mapping[str, Any]] = ({"name": "inference", "tokens": None, "steps": 1},)
+    respond: Callable[[dict[str, Any]], PlantedVariant | None] | None = None
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+
+    def record(self, folder: Path, names: Sequence[str] | None = None, extra: Sequence[PlantedVariant] = ()) -> Run:
+        """A complete run of the named variants (all of them by default) and of some more."""
+        chosen = [v for v in self.variants if names is None or v.name in names]
+        profile = {
+            "name": "planted",
+            "model": {"path": "planted.tflite"},
+            "variants": [{**v.section, "name": v.name} for v in (*chosen, *extra)],
+            "protocol": {"rounds": self.rounds},
+        }
+        profile = resolved(validate(_laid_on(profile, self.manifest.get("profile", {})), source="planted"))
+        return self._written(folder, [*chosen, *extra], profile, self.seed)
+
+    def explain(self, folder: Path, verify: bool = True, causes: Sequence[Cause] | None = None) -> list[Finding]:
+        """What `qprof explain` finds in a run of this world; interventions are run in the world, too."""
+        return self.claims_and_findings(folder, verify, causes)[1]
+
+    def claims_and_findings(
+        self, folder: Path, verify: bool = True, causes: Sequence[Cause] | None = None
+    ) -> tuple[list[Claim], list[Finding]]:
+        """The same, and the claim that each finding is of."""
+        run = self.record(folder / "run")
+        claims = list(hypotheses(run, all_causes() if causes is None else causes))
+        outcomes: dict[int, Run | QprofError] = {}
+        for number, verification in enumerate(plan_verification(run, claims) if verify else ()):
+            outcome = self._verified(folder / f"verify-{number}", verification, self.seed + 1000 * (number + 1))
+            members = {id(claim) for claim in verification.claims}
+            outcomes |= {position: outcome for position, claim in enumerate(claims) if id(claim) in members}
+        return claims, findings(claims, outcomes)
+
+    def _verified(self, folder: Path, verification: Verification, seed: int) -> Run:
+        """Carried out as `qprof.explain.verify.carry_out` would, the profile validated as there."""
+        profile = resolved(validate(verification.profile, source=f"verification {verification.name}"))
+        intervention = verification.claims[0].hypothesis.intervention
+        assert intervention is not None  # as planned
+        overrides = {"protocol": dict(intervention.protocol), "task": dict(intervention.task)}
+        made = [self._answer(section, overrides) for section in profile["variants"]]
+        return self._written(folder, made, profile, seed)
+
+    def _answer(self, section: dict[str, Any], overrides: Mapping[str, Any]) -> PlantedVariant | tuple[str, str]:
+        """The variant that a section means, or its name and why it failed."""
+        known = {variant.name: variant for variant in self.variants}.get(section["name"])
+        overridden = any(overrides.values())
+        if known is not None and not overridden:
+            return known
+        if self.respond is None:
+            raise AssertionError(f"an intervention needs {section} {overrides}, and the world has no respond")
+        try:
+            answer = self.respond({**section, **overrides} if overridden else section)
+        except QprofError as error:
+            return section["name"], str(error)
+        if answer is None and known is None:
+            raise AssertionError(f"the world does not respond to {section}")
+        return known if answer is None else _renamed(answer, section["name"])  # type: ignore[return-value]
+
+    def _written(
+        self,
+        folder: Path,
+        made: Sequence[PlantedVariant | tuple[str, str]],
+        profile: dict[str, Any],
+        seed: int,
+    ) -> Run:
+        sections = {section["name"]: section for section in profile["variants"]}
+        entries = [self._entry(one, sections, profile) for one in made]
+        alive = [one if isinstance(one, PlantedVariant) else None for one in made]
+        phases = [str(phase["name"]) for phase in self.phases]
+        blocks = list(_Recording(self, profile["protocol"], alive, phases, seed).blocks())
+        ops = {v.name: _op_rows(v, phases) for v in alive if v is not None and profile["protocol"]["profiled"]}
+        scores = [row for v in alive if v is not None for row in _score_rows(v)]
+        own = {key: value for key, value in self.manifest.items() if key != "profile"}
+        manifest = _laid_on(_manifest(profile, entries), own)
+
+        def tabulate(where: Path, _: Sequence[str], sources: Sequence[str]) -> list[dict[str, Any]]:
+            _write_tables(where, blocks, ops, scores, sources)
+            return [block_entry(block) for block in blocks]
+
+        writer = RunWriter.create(folder, manifest)
+        writer.finalize(SOURCES, tabulate)
+        writer.close()
+        return Run(folder)
+
+    def _entry(
+        self, made: PlantedVariant | tuple[str, str], sections: Mapping[str, Any], profile: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        if not isinstance(made, PlantedVariant):
+            name, reason = made
+            failed = {"name": name, "section": sections[name], "status": "failed", "reason": reason, "notes": []}
+            return {**failed, "runtime": "litert", "instrumented": False, "facts": {}, "options": {}, "timing": None}
+        section, protocol = sections[made.name], profile["protocol"]
+        options = {name: section.get(name) or protocol[name] for name in ("threads", "delegate")}
+        return {
+            "name": made.name,
+            "section": section,
+            "status": "ok",
+            "reason": None,
+            "notes": [],
+            "runtime": made.runtime,
+            "path": f"/nowhere/{made.name}",
+            "sha256": hashlib.sha256(made.name.encode()).hexdigest(),
+            "bytes": sum(op.weight_bytes or 0 for op in made.ops) or 1000,
+            "making": {},
+            "phases": [dict(phase) for phase in self.phases],
+            "instrumented": bool(protocol["profiled"]),
+            "facts": copy.deepcopy(dict(made.facts)),
+            "memory": {},
+            "options": {**options, "device": protocol["device"], **made.options},
+            "timing": None if made.timing is None else dict(made.timing),
+            "warmup": {},
+        }
+
+
+def hypotheses(run: Run, causes: Sequence[Cause]) -> Iterator[Claim]:
+    """What the causes say of every variant and phase against the baseline."""
+    alive = [entry["name"] for entry in run.variants if entry["status"] == "ok"]
+    for name in alive[1:]:
+        for phase in run.phases():
+            comparison = Comparison(run, alive[0], name, phase["name"])
+            for cause in causes:
+                yield from (Claim(comparison, hypothesis) for hypothesis in cause.hypotheses(comparison))
+
+
+class _Recording:
+    """The blocks of one run, in the order of `qprof.run.plan` and on one time axis."""
+
+    def __init__(
+        self,
+        world: World,
+        protocol: Mapping[str, Any],
+        variants: Sequence[PlantedVariant | None],
+        phases: Sequence[str],
+        seed: int,
+    ) -> None:
+        self._world, self._variants, self._phases = world, variants, phases
+        self._rng = np.random.default_rng(seed)
+        self._now_ns = 1_000_000_000
+        rounds, profiled = protocol["rounds"], protocol["profiled"]
+        self._plan = plan_blocks(len(variants), rounds, 1, profiled, seed, phases)
+
+    def blocks(self) -> Iterator[Block]:
+        for position in range(len(self._variants)):
+            for number, phase in enumerate(self._phases):
+                where = warmup_number(position, number, len(self._variants), self._plan)
+                if self._variants[position] is not None:
+                    yield self._warmup(PlannedBlock(where, -1, position, "warmup", (), False, phase))
+        noise, state = self._world.noise, 0.0
+        for planned in self._plan:
+            own = noise.relative * float(self._rng.standard_normal())
+            state = noise.ar1 * state + math.sqrt(1.0 - noise.ar1**2) * own
+            variant = self._variants[planned.variant]
+            if variant is not None:
+                yield self._measured(planned, variant, math.exp(state) * self._machine(planned.round))
+
+    def _machine(self, round_: int) -> float:
+        noise = self._world.noise
+        return float((1.0 + noise.drift_per_round) ** round_ * noise.by_round.get(round_, 1.0))
+
+    def _warmup(self, planned: PlannedBlock) -> Block:
+        variant = self._variants[planned.variant]
+        assert variant is not None  # only those are warmed up
+        steady = variant.total_us(planned.phase) * self._scatter(_WARM_INFERENCES)
+        return self._block(planned, variant, np.concatenate([np.array(variant.warmup_us or ()), steady]))
+
+    def _measured(self, planned: PlannedBlock, variant: PlantedVariant, factor: float) -> Block:
+        factor *= variant.by_round.get(planned.round, 1.0)
+        scatter = factor * self._scatter(self._world.inferences)
+        if planned.kind == "clean":
+            return self._block(planned, variant, variant.total_us(planned.phase) * scatter)
+        leaves = variant.leaves(planned.phase)
+        each = self._rng.normal(0.0, self._world.noise.relative / 2.0, (len(scatter), len(leaves)))
+        times = np.array([op.us for op in leaves]) * scatter[:, None] * np.exp(each)
+        return self._block(planned, variant, times.sum(axis=1) + variant.outside_us * scatter, times)
+
+    def _scatter(self, count: int) -> NDArray[np.float64]:
+        noise = self._world.noise
+        factors = np.exp(self._rng.normal(0.0, noise.relative, count))
+        return np.asarray(factors * np.where(self._rng.random(count) < noise.spikes, noise.spike_factor, 1.0))
+
+    def _block(
+        self,
+        planned: PlannedBlock,
+        variant: PlantedVariant,
+        durations_us: NDArray[np.float64],
+        op_us: NDArray[np.float64] | None = None,
+    ) -> Block:
+        durations = np.maximum(np.rint(durations_us * 1e3), 1).astype(np.int64)
+        starts = self._now_ns + np.concatenate([[0], np.cumsum(durations[:-1] + 100)])
+        begin, end = int(starts[0]), int(starts[-1] + durations[-1])
+        self._now_ns = end + _GAP_NS
+        sensed = planned.kind == "clean" and variant.readings is not None
+        return Block(
+            number=planned.number,
+            round=planned.round,
+            variant=variant.name,
+            kind=planned.kind,
+            samples={"sample": np.zeros(len(starts), np.int32), "start_ns": starts, "duration_ns": durations},
+            ops=None if op_us is None else _events(variant, planned.phase, self._phases, op_us, starts),
+            readings=variant.readings(planned.round, begin, end) if sensed and variant.readings else [],
+            facts={"window_ns": [begin, end], "repetitions": len(starts)} if planned.kind == "clean" else {},
+            phase=planned.phase,
+        )
+
+
+def _events(
+    variant: PlantedVariant,
+    phase: str,
+    phases: Sequence[str],
+    op_us: NDArray[np.float64],
+    starts: NDArray[np.int64],
+) -> dict[str, NDArray[Any]]:
+    """Op events: the leaves one after the other, each op that contains some around them."""
+    rows = [(position, op) for position, op in enumerate(_ordered(variant, phases)) if op.phase == phase]
+    leaves = {op.name: column for column, op in enumerate(variant.leaves(phase))}
+    ends = np.cumsum(op_us, axis=1)
+    columns = []
+    for position, op in rows:
+        inside = _columns_within(op, [other for _, other in rows], leaves)
+        begin = ends[:, inside[0]] - op_us[:, inside[0]] if inside else np.zeros(len(starts))
+        columns.append((position, begin, op_us[:, inside].sum(axis=1)))
+    count = len(columns)
+    return {
+        "inference": np.repeat(np.arange(len(starts), dtype=np.int32), count),
+        "op": np.tile(np.array([position for position, _, _ in columns], np.int32), len(starts)),
+        "start_ns": (starts[:, None] + np.rint(1e3 * np.stack([b for _, b, _ in columns], 1))).astype(np.int64).ravel(),
+        "duration_ns": np.rint(1e3 * np.stack([d for _, _, d in columns], axis=1)).astype(np.int64).ravel(),
+        "source": np.zeros(len(starts) * count, np.uint8),
+    }
+
+
+def _columns_within(op: PlantedOp, ops: Sequence[PlantedOp], leaves: Mapping[str, int]) -> list[int]:
+    if op.name in leaves:
+        return [leaves[op.name]]
+    return [column for other in ops if other.parent == op.name for column in _columns_within(other, ops, leaves)]
+
+
+def _ordered(variant: PlantedVariant, phases: Sequence[str]) -> list[PlantedOp]:
+    return [op for phase in phases for op in variant.ops if op.phase == phase]
+
+
+def _op_rows(variant: PlantedVariant, phases: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows of `op_meta`. Within a phase, names must differ."""
+    partitions = {op.name: n for n, op in enumerate(op for op in variant.ops if op.type == "DELEGATE")}
+    rows = []
+    for index, op in enumerate(_ordered(variant, phases)):
+        meta = OpMeta(
+            op=_op_id(op.phase, op.name),
+            name=op.name,
+            type=op.type,
+            index=index,
+            kernel=op.kernel,
+            delegate=op.delegate,
+            partition=partitions.get(op.name if op.type == "DELEGATE" else op.parent or ""),
+            parent=None if op.parent is None else _op_id(op.phase, op.parent),
+            quantization=op.quantization,
+            macs=op.macs,
+            weight_bytes=op.weight_bytes,
+            activation_bytes=op.activation_bytes,
+            phase=op.phase,
+        )
+        rows.append(asdict(meta))
+    return rows
+
+
+def _op_id(phase: str, name: str) -> str:
+    return f"{phase}/{name}"
+
+
+def _score_rows(variant: PlantedVariant) -> Iterator[dict[str, Any]]:
+    for metric, value in variant.summary_scores.items():
+        yield {"variant": variant.name, "metric": metric, "sample": None, "value": value}
+    for metric, values in variant.sample_scores.items():
+        for sample, each in enumerate(values):
+            yield {"variant": variant.name, "metric": metric, "sample": sample, "value": float(each)}
+
+
+def _write_tables(
+    folder: Path,
+    blocks: Sequence[Block],
+    ops: Mapping[str, Sequence[Mapping[str, Any]]],
+    scores: Sequence[Mapping[str, Any]],
+    sources: Sequence[str],
+) -> None:
+    """As `qprof.store.writer.write_tables`, from memory: a file per block is most of the time that a world takes."""
+    op_ids = {variant: [row["op"] for row in rows] for variant, rows in ops.items()}
+    meta = [{"variant": variant, **row} for variant, rows in ops.items() for row in rows]
+    tables.write_table(folder / "samples.parquet", tables.samples_table(blocks))
+    tables.write_table(folder / "ops.parquet", tables.ops_table(blocks, op_ids, sources))
+    tables.write_table(folder / "op_meta.parquet", tables.rows_table(meta, tables.OP_META_COLUMNS))
+    tables.write_table(folder / "readings.parquet", tables.readings_table(blocks))
+    tables.write_table(folder / "scores.parquet", tables.rows_table(scores, tables.SCORE_COLUMNS))
+
+
+def _manifest(profile: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {
+        "status": "running",
+        "name": profile["name"],
+        "description": "",
+        "created": "2026-01-01T00:00:00+00:00",
+        "profile": profile,
+        "machine": {"cpu_model": "simulated", "logical_cpus": 4, "physical_cores": 4, "affinity": [0, 1, 2, 3]},
+        "packages": {},
+        "clock": {"source": "CLOCK_MONOTONIC"},
+        "op_sources": list(SOURCES),
+        "samples": 1,
+        "notes": [],
+        "task": dict(profile["task"]),
+        "variants": list(entries),
+        "sensors": {"channels": [], "missing": [], "costs": [], "device": "cpu", "device_uuid": None},
+        "energy": {"blocks": False, "reason": "protocol.energy is off"},
+    }
+
+
+def _renamed(variant: PlantedVariant, name: str) -> PlantedVariant:
+    return variant if variant.name == name else PlantedVariant(**{**vars(variant), "name": name})
+
+
+def _laid_on(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` laid on `base`: tables key by key, all else replaced."""
+    result = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+        result[key] = _laid_on(result[key], value) if both else value
+    return result

@@ -1,0 +1,73 @@
+"""When layers stand apart, what is claimed of them, and what must come back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from planted.cases_layers import LayerError, LayerWorld, layer, world
+from qprof.explain import float_layers
+from qprof.explain.causes import bad_layer, saturated_activations
+from qprof.explain.causes.bad_layer import CAUSE, apart
+from qprof.explain.causes.base import Cause, Hypothesis
+from qprof.explain.comparison import Comparison
+
+
+def hypotheses(folder: Path, made: LayerWorld, cause: Cause = CAUSE) -> list[Hypothesis]:
+    return list(cause.hypotheses(Comparison(made.record(folder / "run"), "float32", "int8", "inference")))
+
+
+@pytest.mark.parametrize(
+    ("own", "count"),
+    [
+        ([15.0, *[38.0] * 9], 1),
+        ([15.0, 16.0, 20.0, *[38.0] * 9], 3),
+        ([15.0, 16.0, 17.0, 18.0, *[38.0] * 9], 0),  # four are not few
+        ([29.0, *[38.0] * 9], 0),  # not ten times the noise
+        ([26.0, 28.0, 30.0, 32.0, 34.0, *[38.0] * 9], 0),  # no gap: the end of a row
+        ([15.0, *[38.0] * 6], 0),  # too few layers to speak of others
+    ],
+)
+def test_what_stands_apart(own: list[float], count: int) -> None:
+    layers = [float_layers.LayerError(str(n), str(n), "CONV_2D", db, 0.0, (str(n),)) for n, db in enumerate(own)]
+    assert apart(layers) == layers[:count]
+
+
+def test_the_claim_and_what_must_come_back(tmp_path: Path) -> None:
+    (found,) = hypotheses(tmp_path, world({7: LayerError(14.0)}, {7: 0.2}))
+    assert found.effect is not None and found.intervention is not None and found.untestable is None
+    lost, prediction = -found.effect.value, found.intervention.prediction
+    assert (prediction.figure, prediction.a, prediction.b) == ("accuracy", "int8", "int8+without-bad-layer")
+    assert (prediction.low, prediction.high) == pytest.approx((0.5 * lost, 1.3 * lost))
+    (section,) = found.intervention.variants
+    assert (section["method"], section["skip_layers"]) == ("int8", [layer(7)])
+    assert "in 1 of 24 layers" in found.claim and f"{layer(7)} (14.0 dB)" in found.claim
+    noise = [one.value for one in found.evidence if "all layers' own noise" in one.what]
+    assert 0.9 < noise[0] < 1.0
+
+
+def test_a_layer_that_saturates_is_left_to_the_other_cause(tmp_path: Path) -> None:
+    made = world({4: LayerError(9.0, saturated=0.2)}, {4: 0.2})
+    assert hypotheses(tmp_path / "bad", made) == []
+    (found,) = hypotheses(tmp_path / "saturated", made, saturated_activations.CAUSE)
+    assert found.intervention is not None and found.intervention.variants[0]["skip_layers"] == [layer(4)]
+    assert f"{layer(4)} (20.0%)" in found.claim
+
+
+@pytest.mark.parametrize("cause", [bad_layer.CAUSE, saturated_activations.CAUSE])
+def test_nothing_is_said_without_a_loss_or_without_errors(tmp_path: Path, cause: Cause) -> None:
+    made = world({7: LayerError(14.0), 9: LayerError(12.0, saturated=0.1)}, {7: 0.0})
+    assert hypotheses(tmp_path / "equal", made, cause) == []
+    lost = world({7: LayerError(14.0), 9: LayerError(12.0, saturated=0.1)}, {7: 0.2})
+    assert len(hypotheses(tmp_path / "lost", lost, cause)) == 1
+    uncompared = replace(lost, manifest={"profile": {"protocol": {"layer_errors": 0}}})
+    assert hypotheses(tmp_path / "uncompared", uncompared, cause) == []
+
+
+def test_a_ready_made_file_is_not_made_anew(tmp_path: Path) -> None:
+    made = world({7: LayerError(14.0)}, {7: 0.2})
+    float32, int8 = made.variants
+    (found,) = hypotheses(tmp_path, replace(made, variants=[float32, replace(int8, section={"file": "/x.tflite"})]))
+    assert found.intervention is None and "ready-made file" in (found.untestable or "")

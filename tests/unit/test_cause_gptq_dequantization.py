@@ -1,0 +1,85 @@
+"""Weights that are unpacked in every inference."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from planted.cases_language import linear, model, unpacking
+from planted.world import PlantedVariant, World, hypotheses
+from qprof.explain.causes.base import Hypothesis
+from qprof.explain.causes.gptq_dequantization import CAUSE, unpacked_once
+from qprof.run.profile import validate
+
+PRODUCTS = [linear(n, 40.0, macs=2_000_000, weight_bytes=400_000) for n in range(8)]
+SPLIT = {"dequantize_ops": {"aten::to": 0.05, "aten::mul": 0.2, "aten::index": 0.6, "aten::sub": 0.15}}
+
+
+def packed(us: float, **changes: Any) -> PlantedVariant:
+    ops = [op for n, product in enumerate(PRODUCTS) for op in (unpacking(n, us), product)]
+    return replace(model("gptq-4bit", ops), section={"method": "gptq-4bit", **changes})
+
+
+def found(variants: list[PlantedVariant], folder: Path) -> list[Hypothesis]:
+    return [claim.hypothesis for claim in hypotheses(World(variants).record(folder), [CAUSE])]
+
+
+def test_the_latency_is_to_fall_by_the_time_of_the_unpacking(tmp_path: Path) -> None:
+    timed = replace(packed(60.0, bits=4), timing={"split": {"inference": {**SPLIT, "replayed_ms": 0.47}}})
+    (hypothesis,) = found([model("bfloat16", PRODUCTS), timed], tmp_path / "run")
+    assert hypothesis.effect is not None and hypothesis.effect.value == pytest.approx(480.0, rel=0.08)
+    assert "of 8 layers in every inference (aten::index 60%, aten::mul 20%, aten::sub 15% of it)" in hypothesis.claim
+    values = {e.what: e.value for e in hypothesis.evidence}
+    assert values["the unpacking run alone"] == pytest.approx(470.0)
+    assert values["layers that unpack, which the baseline's do not"] == 8
+    assert hypothesis.intervention is not None
+    prediction = hypothesis.intervention.prediction
+    assert prediction.relative and (prediction.a, prediction.b) == ("gptq-4bit", "gptq-4bit+dequantized")
+    share = 480.0 / 820.0
+    wanted = math.log(1.0 - 1.35 * share), math.log(1.0 - 0.65 * share)
+    assert (prediction.low, prediction.high) == pytest.approx(wanted, abs=0.1)
+    (section,) = hypothesis.intervention.variants
+    assert (section["method"], section["bits"], section["kernel"]) == ("gptq-4bit", 4, "dequantized")
+
+
+def test_without_counts_of_ops_the_claim_names_none(tmp_path: Path) -> None:
+    (hypothesis,) = found([model("bfloat16", PRODUCTS), packed(60.0)], tmp_path / "run")
+    assert "in every inference: " in hypothesis.claim and len(hypothesis.evidence) == 2
+
+
+def test_what_hardly_matters_is_no_cause(tmp_path: Path) -> None:
+    assert found([model("bfloat16", PRODUCTS), packed(0.5)], tmp_path / "run") == []
+
+
+def test_nothing_is_claimed_against_a_baseline_that_unpacks_too(tmp_path: Path) -> None:
+    baseline = replace(packed(60.0), name="gptq-8bit")
+    assert found([baseline, packed(60.0)], tmp_path / "run") == []
+
+
+def test_ops_that_were_not_timed_are_no_evidence(tmp_path: Path) -> None:
+    world = World([model("bfloat16", PRODUCTS), packed(60.0)], manifest={"profile": {"protocol": {"profiled": False}}})
+    assert not list(hypotheses(world.record(tmp_path / "run"), [CAUSE]))
+
+
+def test_what_autogptq_made_is_loaded_from_its_folder() -> None:
+    section = {"name": "q", "method": "gptq", "bits": 4, "group_size": 64, "library": "autogptq", "batch": 2}
+    entry = {"section": section, "path": "/made/q", "options": {"dtype": "bfloat16"}}
+    after = unpacked_once(entry)
+    wanted = {"name": "q+dequantized", "file": "/made/q", "library": "gptqmodel", "kernel": "dequantized", "batch": 2}
+    assert {key: after[key] for key in wanted} == wanted
+    assert (after["method"], after["bits"], after["group_size"], after["dtype"]) == ("", None, None, "bfloat16")
+    validate({"name": "p", "variants": [after]}, "test")
+
+
+def test_a_finished_file_keeps_its_name() -> None:
+    after = unpacked_once({"section": {"name": "q", "file": "/some/folder", "library": "gptqmodel"}})
+    assert after == {
+        "name": "q+dequantized",
+        "file": "/some/folder",
+        "library": "gptqmodel",
+        "kernel": "dequantized",
+    }

@@ -1,0 +1,147 @@
+"""What binds a variant as a whole: arithmetic or memory, and what must then happen."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from planted.cases_language import ceilings, linear, model
+from planted.world import PlantedOp, PlantedVariant, World, hypotheses
+from qprof.explain.binding import binding, idle_cores
+from qprof.explain.causes import compute_bound, memory_bound
+from qprof.explain.causes.base import Hypothesis
+from qprof.explain.comparison import Comparison
+from qprof.explain.measured import measured_variant
+from qprof.store.blocks import Reading
+
+COMPUTING = [linear(n, 100.0, macs=4_500_000, weight_bytes=50_000) for n in range(9)]
+READING = [linear(n, 1000.0, macs=400_000, weight_bytes=9_000_000) for n in range(6)]
+CAUSES = [compute_bound.CAUSE, memory_bound.CAUSE]
+
+
+def pair(ops: list[PlantedOp], dtype: str = "bfloat16", **changes: Any) -> list[PlantedVariant]:
+    return [replace(model(name, ops, dtype), **changes) for name in ("baseline", "variant")]
+
+
+def found(variants: list[PlantedVariant], folder: Path, runtime: str = "gptq") -> list[Hypothesis]:
+    run = World(variants, manifest={"ceilings": ceilings(runtime)}).record(folder)
+    return [claim.hypothesis for claim in hypotheses(run, CAUSES)]
+
+
+def compared(variants: list[PlantedVariant], folder: Path, **manifest: Any) -> Comparison:
+    run = World(variants, manifest={"ceilings": ceilings(), **manifest}).record(folder)
+    return Comparison(run, variants[0].name, variants[1].name, "inference")
+
+
+def test_shares_are_of_the_clean_latency(tmp_path: Path) -> None:
+    ops = [*COMPUTING, PlantedOp("norm", "Norm", 100.0)]
+    bound = binding(compared(pair(ops), tmp_path / "run"))
+    assert bound is not None and bound.total_us == pytest.approx(1020.0, rel=0.02)
+    assert bound.share("compute") == pytest.approx(900.0 / 1020.0, rel=0.02) and bound.share("memory") == 0.0
+    assert sum(row.time_us or 0.0 for row in bound.rows) == pytest.approx(1000.0, rel=0.02)
+
+
+def test_what_instrumentation_adds_is_taken_off_the_ops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    comparison = compared(pair(COMPUTING), tmp_path / "run")
+    measured = measured_variant(comparison.run, "variant")
+    slowed = replace(measured, profiled_us=2 * measured.profiled_us, op_us=2 * measured.op_us)
+    monkeypatch.setattr("qprof.explain.binding.measured_variant", lambda *_: slowed)
+    bound = binding(comparison)
+    assert bound is not None and bound.share("compute") == pytest.approx(900.0 / 920.0, rel=0.02)
+
+
+def test_ceilings_of_other_threads_hold_nothing(tmp_path: Path) -> None:
+    variants = pair(COMPUTING)
+    variants[1] = replace(variants[1], section={"threads": 2})
+    assert binding(compared(variants, tmp_path / "threads")) is None
+    assert binding(compared(pair(COMPUTING), tmp_path / "none", ceilings={})) is None
+    untimed = {"profile": {"protocol": {"profiled": False}}}
+    assert binding(compared(pair(COMPUTING), tmp_path / "untimed", **untimed)) is None
+
+
+def test_four_times_the_rows_take_what_the_ceiling_says(tmp_path: Path) -> None:
+    (hypothesis,) = found(pair(COMPUTING), tmp_path / "run")
+    assert hypothesis.cause == "compute_bound" and "9 ops bound by arithmetic" in hypothesis.claim
+    assert {e.what: e.value for e in hypothesis.evidence}["what this machine does at most"] == 50.0
+    assert hypothesis.intervention is not None
+    (section,) = hypothesis.intervention.variants
+    assert (section["name"], section["batch"]) == ("variant+batch4", 4)
+    prediction = hypothesis.intervention.prediction
+    # 90 us of every 100 are what the ceiling asks for, 360 with four times the rows; 20 us are outside the ops.
+    assert prediction.low == pytest.approx(math.log(1.0 + 0.75 * 9 * 260.0 / 920.0), abs=0.05)
+    assert prediction.high == pytest.approx(math.log(5.0)) and prediction.relative
+
+
+def test_a_ceiling_that_is_beaten_is_no_evidence(tmp_path: Path) -> None:
+    assert len(found(pair([replace(op, macs=5_300_000) for op in COMPUTING]), tmp_path / "within")) == 1
+    assert found(pair([replace(op, macs=6_500_000) for op in COMPUTING]), tmp_path / "beaten") == []
+
+
+def test_a_minority_of_the_time_is_not_said_of_the_variant(tmp_path: Path) -> None:
+    ops = [*COMPUTING[:5], PlantedOp("norm", "Norm", 400.0)]
+    assert found(pair(ops), tmp_path / "run") == []
+
+
+CONVS = [PlantedOp(f"c{n}", "CONV_2D", 100.0, macs=4_500_000, weight_bytes=99, activation_bytes=99) for n in range(9)]
+
+
+def litert(threads: int, neighbours: float = 0.0) -> list[PlantedVariant]:
+    def read(round_: int, start_ns: int, end_ns: int) -> list[Reading]:
+        busy = [Reading("host.busy", t, t / 1e9 * (threads + neighbours), "s", "measured") for t in (start_ns, end_ns)]
+        return [*busy, Reading("host.cpu_s", end_ns, threads * (end_ns - start_ns) / 1e9, "s", "measured")]
+
+    return [PlantedVariant(name, CONVS, section={"threads": threads}, readings=read) for name in ("float32", "float16")]
+
+
+def test_threads_for_idle_cores(tmp_path: Path) -> None:
+    (hypothesis,) = found(litert(1), tmp_path / "run", "litert")
+    assert hypothesis.intervention is not None
+    (section,) = hypothesis.intervention.variants
+    assert (section["name"], section["threads"]) == ("float16+2-threads", 2)
+    prediction = hypothesis.intervention.prediction
+    assert prediction.relative and math.log(0.4) < prediction.low < prediction.high < math.log(0.85)
+
+
+@pytest.mark.parametrize(("threads", "neighbours"), [(3, 0.0), (2, 1.0)])
+def test_no_threads_where_no_cores_are_idle(tmp_path: Path, threads: int, neighbours: float) -> None:
+    (hypothesis,) = found(litert(threads, neighbours), tmp_path / "run", "litert")
+    assert hypothesis.intervention is None and "need as many idle cores" in str(hypothesis.untestable)
+
+
+@pytest.mark.parametrize(
+    ("machine", "idle"),
+    [({"affinity": [0, 1, 2]}, 2.0), ({"affinity": None, "logical_cpus": 8}, 7.0), ({"cgroup_cpus": 1.5}, 0.5)],
+)
+def test_cores_that_are_left_over(tmp_path: Path, machine: dict[str, Any], idle: float) -> None:
+    assert idle_cores(compared(pair(COMPUTING), tmp_path / "run", machine=machine)) == idle
+
+
+@pytest.mark.parametrize(
+    ("dtype", "other", "least", "most"),
+    [("bfloat16", "float32", 1.5, 3.0), ("float16", "float32", 1.5, 3.0), ("float32", "bfloat16", 0.35, 0.75)],
+)
+def test_other_bytes_for_the_same_numbers(tmp_path: Path, dtype: str, other: str, least: float, most: float) -> None:
+    (hypothesis,) = found(pair(READING, dtype), tmp_path / "run")
+    assert hypothesis.cause == "memory_bound" and "GB/s where memory gives 10.0 GB/s at most" in hypothesis.claim
+    assert hypothesis.intervention is not None
+    (section,) = hypothesis.intervention.variants
+    assert (section["name"], section["method"], section["dtype"]) == (f"variant+{other}", other, "")
+    prediction = hypothesis.intervention.prediction
+    assert math.log(least) < prediction.low < prediction.high < math.log(most) and prediction.relative
+
+
+def test_a_file_is_loaded_in_another_type(tmp_path: Path) -> None:
+    (hypothesis,) = found(pair(READING, section={"file": "/some/model"}), tmp_path / "run")
+    assert hypothesis.intervention is not None
+    (section,) = hypothesis.intervention.variants
+    assert (section["file"], section["dtype"]) == ("/some/model", "float32")
+
+
+def test_bytes_of_packed_weights_are_not_changed(tmp_path: Path) -> None:
+    options = {"batch": 1, "dtype": "bfloat16", "kernel": "torch-aten"}
+    (hypothesis,) = found(pair(READING, options=options), tmp_path / "run")
+    assert hypothesis.intervention is None and "quantized weights" in str(hypothesis.untestable)
