@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -31,8 +32,9 @@ def test_the_clean_blocks_are_to_bear_out_the_audit(tmp_path: Path) -> None:
     assert [e.value for e in hypothesis.evidence] == [200.0, 800.0, 800.0]
     assert hypothesis.intervention is not None and not hypothesis.intervention.variants
     prediction, measured = hypothesis.intervention.prediction, hypothesis.intervention.rescored
-    assert (prediction.low, prediction.high) == pytest.approx((-1.125, -0.375)) and prediction.relative
-    assert measured is not None and measured.value == pytest.approx(-0.75, abs=0.01)
+    shorter = math.log(200.0 / 800.0)
+    assert (prediction.low, prediction.high) == pytest.approx((1.5 * shorter, 0.5 * shorter)) and prediction.relative
+    assert measured is not None and measured.value == pytest.approx(shorter, abs=0.03)
     assert measured.low is not None and measured.high is not None and measured.low < measured.value < measured.high
 
 

@@ -244,16 +244,27 @@ def test_p_values_are_corrected_for_all_tests() -> None:
     """An effect that is just significant by itself no longer is among twenty."""
     noise = np.linspace(-1.0, 1.0, 10)[:, None]
     weak = InMemory({"int8": 1000.0 + 0.0 * noise, "int8+x": 960.0 + 45.0 * noise})
-    (alone,) = findings([claim()], {0: weak})  # type: ignore[dict-item]
+    (alone,) = findings([claim(high=-30.0)], {0: weak})  # type: ignore[dict-item]
     assert alone.status == "confirmed" and 0.005 < alone.p_value < 0.05
     none = InMemory({"int8": 1000.0 + 0.0 * noise, "int8+x": 1000.0 + 45.0 * noise[::-1]})
-    claims = [claim() for _ in range(20)]
+    claims = [claim(high=-30.0) for _ in range(20)]
     among = findings(claims, {0: weak, **dict.fromkeys(range(1, 20), none)})  # type: ignore[arg-type]
     assert among[0].p_value == pytest.approx(20.0 * alone.p_value, rel=1e-6)
     assert among[0].status == "inconclusive" and among[0].measured == alone.measured
     rescored = [claim(b="int8", low=0.1, high=0.2, rescored=Interval(0.15, 0.1, 0.2, 0.95)) for _ in range(19)]
-    beside = findings([claim(), *rescored], {0: weak})  # type: ignore[dict-item]
+    beside = findings([claim(high=-30.0), *rescored], {0: weak})  # type: ignore[dict-item]
     assert beside[0].p_value == pytest.approx(alone.p_value), "what was rescored has no p-value to correct for"
+
+
+def test_an_effect_outside_the_prediction_is_not_confirmed_however_wide_its_interval_is() -> None:
+    noise = np.linspace(-1.0, 1.0, 10)[:, None]
+    run = InMemory({"int8": 1000.0 + 0.0 * noise, "int8+x": 960.0 + 30.0 * noise})
+    (finding,) = findings([claim(low=-200.0, high=-50.0)], {0: run})  # type: ignore[dict-item]
+    assert (
+        finding.measured is not None
+        and finding.measured.low < -50.0 < finding.measured.value < finding.measured.high < 0
+    )
+    assert finding.status == "inconclusive" and "reaches into the prediction" in finding.because
 
 
 # -- carried out
@@ -290,7 +301,7 @@ def test_a_kept_verification_is_reused_until_its_profile_changes(recorded: tuple
     other = carry_out(run, planned(run, protocol={"threads": 3}), silent)
     assert len(started) == 2 and other.folder != first.folder, "nothing that was recorded may be overwritten"
     assert Run(first.folder).complete
-    (finding,) = findings([planned(run).claims[0]], {0: again})
+    (finding,) = findings([claim(high=-30.0, run=run)], {0: again})
     assert finding.status == "confirmed" and finding.measured.value == pytest.approx(-50.0, abs=5.0)
 
 

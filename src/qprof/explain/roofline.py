@@ -253,7 +253,7 @@ def _at_most(ceiling: Ceiling) -> str:
 
 def _is_one_row(op: OpMeta) -> bool:
     """Whether an op multiplies a matrix by a single row."""
-    if not op.macs or op.type not in ("Linear", "FULLY_CONNECTED"):
+    if not op.macs or not op.inputs or op.type not in ("Linear", "FULLY_CONNECTED"):
         return False
     return math.prod(_label(op.inputs[0])[1][:-1]) == 1
 

@@ -82,7 +82,8 @@ def _summary(run: Run, name: str, baseline: str, columns: list[str]) -> VariantS
     reasons: dict[str, str] = dict(fact(entry, "memory", "missing") or {})
     if entry["status"] == "failed":
         reasons["status"] = str(entry["reason"])
-    phases = [_phase(run, baseline, name, phase) for phase in run.phases()]
+    own = _own_phases(run, entry)
+    phases = [_phase(run, baseline, name, phase) for phase in own]
     for phase in phases:
         if phase.latency_us is None:
             reasons["latency"] = "no clean block is finished"
@@ -92,7 +93,7 @@ def _summary(run: Run, name: str, baseline: str, columns: list[str]) -> VariantS
         phases=phases,
         kernel=fact(entry, "making", "run", "kernel") or None,
         dtype=fact(entry, "making", "run", "dtype") or None,
-        tokens_per_s_together=_together(run.phases(), phases),
+        tokens_per_s_together=_together(own, phases),
         scoring_tokens_per_s=_scoring_speed(run, name),
         file_bytes=entry.get("bytes"),
         footprint_bytes=fact(entry, "memory", "footprint_bytes"),
@@ -104,6 +105,12 @@ def _summary(run: Run, name: str, baseline: str, columns: list[str]) -> VariantS
         reasons=reasons,
         notes=list(entry.get("notes", [])),
     )
+
+
+def _own_phases(run: Run, entry: dict[str, Any]) -> list[dict[str, Any]]:
+    """The run's phases with the tokens that this variant takes in one inference: it may have a batch of its own."""
+    known = {phase["name"]: phase for phase in entry.get("phases") or ()}
+    return [known.get(phase["name"], phase) for phase in run.phases()]
 
 
 def _phase(run: Run, baseline: str, name: str, phase: dict[str, Any]) -> PhaseSummary:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -41,6 +42,7 @@ class AsynchronousTiming:
 
     def _hypothesis(self, comparison: Comparison, about: DeviceAudit, swapped: bool) -> Hypothesis:
         error = -about.asynchronous_error
+        shorter = math.log1p(error)
         order = f", and {comparison.variant} and {comparison.baseline} in the wrong order" if swapped else ""
         clean = comparison.run.latency(about.variant, phase=comparison.phase)
         rounds = [float(np.median(clean.duration_ns[clean.round == n])) / 1e3 for n in np.unique(clean.round)]
@@ -61,9 +63,9 @@ class AsynchronousTiming:
             intervention=Intervention(
                 does="compare the host's clock alone with the clean blocks, which wait for the device",
                 prediction=Prediction(
-                    LATENCY, about.variant, about.variant, _MOST * error, _LEAST * error, relative=True
+                    LATENCY, about.variant, about.variant, _MOST * shorter, _LEAST * shorter, relative=True
                 ),
-                rescored=RoundEffect(about.unsynchronized_us / np.array(rounds) - 1.0).interval(),
+                rescored=RoundEffect(np.log(about.unsynchronized_us / np.array(rounds))).interval(),
             ),
         )
 
