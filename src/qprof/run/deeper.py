@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from qprof.errors import QprofError
+from qprof.errors import ModelError, QprofError, WorkerError
 from qprof.probes.machine import available_memory_bytes
 from qprof.run.ceilings import machine_ceilings
 from qprof.run.profile import ProtocolSection
 from qprof.run.progress import ProgressDisplay
-from qprof.run.workers import closing_worker
+from qprof.run.workers import Worker, closing_worker
 from qprof.runtimes.base import OpMeta, RunOptions
 from qprof.runtimes.match_ops import match_ops
 from qprof.store.writer import RunWriter, layer_errors_saved, save_layer_errors
@@ -45,24 +46,31 @@ class Deeper:
             found[runtime] = [asdict(ceiling) for ceiling in ceilings]
 
     def compare_layers(self, entries: Sequence[dict[str, Any]]) -> None:
-        """Every variant's layers with those of the baseline, on a few samples."""
+        """Every variant's layers with those of the baseline, on a few samples; in one process, as long as that lives:
+        what takes longest is the import of the runtime."""
         baseline = self._manifest["variants"][0]
         if not self._protocol.layer_errors or baseline["status"] != "ok":
             return
-        for entry in entries:
-            if entry is baseline or layer_errors_saved(self._writer.folder, entry["name"]):
-                continue
-            self._progress.phase("comparing layers", f"variant {entry['name']}")
-            try:
-                self._compare(baseline, entry)
-            except QprofError as error:
-                entry["notes"].append(f"its layers were not compared with the baseline's: {error}")
-                self._progress.note(f"{entry['name']}: its layers were not compared: {error}")
+        with contextlib.ExitStack() as stack:
+            worker = None
+            for entry in entries:
+                if entry is baseline or layer_errors_saved(self._writer.folder, entry["name"]):
+                    continue
+                self._progress.phase("comparing layers", f"variant {entry['name']}")
+                log = self._writer.folder / "logs" / "layers.log"
+                worker = worker or stack.enter_context(closing_worker("comparison of layers", log))
+                try:
+                    self._compare(worker, baseline, entry)
+                except QprofError as error:
+                    entry["notes"].append(f"its layers were not compared with the baseline's: {error}")
+                    self._progress.note(f"{entry['name']}: its layers were not compared: {error}")
+                    if isinstance(error, WorkerError):
+                        worker = None
 
-    def _compare(self, baseline: Mapping[str, Any], entry: dict[str, Any]) -> None:
+    def _compare(self, worker: Worker, baseline: Mapping[str, Any], entry: dict[str, Any]) -> None:
         needed, free = baseline["bytes"] + entry["bytes"], available_memory_bytes()
         if free is not None and needed > _MOST_MEMORY * free:
-            raise QprofError(
+            raise ModelError(
                 f"both files have {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB of memory are free, too little to hold "
                 "both with their activations; protocol.layer_errors = 0 leaves the comparison out"
             )
@@ -75,9 +83,7 @@ class Deeper:
             "pairs": self._pairs(baseline["name"], entry["name"]),
             "samples": self._protocol.layer_errors,
         }
-        log = self._writer.folder / "logs" / "layers.log"
-        with closing_worker(f"layers of {entry['name']}", log) as worker:
-            answer, _ = worker.ask(request, timeout_s=self._protocol.timeout_s)
+        answer, _ = worker.ask(request, timeout_s=self._protocol.timeout_s)
         save_layer_errors(self._writer.folder, entry["name"], answer["rows"])
         entry["notes"] += [note for note in answer["notes"] if note not in entry["notes"]]
         entry["layer_errors"] = {"samples": answer["samples"], "seconds": answer["seconds"]}

@@ -15,6 +15,10 @@ from qprof.store.writer import RunWriter
 
 STACKS = "stacks"
 
+#: Runtimes whose native frames can be had. Unwinding through the libraries of torch stops the process for so long that
+#: an inference took 400 times as long, and reading their symbols half a minute.
+_NATIVE = ("litert",)
+
 
 class StackBlocks:
     """Host stacks of every variant: `protocol.stacks_s` seconds of each phase, after everything else was measured."""
@@ -61,7 +65,7 @@ class StackBlocks:
 
     def _of_phase(self, entry: dict[str, Any], phase: str) -> tuple[Stacks, float]:
         out = self._writer.folder / "parts" / f"stacks-{entry['name']}.raw"
-        with StackRecorder(self._crew.pid(entry), out) as recorder:
+        with StackRecorder(self._crew.pid(entry), out, native=entry["runtime"] in _NATIVE) as recorder:
             # A block begins with untimed inferences and may overrun its time: the sampler is ended by hand.
             if not recorder.start(limit_s=2 * self._protocol.stacks_s + 60.0):
                 return recorder.stop(), 0.0
