@@ -22,7 +22,8 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from qprof.stats.intervals import FEWEST_BLOCKS, Interval, PairedRounds, student_t_cdf, student_t_quantile
+from qprof.stats.intervals import FEWEST_BLOCKS, PairedRounds, student_t_quantile
+from qprof.stats.student import StudentEffect
 
 #: Rounds run in pairs A B, B A (`qprof.stats.schedule`). Where the noise of neighbouring blocks correlates by rho, as
 #: in an AR(1) process, so do the two differences of a pair, by rho (1 - rho) / 2. That is 1/8 at most, which raises the
@@ -39,7 +40,7 @@ _EXACT_ROUNDS = 50
 _MOST_ROUNDS = 1000
 
 
-class RoundEffect:
+class RoundEffect(StudentEffect):
     """Location of per-round differences: `value`, `standard_error` (`None` with `reason`), `rounds`.
 
     Evidence for `qprof.stats.verdict.judge`. The unit is that of the differences: for `round_log_ratios` the natural
@@ -54,44 +55,24 @@ class RoundEffect:
         self.rounds = len(values)
         if len(values) > _MOST_ROUNDS:
             values = np.array([group.mean() for group in np.array_split(values, _MOST_ROUNDS)])
-        self._degrees = len(values) - 1
         i, j = np.triu_indices(len(values))
         walsh = np.sort((values[i] + values[j]) / 2.0)
-        self.value = float(np.median(walsh))
-        self.standard_error: float | None = None
-        self.reason: str | None = None
+        reason = None
         if self.rounds < FEWEST_BLOCKS:
             plural = "s" * (self.rounds != 1)
-            self.reason = f"no interval from {self.rounds} round{plural}: at least {FEWEST_BLOCKS} are needed"
-            return
-        outside, alpha = _signed_rank_bound(len(values))
-        length = float(walsh[-1 - outside] - walsh[outside])
-        error = length / (2.0 * student_t_quantile(1.0 - alpha / 2.0, self._degrees))
-        if error == 0.0:  # Mostly equal differences, of a coarse clock: the others still count.
-            error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
-        self.standard_error = math.sqrt(_PAIR_VARIANCE * _RANK_VARIANCE) * error
+            reason = f"no interval from {self.rounds} round{plural}: at least {FEWEST_BLOCKS} are needed"
+        error = None if reason else _standard_error(values, walsh)
+        super().__init__(float(np.median(walsh)), error, len(values) - 1, reason)
 
-    def interval(self, level: float = 0.95) -> Interval:
-        """Two-sided interval, symmetric about `value`; no bounds with fewer than 5 rounds."""
-        if self.standard_error is None:
-            return Interval(self.value, None, None, level, self.reason)
-        half = student_t_quantile((1.0 + level) / 2.0, self._degrees) * self.standard_error
-        return Interval(self.value, self.value - half, self.value + half, level)
 
-    def p_above(self, bound: float) -> float | None:
-        """One-sided p-value against "the effect is `bound` or less"; `None` where there is no interval."""
-        return self._p(self.value - bound)
-
-    def p_below(self, bound: float) -> float | None:
-        """One-sided p-value against "the effect is `bound` or more"; `None` where there is no interval."""
-        return self._p(bound - self.value)
-
-    def _p(self, distance: float) -> float | None:
-        if self.standard_error is None:
-            return None
-        if self.standard_error == 0.0:
-            return 0.0 if distance > 0.0 else 1.0
-        return max(0.0, 1.0 - student_t_cdf(distance / self.standard_error, self._degrees))
+def _standard_error(values: NDArray[np.float64], walsh: NDArray[np.float64]) -> float:
+    """From the signed-rank interval of differences float64[n] and their sorted pairwise means."""
+    outside, alpha = _signed_rank_bound(len(values))
+    length = float(walsh[-1 - outside] - walsh[outside])
+    error = length / (2.0 * student_t_quantile(1.0 - alpha / 2.0, len(values) - 1))
+    if error == 0.0:  # Mostly equal differences, of a coarse clock: the others still count.
+        error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    return math.sqrt(_PAIR_VARIANCE * _RANK_VARIANCE) * error
 
 
 def round_log_ratios(a_values: ArrayLike, a_rounds: ArrayLike, b_values: ArrayLike, b_rounds: ArrayLike) -> RoundEffect:

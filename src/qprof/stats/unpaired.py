@@ -11,11 +11,12 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from qprof.stats.intervals import FEWEST_BLOCKS, Interval, student_t_cdf, student_t_quantile
+from qprof.stats.intervals import FEWEST_BLOCKS
+from qprof.stats.student import StudentEffect
 
 
-class UnpairedEffect:
-    """Mean of B minus mean of A: `value`, `standard_error` (`None` with `reason`), `degrees`.
+class UnpairedEffect(StudentEffect):
+    """Mean of B minus mean of A.
 
     Evidence for `qprof.stats.verdict.judge`. It holds the scatter inside either series, not what differs from one run
     to another on the same machine (memory layout, temperature): two runs of one thing differ more often than its level.
@@ -24,41 +25,17 @@ class UnpairedEffect:
     def __init__(self, a: ArrayLike, b: ArrayLike) -> None:
         """`a`, `b`: float64, one number per block. Raises `ValueError` where empty or not finite."""
         first, second = _checked(a), _checked(b)
-        self.value = float(second.mean() - first.mean())
-        self.standard_error: float | None = None
-        self.reason: str | None = None
-        self.degrees = 0
+        value = float(second.mean() - first.mean())
         fewest = min(len(first), len(second))
         if fewest < FEWEST_BLOCKS:
             plural = "s" * (fewest != 1)
-            self.reason = f"no interval from {fewest} block{plural}: at least {FEWEST_BLOCKS} are needed"
+            reason = f"no interval from {fewest} block{plural}: at least {FEWEST_BLOCKS} are needed"
+            super().__init__(value, None, 0, reason)
             return
         parts = [float(side.var(ddof=1)) / len(side) for side in (first, second)]
-        self.standard_error = math.sqrt(sum(parts))
         below = sum(part**2 / (len(side) - 1) for part, side in zip(parts, (first, second), strict=True))
-        self.degrees = max(1, int(sum(parts) ** 2 / below)) if below > 0.0 else fewest - 1
-
-    def interval(self, level: float = 0.95) -> Interval:
-        """Two-sided interval; no bounds with fewer than 5 blocks on a side."""
-        if self.standard_error is None:
-            return Interval(self.value, None, None, level, self.reason)
-        half = student_t_quantile((1.0 + level) / 2.0, self.degrees) * self.standard_error
-        return Interval(self.value, self.value - half, self.value + half, level)
-
-    def p_above(self, bound: float) -> float | None:
-        """One-sided p-value against "the effect is `bound` or less"; `None` where there is no interval."""
-        return self._p(self.value - bound)
-
-    def p_below(self, bound: float) -> float | None:
-        """One-sided p-value against "the effect is `bound` or more"; `None` where there is no interval."""
-        return self._p(bound - self.value)
-
-    def _p(self, distance: float) -> float | None:
-        if self.standard_error is None:
-            return None
-        if self.standard_error == 0.0:
-            return 0.0 if distance > 0.0 else 1.0
-        return max(0.0, 1.0 - student_t_cdf(distance / self.standard_error, self.degrees))
+        degrees = max(1, int(sum(parts) ** 2 / below)) if below > 0.0 else fewest - 1
+        super().__init__(value, math.sqrt(sum(parts)), degrees)
 
 
 def _checked(values: ArrayLike) -> NDArray[np.float64]:
