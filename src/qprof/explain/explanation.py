@@ -8,12 +8,13 @@ from typing import Any
 
 from qprof.errors import QprofError
 from qprof.explain.accuracy import AccuracyChange, accuracy_change
+from qprof.explain.audits import Audit, audits
 from qprof.explain.causes import all_causes
 from qprof.explain.causes.base import Finding
 from qprof.explain.choice import Candidate, Choice, Limits, choose, dominated
 from qprof.explain.comparison import Comparison
 from qprof.explain.effects import LATENCY
-from qprof.explain.energy import EnergyRow, energy_table
+from qprof.explain.energy import EnergyRow, EnergyTable, energy_table
 from qprof.explain.summary import VariantSummary, summarize
 from qprof.explain.verdicts import FigureVerdict, verdicts
 from qprof.explain.verify import Claim, Verification, carry_out, findings, kept, plan_verification
@@ -52,6 +53,7 @@ class Explanation:
     verdicts: tuple[FigureVerdict, ...]
     comparisons: tuple[ComparisonFindings, ...]
     accuracy: tuple[AccuracyChange, ...]
+    audits: tuple[Audit, ...]
     candidates: tuple[Candidate, ...]
     dominated: dict[str, str]
     limits: Limits
@@ -80,7 +82,8 @@ def explain(
     found = findings(claims, outcomes)
     limits = limits or Limits(score_drop=DEFAULT_SCORE_DROP)
     judged = verdicts(run)
-    candidates = candidates_of(run, judged)
+    summaries, energy = summarize(run), energy_table(run)
+    candidates = candidates_of(run, judged, summaries, energy)
     return Explanation(
         run=run.name,
         baseline=str(run.variants[0]["name"]),
@@ -88,6 +91,7 @@ def explain(
         verdicts=tuple(judged),
         comparisons=tuple(_by_comparison(claims, found)),
         accuracy=tuple(_accuracy(run, judged)),
+        audits=tuple(audits(run, summaries, energy)),
         candidates=tuple(candidates),
         dominated=dominated(candidates),
         limits=limits,
@@ -162,14 +166,20 @@ def _comparison(comparison: Comparison, members: tuple[Finding, ...]) -> Compari
     )
 
 
-def candidates_of(run: Run, judged: Sequence[FigureVerdict]) -> list[Candidate]:
-    """What a choice among the variants of a run is made by; `judged` are its verdicts."""
-    summaries = [summary for summary in summarize(run) if summary.status == "ok"]
-    energies = _energies(run)
+def candidates_of(
+    run: Run,
+    judged: Sequence[FigureVerdict],
+    summaries: Sequence[VariantSummary] | None = None,
+    energy: EnergyTable | None = None,
+) -> list[Candidate]:
+    """What a choice among the variants of a run is made by; `judged` are its verdicts. `summaries` and `energy` are the
+    run's own, where the caller has them already."""
+    living = [summary for summary in summaries or summarize(run) if summary.status == "ok"]
+    energies = _energies(run, energy or energy_table(run))
     metric = next(iter(run.manifest.get("score_columns", [])), None)
     drops = {verdict.variant: verdict for verdict in judged if verdict.figure == metric}
     base = run.score(str(run.variants[0]["name"]), metric) if metric else None
-    return [_candidate(run, summary, metric, base, drops.get(summary.name), energies) for summary in summaries]
+    return [_candidate(run, summary, metric, base, drops.get(summary.name), energies) for summary in living]
 
 
 def _candidate(
@@ -202,10 +212,10 @@ def _candidate(
     )
 
 
-def _energies(run: Run) -> dict[str, tuple[float, str]]:
+def _energies(run: Run, table: EnergyTable) -> dict[str, tuple[float, str]]:
     """variant -> joules of a request and their provenance, from the best source that knows every phase; a model of
     what is drawn at all times tells nothing that the latency does not."""
-    rows = energy_table(run).rows
+    rows = table.rows
     phases = {str(phase["name"]): int(phase["steps"]) for phase in run.phases()}
     found: dict[str, tuple[float, str]] = {}
     for provenance in _BETTER_SOURCES:

@@ -85,6 +85,9 @@ def explanation_lines(explanation: Explanation, evidence: bool = True) -> Iterat
     for change in explanation.accuracy:
         yield from _accuracy_lines(change)
         yield ""
+    if explanation.audits:
+        yield "Can the measurement be trusted?"
+        yield from (f"  {'ok' if one.passed else 'DOUBT':<6} {one.name}: {one.says}" for one in explanation.audits)
     yield from _answers(explanation)
     for note in explanation.notes:
         yield f"note: {note}"

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist
 from typing import Any, Literal
 
@@ -235,12 +236,18 @@ class PairedRounds:
         )
 
 
+@lru_cache(maxsize=64)
 def resample_weights(blocks: int, resamples: int, seed: int) -> NDArray[np.int64]:
-    """How often each block is drawn in each resample of `blocks` blocks: int64[resamples, blocks]."""
+    """How often each block is drawn in each resample of `blocks` blocks: int64[resamples, blocks], not to be written.
+
+    Kept, since every figure of a run asks for the same draws: that is what pairs them.
+    """
     if blocks < 1 or resamples < 1:
         raise ValueError(f"need at least one block and one resample, got {blocks} and {resamples}")
     rng = np.random.default_rng(seed)
-    return rng.multinomial(blocks, np.full(blocks, 1.0 / blocks), size=resamples).astype(np.int64, copy=False)
+    drawn = rng.multinomial(blocks, np.full(blocks, 1.0 / blocks), size=resamples).astype(np.int64, copy=False)
+    drawn.setflags(write=False)
+    return drawn
 
 
 def percentile_interval(
