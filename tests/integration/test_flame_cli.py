@@ -54,7 +54,7 @@ def test_host_stacks_of_a_run(qprof: CommandLine, small_run: Path, tmp_path: Pat
     ("words", "said"),
     [
         (["--kind", "host"], "no host stacks of a (none were recorded)"),
-        (["--kind", "host", "--phase", "inference"], "leave out --phase"),
+        (["--kind", "host", "--phase", "decode"], "no phase 'decode'"),
         (["-v", "x"], "no variant 'x' in this run; it has a, b, loop"),
         (["--phase", "decode"], "no phase 'decode'"),
         (["-v", "a", "--diff", "a", "b"], "not both"),

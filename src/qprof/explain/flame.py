@@ -146,7 +146,8 @@ def host_flame(run: Run, variant: str, phase: str | None = None) -> Flame:
     run.variant(variant)
     names = [entry["name"] for entry in run.phases()]
     phases = names if len(names) > 1 else []
-    wanted = run.phase(phase) if phase is not None and phases else None
+    known = None if phase is None else run.phase(phase)
+    wanted = known if phases else None
     path = run.folder / "stacks" / f"{variant}.folded"
     if not path.is_file():
         facts = _host_facts(path.with_suffix(".json"))
