@@ -411,7 +411,7 @@ def test_damaged_runs(qprof: CommandLine, models: Path) -> None:
     (folder / "samples.parquet").unlink()
     one_line(qprof, "show", "r", says=r"samples\.parquet: missing")
     (folder / "manifest.json").write_text('{"schema_version": 7}')
-    one_line(qprof, "show", "r", says="written with schema version 7, this qprof reads 2")
+    one_line(qprof, "show", "r", says="written with schema version 7, this qprof reads 3")
     (folder / "manifest.json").write_text("{")
     for words in (["show", "r"], ["layers", "r"], ["export", "r"], ["run", "-q", "--resume", "r"]):
         one_line(qprof, *words, says="damaged, not valid JSON")
