@@ -97,7 +97,7 @@ def choose(candidates: Sequence[Candidate], limits: Limits) -> Choice:
 def _broken(one: Candidate, limits: Limits) -> list[str]:
     checks = (
         ("accuracy", one.score_drop, limits.score_drop, _points),
-        ("p50", one.latency_us, limits.latency_us, _milliseconds),
+        ("p50", one.latency_us, limits.latency_us, _time),
         ("size", one.size_bytes, limits.size_bytes, _megabytes),
         ("energy", one.energy_j, limits.energy_j, _millijoules),
     )
@@ -116,7 +116,7 @@ def _doubts(one: Candidate, limits: Limits) -> list[str]:
     if limits.score_drop is not None and one.most_drop is not None and one.most_drop > limits.score_drop:
         found.append(f"its accuracy may be {_points(one.most_drop)} lower: the interval passes the limit")
     if limits.latency_us is not None and one.most_latency_us is not None and one.most_latency_us > limits.latency_us:
-        found.append(f"its p50 may be {_milliseconds(one.most_latency_us)}: the interval passes the limit")
+        found.append(f"its p50 may be {_time(one.most_latency_us)}: the interval passes the limit")
     return found
 
 
@@ -124,8 +124,8 @@ def _points(value: float) -> str:
     return f"{value * 100:.2f} points"
 
 
-def _milliseconds(value: float) -> str:
-    return f"{value / 1e3:.4g} ms"
+def _time(us: float) -> str:
+    return f"{us / 1e3:.4g} ms" if us >= 1e3 else f"{us:.4g} µs"
 
 
 def _megabytes(value: float) -> str:
