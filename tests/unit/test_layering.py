@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -180,3 +181,11 @@ def test_import_loads_nothing_heavy(code: str) -> None:
 
 def test_import_qprof_alone_costs_next_to_nothing() -> None:
     assert loaded_by("import qprof") & {"numpy", "msgspec"} == set()
+
+
+def test_every_package_is_installed() -> None:
+    """An editable install finds what the list leaves out; a user's does not."""
+    root = Path(__file__).parents[2]
+    listed = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    found = {".".join(path.parent.relative_to(root / "src").parts) for path in (root / "src").rglob("__init__.py")}
+    assert found - {""} <= set(listed)
