@@ -8,6 +8,7 @@ from typing import Any
 
 from qprof.explain.causes.base import Evidence, Hypothesis, Intervention, Prediction
 from qprof.explain.comparison import Comparison
+from qprof.explain.difference import DifferenceTable
 from qprof.explain.effects import LATENCY
 from qprof.explain.measured import fact
 from qprof.explain.op_costs import OpCosts
@@ -43,7 +44,7 @@ class GPTQDequantization:
             return
         split = fact(comparison.b, "timing", "split", comparison.phase) or {}
         after = unpacked_once(comparison.b)
-        low, high = _fall(cost.interval(), costs.b_us)
+        low, high = _fall(cost.interval(), _goes_as_well(comparison.table), costs.b_us)
         yield Hypothesis(
             cause=self.name,
             claim=(
@@ -72,10 +73,22 @@ def unpacked_once(entry: dict[str, Any]) -> dict[str, Any]:
     return {**section, **as_file, **own, "name": changed(section, _KERNEL)["name"]}
 
 
-def _fall(cost: Interval, of_us: float) -> tuple[float, float]:
-    """ln of the ratio of the latencies without and with a cost. As a ratio, it stands where the machine is slower."""
+def _goes_as_well(table: DifferenceTable) -> float:
+    """Microseconds that the packed layers take beyond the baseline's besides the unpacking: their kernel's own work and
+    a slower product. An unpacked layer is the baseline's with other numbers, so these may go with it."""
+    parts = ("Linear", "other in linear")
+    rows = [row for row in table.rows if row.b and row.b.parent is not None and row.b.type in parts]
+    return max(0.0, math.fsum(row.delta_us.value for row in rows))
+
+
+def _fall(cost: Interval, beside_us: float, of_us: float) -> tuple[float, float]:
+    """ln of the ratio of the latencies without and with a cost. As a ratio, it stands where the machine is slower.
+
+    `beside_us` goes with the cost or stays: it widens the prediction towards a larger fall.
+    """
     low, high = (cost.value if bound is None else bound for bound in (cost.low, cost.high))
-    most, least = max((1.0 + _TOLERANCE) * cost.value, high), min((1.0 - _TOLERANCE) * cost.value, low)
+    most = max((1.0 + _TOLERANCE) * (cost.value + beside_us), high)
+    least = min((1.0 - _TOLERANCE) * cost.value, low)
     shares = min(_LARGEST_FALL, most / of_us), max(least, 0.1 * cost.value) / of_us
     return math.log(1.0 - shares[0]), math.log(1.0 - shares[1])
 
