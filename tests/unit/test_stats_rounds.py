@@ -67,7 +67,11 @@ def test_a_bound_outside_the_interval_is_one_that_is_rejected(differences, bound
     assert found.low <= found.value <= found.high
 
 
-@given(st.lists(st.floats(-0.5, 0.5), min_size=5, max_size=12), st.floats(-1, 1), st.floats(0.1, 10))
+#: Differences of logarithms of a clock's readings: what lies closer together than rounding is equal or not by chance.
+READINGS = st.floats(-0.5, 0.5).map(lambda value: round(value, 6))
+
+
+@given(st.lists(READINGS, min_size=5, max_size=12), st.floats(-1, 1), st.floats(0.1, 10))
 def test_it_moves_with_the_data_and_changes_sign_with_them(differences, shift, scale):
     plain = RoundEffect(differences)
     moved = RoundEffect(np.asarray(differences) * scale + shift)
@@ -159,3 +163,8 @@ def test_a_million_op_events_in_two_seconds_and_500_mb():
     tracemalloc.stop()
     assert np.all(adjusted[:10] < 0.05) and np.count_nonzero(adjusted < 0.05) <= 12
     assert seconds < 2.0 and peak < 500e6
+
+
+def test_differences_apart_by_rounding_alone_are_equal() -> None:
+    apart = [0.0] * 6 + [-0.5, -1e-77]
+    assert RoundEffect(apart).standard_error == RoundEffect([0.0] * 6 + [-0.5, 0.0]).standard_error > 0.01

@@ -34,6 +34,8 @@ _RANK_VARIANCE = 16.0 / 15.0
 #: Two-sided level of the signed-rank interval that the standard error is read from: of the levels tried (5, 10, 20,
 #: 33 %) the one that loses next to nothing with normal rounds and keeps its power where one round in four is spoilt.
 _SCALE_ALPHA = 0.2
+#: Differences that are this much of the largest apart are equal.
+_ROUNDING = 1e-12
 #: The signed-rank distribution is exact up to here and normal beyond.
 _EXACT_ROUNDS = 50
 #: More rounds than this are averaged in groups of neighbours first: pairwise means take memory by the square.
@@ -70,7 +72,8 @@ def _standard_error(values: NDArray[np.float64], walsh: NDArray[np.float64]) -> 
     outside, alpha = _signed_rank_bound(len(values))
     length = float(walsh[-1 - outside] - walsh[outside])
     error = length / (2.0 * student_t_quantile(1.0 - alpha / 2.0, len(values) - 1))
-    if error == 0.0:  # Mostly equal differences, of a coarse clock: the others still count.
+    if length <= _ROUNDING * float(np.abs(values).max()):
+        # Mostly equal differences, of a coarse clock: the others still count.
         error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
     return math.sqrt(_PAIR_VARIANCE * _RANK_VARIANCE) * error
 
