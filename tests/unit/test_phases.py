@@ -168,6 +168,14 @@ def test_summary_tells_both_phases_in_tokens(run: Run) -> None:
     assert (int4.footprint_bytes, int4.device_peak_bytes) == (4_000_000, None)
 
 
+def test_a_variant_with_a_batch_of_its_own_counts_its_own_tokens(run: Run) -> None:
+    eight = [{**phase, "tokens": 8 * phase["tokens"]} for phase in PHASES]
+    run.manifest["variants"][1]["phases"] = eight
+    int4 = summarize(run)[1]
+    assert [phase.tokens_per_s.value for phase in int4.phases] == pytest.approx([8 * 64e6 / 3010, 8e6 / 2110])
+    assert int4.tokens_per_s_together == pytest.approx(8 * (64 + 4) * 1e6 / (3010 + 4 * 2110))
+
+
 def test_tables_say_which_phase(run: Run) -> None:
     text = render(summary_table(run, summarize(run)), width=None, color=False)
     header = text.splitlines()[1]
