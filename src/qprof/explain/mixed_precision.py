@@ -13,14 +13,11 @@ from qprof.explain.energy import energy_table
 from qprof.explain.float_layers import LayerError, error_rows, layer_errors, not_made_anew, section_in_float
 from qprof.explain.layers import layers
 from qprof.explain.summary import summarize
-from qprof.explain.verify import Verification, carry_out
+from qprof.explain.verify import Verification, carry_out, measured_again
 from qprof.run.progress import ProgressDisplay
 from qprof.stats.intervals import Interval
 from qprof.store.run import Run
 
-#: Rounds of the run that measures them: enough for an interval.
-_LEAST_ROUNDS = 8
-_LATENCY_ALONE = {"profiled": False, "energy": "off", "stacks_s": 0.0, "layer_errors": 0, "ceilings": False}
 _BEST_PROVENANCE = ("measured", "estimated", "modelled")
 
 
@@ -162,7 +159,7 @@ def _verification(run: Run, variant: str, sections: Sequence[dict[str, Any]], sa
     baseline = run.variants[0]
     data["variants"] = [dict(baseline["section"]), dict(run.variant(variant)["section"]), *sections]
     data["name"] = f"{data['name']}-float-layers"
-    data["protocol"] |= {**_LATENCY_ALONE, "rounds": max(_LEAST_ROUNDS, data["protocol"]["rounds"]), "scored": True}
+    data["protocol"] = {**measured_again(data["protocol"]), "scored": True}
     if samples is not None:
         data["task"]["limit"] = samples
     return Verification("float-layers", data, ())

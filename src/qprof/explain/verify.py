@@ -70,6 +70,11 @@ def plan_verification(run: Run, claims: Sequence[Claim]) -> list[Verification]:
     return [Verification(f"{number}", _profile(run, group), tuple(group)) for number, group in enumerate(members, 1)]
 
 
+def measured_again(protocol: Mapping[str, Any]) -> dict[str, Any]:
+    """The protocol of a run inside another: enough rounds for an interval, and nothing that the other has already."""
+    return {**protocol, **_LATENCY_ALONE, "rounds": max(_LEAST_ROUNDS, protocol["rounds"])}
+
+
 def _agree(group: Sequence[Claim], claim: Claim) -> bool:
     known = {section["name"]: section for member in group for section in _sections(member)}
     return all(known.get(section["name"], section) == section for section in _sections(claim))
@@ -98,8 +103,7 @@ def _profile(run: Run, claims: Sequence[Claim]) -> dict[str, Any]:
     assert first is not None
     data["variants"] = [dict(section) for section in wanted.values()]
     data["name"] = f"{data['name']}-verify"
-    rounds = max(_LEAST_ROUNDS, data["protocol"]["rounds"])
-    data["protocol"] |= {**_LATENCY_ALONE, "rounds": rounds, **first.protocol}
+    data["protocol"] = {**measured_again(data["protocol"]), **first.protocol}
     data["task"] |= first.task
     data["protocol"]["scored"] = figures != {LATENCY}
     plain: dict[str, Any] = json.loads(json.dumps(data))  # as it is compared with when it is kept
