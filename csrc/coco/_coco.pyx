@@ -10,6 +10,7 @@ import operator
 
 import numpy as np
 
+cimport coco
 from coco cimport (
     AreaRange,
     CategoryMatches,
@@ -21,14 +22,8 @@ from coco cimport (
     Overlaps,
     Settings,
     Tables,
-    evaluate_classes,
-    find_best_overlaps,
     kMostAreas,
     kMostThresholds,
-    list_assignments,
-    list_matches,
-    look_up,
-    resample,
 )
 
 ctypedef fused Number:
@@ -175,7 +170,7 @@ cdef class Evaluation:
         cdef size_t a = _index("area", area, self.settings.areas.size())
         cdef CategoryMatches found
         with nogil:
-            found = list_matches(self.classes[c], self.settings, a)
+            found = coco.category_matches(self.classes[c], self.settings, a)
         thresholds = self.settings.iou_thresholds.size()
         return {
             "dt_begins": copy_of[int64_t](found.detection_begins, np.int64),
@@ -197,7 +192,7 @@ cdef class Evaluation:
         cdef int32_t* truths_out = <int32_t*><uintptr_t>truths.ctypes.data
         cdef uint8_t* ignored_out = <uint8_t*><uintptr_t>ignored.ctypes.data
         with nogil:
-            list_assignments(self.classes, self.settings, t, a, truths_out, ignored_out, self.detection_count)
+            coco.assignments(self.classes, self.settings, t, a, truths_out, ignored_out, self.detection_count)
         return truths, ignored.view(bool)
 
     def bootstrap(self, weights, metrics, *, threads=1, per_class=False):
@@ -240,7 +235,7 @@ cdef class Evaluation:
             of_classes = np.empty((resamples, wanted.size(), self.classes.size()))
             classes_out = <double*><uintptr_t>of_classes.ctypes.data
         with nogil:
-            resample(
+            coco.bootstrap(
                 self.classes, self.settings, weights_in, resamples, wanted, workers, means_out, classes_out
             )
         return (means, of_classes) if per_class else means
@@ -325,7 +320,7 @@ def evaluate(
     tables.recall = <double*><uintptr_t>evaluation.recall.ctypes.data
     tables.scores = <double*><uintptr_t>evaluation.scores.ctypes.data
     with nogil:
-        evaluation.classes = evaluate_classes(truths, detections, evaluation.settings, tables)
+        evaluation.classes = coco.evaluate(truths, detections, evaluation.settings, tables)
     return evaluation
 
 
@@ -368,7 +363,7 @@ def best_overlaps(
     out.other_iou = <double*><uintptr_t>found["other_iou"].ctypes.data
     out.other_truth = <int32_t*><uintptr_t>found["other_gt"].ctypes.data
     with nogil:
-        find_best_overlaps(truths, detections, settings, out)
+        coco.best_overlaps(truths, detections, settings, out)
     return found
 
 
@@ -392,9 +387,9 @@ def index_of(ids, sorted_ids, *, threads=1):
     if is_real:
         point(real, ids)
         with nogil:
-            missing = look_up(real, count, table, known, out, workers)
+            missing = coco.look_up(real, count, table, known, out, workers)
     else:
         point(whole, ids)
         with nogil:
-            missing = look_up(whole, count, table, known, out, workers)
+            missing = coco.look_up(whole, count, table, known, out, workers)
     return indices, missing

@@ -7,7 +7,7 @@
 
 namespace qprof::coco {
 
-template <typename Action>
+template <class Action>
 void for_each_bit(uint32_t bits, Action action) {
   for (; bits != 0; bits &= bits - 1) action(static_cast<size_t>(std::countr_zero(bits)));
 }

@@ -20,7 +20,7 @@ constexpr size_t kLanes = 16;
 constexpr int64_t kMostElements = (int64_t{1} << 27) - 1;
 constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
 
-template <typename T>
+template <class T>
 struct alignas(sizeof(T) * kLanes) Lanes {
   T lane[kLanes];
 };
@@ -56,8 +56,8 @@ struct Reached {
 
 // One thread's scratch memory for a block of resamples.
 struct Block {
-  std::vector<Weights> weights;   // per image
-  std::vector<Counts> counted;    // per mark of the plan: detections inside the area up to it
+  std::vector<Weights> weights;  // per image
+  std::vector<Counts> counted;   // per mark of the plan: detections inside the area up to it
   Reached reached;
 };
 
@@ -75,9 +75,11 @@ QPROF_CLONES void count_passes(const CurvePlan& plan, const Weights* weights, Co
 
 QPROF_CLONES void count_truths(const CurvePlan& plan, const Weights* weights, Counts& total) {
   total = {};
-  for (const Share& share : plan.truths)
-    for (size_t l = 0; l < kLanes; ++l)
+  for (const Share& share : plan.truths) {
+    for (size_t l = 0; l < kLanes; ++l) {
       total.lane[l] += static_cast<int32_t>(share.count) * weights[share.image].lane[l];
+    }
+  }
 }
 
 QPROF_CLONES void count_steps(const std::vector<Step>& steps, const Weights* weights, Counts& hits,
@@ -115,32 +117,35 @@ inline void meet_hits(Walk& walk, const Counts& counted, const Counts& fresh, co
   const int32_t* table = reached.table.data();
   const int32_t stride = static_cast<int32_t>(reached.stride);
   for (size_t l = 0; l < kLanes; ++l) below.lane[l] = table[static_cast<int32_t>(l) * stride + walk.hits.lane[l]];
-  for (size_t l = 0; l < kLanes; ++l)
+  for (size_t l = 0; l < kLanes; ++l) {
     walk.sum.lane[l] += walk.best.lane[l] * static_cast<double>(walk.reached.lane[l] - below.lane[l]);
+  }
   walk.reached = below;
 }
 
 void meet_group(Walk& walk, const Step& step, const CurvePlan& plan, const Weights& weight, const Counts& counted,
                 const Reached& reached) {
   const int32_t copies = *std::max_element(weight.lane, weight.lane + kLanes);
-  for (int32_t later = 0; later < copies; ++later)
+  for (int32_t later = 0; later < copies; ++later) {
     for (uint32_t h = step.group_end; h-- > step.group_begin;) {
       Counts at, fresh;
       for (size_t l = 0; l < kLanes; ++l) {
-        const int32_t place = counted.lane[l] - later * step.group_counted -
-                              (step.group_counted - plan.group_hits[h].counted);
+        const int32_t place =
+            counted.lane[l] - later * step.group_counted - (step.group_counted - plan.group_hits[h].counted);
         fresh.lane[l] = later < weight.lane[l];
         at.lane[l] = fresh.lane[l] ? place : std::numeric_limits<int32_t>::max();
       }
       meet_hits(walk, at, fresh, reached);
     }
+  }
 }
 
 // The sum of the precisions at the recall thresholds.
 QPROF_CLONES void walk_curve(const CurvePlan& plan, const std::vector<Step>& steps, const Weights* weights,
                              const Counts* counted_inside, const Reached& reached, Walk& walk) {
-  for (size_t l = 0; l < kLanes; ++l)
+  for (size_t l = 0; l < kLanes; ++l) {
     walk.reached.lane[l] = reached.table[l * reached.stride + static_cast<size_t>(walk.hits.lane[l])];
+  }
   for (size_t s = steps.size(); s-- > 0;) {
     const Step& step = steps[s];
     const Weights& weight = weights[step.image];
@@ -150,13 +155,15 @@ QPROF_CLONES void walk_curve(const CurvePlan& plan, const std::vector<Step>& ste
         counted.lane[l] = counted_inside[step.mark].lane[l] + walk.correction.lane[l];
         fresh.lane[l] = weight.lane[l];
       }
-      if (step.group_begin == step.group_end)
+      if (step.group_begin == step.group_end) {
         meet_hits(walk, counted, fresh, reached);
-      else
+      } else {
         meet_group(walk, step, plan, weight, counted, reached);
+      }
     }
-    if (step.correction != 0)
+    if (step.correction != 0) {
       for (size_t l = 0; l < kLanes; ++l) walk.correction.lane[l] -= step.correction * weight.lane[l];
+    }
   }
   // Recall thresholds of 0 and less are reached before the first true positive.
   for (size_t l = 0; l < kLanes; ++l) walk.sum.lane[l] += walk.best.lane[l] * walk.reached.lane[l];
@@ -182,17 +189,21 @@ class Bootstrap {
   Bootstrap(const std::vector<MatchedClass>& classes, const Settings& settings, const std::vector<Metric>& metrics)
       : settings_(settings), metrics_(metrics), curves_(curves_for(metrics)), classes_(classes.size()) {
     plans_.resize(curves_.size() * classes_);
-    for (size_t c = 0; c < classes_; ++c)
-      for (size_t k = 0; k < curves_.size(); ++k)
+    for (size_t c = 0; c < classes_; ++c) {
+      for (size_t k = 0; k < curves_.size(); ++k) {
         plans_[c * curves_.size() + k] = plan_curve(classes[c], settings, curves_[k].area, curves_[k].limit);
+      }
+    }
   }
 
   // Values [metric, class, lane] of one block of resamples.
   void run(Block& block, std::vector<Reals>& values) const {
     values.assign(metrics_.size() * classes_, Reals{});
-    for (size_t c = 0; c < classes_; ++c)
-      for (size_t k = 0; k < curves_.size(); ++k)
+    for (size_t c = 0; c < classes_; ++c) {
+      for (size_t k = 0; k < curves_.size(); ++k) {
         run_curve(curves_[k], plans_[c * curves_.size() + k], block, c, values);
+      }
+    }
   }
 
  private:
@@ -209,8 +220,9 @@ class Bootstrap {
       Walk walk;
       count_steps(plan.steps[t], block.weights.data(), walk.hits, walk.correction);
       const Counts hits = walk.hits;
-      if (key.with_precision)
+      if (key.with_precision) {
         walk_curve(plan, plan.steps[t], block.weights.data(), block.counted.data(), block.reached, walk);
+      }
       for (size_t m : key.metrics) {
         const Metric& metric = metrics_[m];
         if (metric.threshold >= 0 && static_cast<size_t>(metric.threshold) != t) continue;
@@ -254,9 +266,10 @@ void check_sizes(const std::vector<MatchedClass>& classes, const uint16_t* weigh
   for (size_t r = 0; r < resamples; ++r) {
     int64_t total = 0;
     for (size_t i = 0; i < images; ++i) total += elements[i] * weights[r * images + i];
-    if (total > kMostElements)
+    if (total > kMostElements) {
       throw std::invalid_argument("resample " + std::to_string(r) +
                                   ": more than 2^27 - 1 detections and ground truths");
+    }
   }
 }
 
@@ -274,12 +287,14 @@ void bootstrap(const std::vector<MatchedClass>& classes, const Settings& setting
     const size_t first = b * kLanes;
     const size_t lanes = std::min(kLanes, resamples - first);
     block.weights.assign(settings.images, Weights{});
-    for (size_t l = 0; l < lanes; ++l)
-      for (size_t i = 0; i < settings.images; ++i)
+    for (size_t l = 0; l < lanes; ++l) {
+      for (size_t i = 0; i < settings.images; ++i) {
         block.weights[i].lane[l] = weights[(first + l) * settings.images + i];
+      }
+    }
     std::vector<Reals> values;
     plan.run(block, values);
-    for (size_t l = 0; l < lanes; ++l)
+    for (size_t l = 0; l < lanes; ++l) {
       for (size_t m = 0; m < metrics.size(); ++m) {
         const Reals* of_metric = values.data() + m * classes.size();
         const size_t row = (first + l) * metrics.size() + m;
@@ -287,6 +302,7 @@ void bootstrap(const std::vector<MatchedClass>& classes, const Settings& setting
         if (per_class == nullptr) continue;
         for (size_t c = 0; c < classes.size(); ++c) per_class[row * classes.size() + c] = of_metric[c].lane[l];
       }
+    }
   });
 }
 

@@ -8,7 +8,7 @@ namespace qprof::coco {
 namespace {
 
 // Where the elements of each image begin, given each element's image.
-template <typename ImageOf>
+template <class ImageOf>
 std::vector<int64_t> begins_by_image(size_t elements, size_t images, ImageOf image_of) {
   std::vector<int64_t> begins(images + 1, 0);
   for (size_t i = 0; i < elements; ++i) ++begins[image_of(i) + 1];
@@ -17,7 +17,7 @@ std::vector<int64_t> begins_by_image(size_t elements, size_t images, ImageOf ima
 }
 
 // Per element its place when sorted, stably, by image.
-template <typename ImageOf>
+template <class ImageOf>
 std::vector<size_t> places_by_image(std::vector<int64_t> begins, size_t elements, ImageOf image_of) {
   std::vector<size_t> places(elements);
   for (size_t i = 0; i < elements; ++i) places[i] = static_cast<size_t>(begins[image_of(i)]++);
@@ -120,8 +120,9 @@ void assignments(const std::vector<MatchedClass>& classes, const Settings& setti
       const AreaMatch& match = matched.matches[r * areas + area];
       ignored[position] = match.ignored >> threshold & 1;
       const int32_t truth = matched.assigned[(r * areas + area) * thresholds + threshold];
-      if (truth >= 0 && matched.truths[static_cast<size_t>(truth)].counts)
+      if (truth >= 0 && matched.truths[static_cast<size_t>(truth)].counts) {
         truths[position] = static_cast<int32_t>(matched.truths[static_cast<size_t>(truth)].position);
+      }
     }
   }
 }

@@ -1,4 +1,4 @@
-# cython: language_level=3
+# What _coco.pyx uses of these headers.
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
 from libcpp cimport bool as cbool
 from libcpp.vector cimport vector
@@ -60,7 +60,7 @@ cdef extern from "matching.h" namespace "qprof::coco" nogil:
 
 
 cdef extern from "evaluation.h" namespace "qprof::coco" nogil:
-    vector[MatchedClass] evaluate_classes "qprof::coco::evaluate"(
+    vector[MatchedClass] evaluate(
         const GroundTruths&, const Detections&, const Settings&, const Tables&
     ) except +
 
@@ -76,10 +76,10 @@ cdef extern from "category_matches.h" namespace "qprof::coco" nogil:
         vector[int32_t] truth_matches
         vector[uint8_t] truth_ignored
 
-    CategoryMatches list_matches "qprof::coco::category_matches"(
+    CategoryMatches category_matches(
         const MatchedClass&, const Settings&, size_t
     ) except +
-    void list_assignments "qprof::coco::assignments"(
+    void assignments(
         const vector[MatchedClass]&, const Settings&, size_t, size_t, int32_t*, uint8_t*, size_t
     ) except +
 
@@ -91,7 +91,7 @@ cdef extern from "bootstrap.h" namespace "qprof::coco" nogil:
         uint32_t area
         uint32_t limit
 
-    void resample "qprof::coco::bootstrap"(
+    void bootstrap(
         const vector[MatchedClass]&,
         const Settings&,
         const uint16_t*,
@@ -110,7 +110,7 @@ cdef extern from "overlaps.h" namespace "qprof::coco" nogil:
         double* other_iou
         int32_t* other_truth
 
-    void find_best_overlaps "qprof::coco::best_overlaps"(
+    void best_overlaps(
         const GroundTruths&, const Detections&, const Settings&, const Overlaps&
     ) except +
 
@@ -120,7 +120,7 @@ cdef extern from *:
     #include <span>
     #include "lookup.h"
     namespace qprof::coco {
-    template <typename Id>
+    template <class Id>
     size_t look_up(const Column<Id>& ids, size_t count, const int64_t* sorted, size_t known, int32_t* out,
                    unsigned threads) {
       return index_of(ids, count, std::span<const int64_t>(sorted, known), out, threads);

@@ -6,6 +6,7 @@
 #include "bits.h"
 
 namespace qprof::coco {
+
 uint32_t needed_for_recall(double threshold, uint32_t truths) {
   const double total = truths;
   const double guess = std::ceil(threshold * total);
@@ -61,10 +62,11 @@ void Curves::collect(const MatchedClass& matched, size_t area, size_t limit) {
     if (record.limit > limit) continue;
     const AreaMatch& match = matched.matches[r * areas + area];
     // `counts` has this detection at every threshold if it is inside the area, at none if not.
-    if (record.inside >> area & 1)
+    if (record.inside >> area & 1) {
       for_each_bit(match.ignored, [&](size_t t) { --correction_[t]; });
-    else
+    } else {
       for_each_bit(settings_.all_thresholds() & ~match.ignored, [&](size_t t) { ++correction_[t]; });
+    }
     const uint32_t inside = matched.counts[(r * limits + limit) * areas + area];
     for_each_bit(match.matched & ~match.ignored, [&](size_t t) {
       hits_[t].push_back({static_cast<uint32_t>(inside + correction_[t]), static_cast<uint32_t>(r)});
@@ -110,9 +112,10 @@ void Curves::copy_out(size_t class_index, const Tables& tables) const {
     std::copy_n(precision_.begin() + static_cast<ptrdiff_t>(row * columns), columns, tables.precision + place);
     std::copy_n(scores_.begin() + static_cast<ptrdiff_t>(row * columns), columns, tables.scores + place);
   }
-  for (size_t t = 0; t < settings_.iou_thresholds.size(); ++t)
+  for (size_t t = 0; t < settings_.iou_thresholds.size(); ++t) {
     std::copy_n(recall_.begin() + static_cast<ptrdiff_t>(t * columns), columns,
                 tables.recall + (t * classes + class_index) * columns);
+  }
 }
 
 }  // namespace qprof::coco

@@ -48,9 +48,9 @@ class Curves {
 
   const Detections& input_;
   const Settings& settings_;
-  std::vector<uint32_t> needed_;             // per recall threshold: true positives
-  std::vector<std::vector<Hit>> hits_;       // per IoU threshold
-  std::vector<int64_t> correction_;          // per IoU threshold: detections counted beyond those inside the area
+  std::vector<uint32_t> needed_;        // per recall threshold: true positives
+  std::vector<std::vector<Hit>> hits_;  // per IoU threshold
+  std::vector<int64_t> correction_;     // per IoU threshold: detections counted beyond those inside the area
   std::vector<double> envelope_;
   // The class's own part of the tables: [threshold, recall, area, limit], so that each line of them is written once.
   std::vector<double> precision_;

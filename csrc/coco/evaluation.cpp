@@ -30,8 +30,9 @@ std::vector<MatchedClass> evaluate(const GroundTruths& truths, const Detections&
   std::vector<std::unique_ptr<Worker>> workers(std::max(1u, settings.threads));
   std::vector<MatchedClass> kept(settings.keep ? settings.classes() : 0);
   for_each_task(classes.size(), settings.threads, [&](size_t task, unsigned w) {
-    if (!workers[w])
+    if (!workers[w]) {
       workers[w].reset(new Worker{Matcher(truths, detections, settings), Curves(detections, settings), {}});
+    }
     const size_t c = classes[task];
     MatchedClass& matched = settings.keep ? kept[c] : workers[w]->matched;
     workers[w]->matcher.match(truths_of.of(c), detections_of.of(c), matched);

@@ -63,20 +63,23 @@ std::vector<size_t> place(std::vector<Part>& parts, const Settings& settings) {
 }
 
 void check_indices(const char* what, size_t i, int32_t image, int32_t category, const Settings& settings) {
-  if (!valid_index(image, settings.images))
+  if (!valid_index(image, settings.images)) {
     fail(what, i, "image index " + std::to_string(image) + " is not below " + std::to_string(settings.images));
-  if (!valid_index(category, settings.categories))
+  }
+  if (!valid_index(category, settings.categories)) {
     fail(what, i,
          "category index " + std::to_string(category) + " is not below " + std::to_string(settings.categories));
+  }
 }
 
 void check_box(const char* what, size_t i, const double* box) {
-  for (int side = 0; side < 4; ++side)
+  for (int side = 0; side < 4; ++side) {
     if (!std::isfinite(box[side])) fail(what, i, "the box has a value that is NaN or infinite");
+  }
 }
 
 // Counts a part's elements by category; finds out only whether something is wrong, `check` then says what.
-template <typename Elements, typename Suspicion>
+template <class Elements, class Suspicion>
 void count_part(Part& part, const Elements& elements, const Settings& settings, Suspicion suspicion) {
   double suspect = 0;
   bool in_range = true;
@@ -84,10 +87,11 @@ void count_part(Part& part, const Elements& elements, const Settings& settings, 
     const int32_t image = elements.image[i];
     const int32_t category = elements.category[i];
     suspect += suspicion(i);
-    if (static_cast<uint32_t>(category) < settings.categories && static_cast<uint32_t>(image) < settings.images)
+    if (static_cast<uint32_t>(category) < settings.categories && static_cast<uint32_t>(image) < settings.images) {
       ++part.next[category];
-    else
+    } else {
       in_range &= valid_index(image, settings.images) && valid_index(category, settings.categories);
+    }
   }
   part.valid = in_range && suspect == 0;
 }
@@ -99,14 +103,15 @@ void require_32_bits(size_t count) {
 void check(const Detections& detections, const Settings& settings) { check_detections(detections, settings); }
 void check(const GroundTruths& truths, const Settings& settings) { check_ground_truths(truths, settings); }
 
-template <typename Element, typename Elements, typename Suspicion, typename Make>
+template <class Element, class Elements, class Suspicion, class Make>
 Grouped<Element> group(const Elements& elements, const Settings& settings, Suspicion suspicion, Make make) {
   require_32_bits(elements.count);
   std::vector<Part> parts = split(elements.count, settings.threads, settings.categories);
   for_each_task(parts.size(), settings.threads,
                 [&](size_t p, unsigned) { count_part(parts[p], elements, settings, suspicion); });
-  for (const Part& part : parts)
+  for (const Part& part : parts) {
     if (!part.valid) check(elements, settings);
+  }
   Grouped<Element> grouped;
   grouped.begins = place(parts, settings);
   grouped.elements = std::make_unique_for_overwrite<Element[]>(grouped.begins.back());

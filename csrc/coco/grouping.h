@@ -18,7 +18,7 @@ struct Candidate {
 };
 
 // The elements of class c are [begins[c], begins[c + 1]), in input order (without categories: by category first).
-template <typename Element>
+template <class Element>
 struct Grouped {
   std::unique_ptr<Element[]> elements;
   std::vector<size_t> begins;

@@ -8,7 +8,7 @@
 namespace qprof::coco {
 
 // One value per element, `stride` bytes apart: a column of a table needs no copy.
-template <typename T>
+template <class T>
 struct Column {
   const char* data = nullptr;
   ptrdiff_t stride = sizeof(T);
@@ -61,9 +61,7 @@ struct Settings {
 
   // A class is what is matched together: a category, or all of them at once.
   size_t classes() const { return use_categories ? categories : 1; }
-  uint32_t all_thresholds() const {
-    return iou_thresholds.size() == 32 ? ~0u : (1u << iou_thresholds.size()) - 1;
-  }
+  uint32_t all_thresholds() const { return iou_thresholds.size() == 32 ? ~0u : (1u << iou_thresholds.size()) - 1; }
 };
 
 }  // namespace qprof::coco

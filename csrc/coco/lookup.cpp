@@ -52,7 +52,7 @@ class Index {
   std::vector<int32_t> table_;
 };
 
-template <typename Id>
+template <class Id>
 size_t find_all(const Column<Id>& ids, size_t count, std::span<const int64_t> sorted, int32_t* out, unsigned threads) {
   const Index index(sorted);
   std::vector<size_t> missing((count + kPart - 1) / kPart);

@@ -10,18 +10,10 @@ namespace {
 // The order of score jumps about the input: boxes are asked for this many detections ahead.
 constexpr size_t kPrefetch = 16;
 
-void prefetch(const void* address) {
-#if defined(__GNUC__)
-  __builtin_prefetch(address);
-#else
-  static_cast<void>(address);
-#endif
-}
-
 // Both ends, for a box may lie across two cache lines.
 void prefetch_box(const double* box) {
-  prefetch(box);
-  prefetch(box + 3);
+  __builtin_prefetch(box);
+  __builtin_prefetch(box + 3);
 }
 
 }  // namespace
@@ -46,8 +38,8 @@ Matcher::Matcher(const GroundTruths& truths, const Detections& detections, const
     : input_truths_(truths), input_detections_(detections), settings_(settings), images_(settings.images) {
   // An IoU of 1 must pass a threshold of 1 in spite of rounding: pycocotools' own bound.
   for (double threshold : settings.iou_thresholds) limits_.push_back(std::min(threshold, 1 - 1e-10));
-  lowest_limit_ = limits_.empty() ? std::numeric_limits<double>::infinity()
-                                  : *std::min_element(limits_.begin(), limits_.end());
+  lowest_limit_ =
+      limits_.empty() ? std::numeric_limits<double>::infinity() : *std::min_element(limits_.begin(), limits_.end());
   screen_ = lowest_limit_ * (1 - 1e-9);
   current_.resize(settings.areas.size());
   given_.resize(settings.areas.size());
@@ -65,9 +57,10 @@ void Matcher::match(std::span<const uint32_t> truths, std::span<const Candidate>
   const uint32_t most = limits.empty() ? 0 : limits.back();
   const Candidate* last = nullptr;
   for (size_t i = 0; i < order_.size(); ++i) {
-    if (i + kPrefetch < order_.size())
+    if (i + kPrefetch < order_.size()) {
       prefetch_box(input_detections_.box.at(detections[order_[i + kPrefetch]].position));
-    if (i + 2 * kPrefetch < order_.size()) prefetch(&detections[order_[i + 2 * kPrefetch]]);
+    }
+    if (i + 2 * kPrefetch < order_.size()) __builtin_prefetch(&detections[order_[i + 2 * kPrefetch]]);
     const Candidate& candidate = detections[order_[i]];
     ImageState& state = images_[candidate.image];
     const uint32_t rank = state.rank++;
@@ -91,8 +84,7 @@ void Matcher::match(std::span<const uint32_t> truths, std::span<const Candidate>
       if (!contacts_.empty()) {
         assign(out);
         const Record record{candidate.position, candidate.image, static_cast<uint32_t>(out.detections), inside, limit};
-        if (std::any_of(given_.begin(), given_.end(), [](uint32_t bits) { return bits != 0; }))
-          add_record(record, out);
+        if (std::any_of(given_.begin(), given_.end(), [](uint32_t bits) { return bits != 0; })) add_record(record, out);
       }
     }
     ++out.detections;
@@ -234,9 +226,11 @@ void Matcher::give(size_t area, uint32_t thresholds, uint32_t truth_index, const
   given_[area] |= thresholds;
   if (truth.counts) current_[area].matched |= thresholds;
   if (truth.ignored >> area & 1) current_[area].ignored |= thresholds;
-  if (settings_.keep)
-    for (size_t t = 0; t < limits_.size(); ++t)
+  if (settings_.keep) {
+    for (size_t t = 0; t < limits_.size(); ++t) {
       if (thresholds >> t & 1) current_truths_[area * limits_.size() + t] = static_cast<int32_t>(truth_index);
+    }
+  }
 }
 
 void Matcher::add_record(const Record& record, MatchedClass& out) {
@@ -248,11 +242,12 @@ void Matcher::add_record(const Record& record, MatchedClass& out) {
     if (!(record.inside >> a & 1)) match.ignored |= settings_.all_thresholds() & ~match.matched;
     out.matches.push_back(match);
   }
-  for (size_t limit = 0; limit < settings_.max_detections.size(); ++limit)
+  for (size_t limit = 0; limit < settings_.max_detections.size(); ++limit) {
     for (size_t a = 0; a < areas; ++a) {
       const uint32_t below = limit == 0 ? 0 : out.counts[out.counts.size() - areas];
       out.counts.push_back(below + static_cast<uint32_t>(inside_counts_[limit * areas + a]));
     }
+  }
   if (settings_.keep) out.assigned.insert(out.assigned.end(), current_truths_.begin(), current_truths_.end());
 }
 

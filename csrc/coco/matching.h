@@ -26,9 +26,9 @@ struct Truth {
 struct Record {
   uint32_t position;  // in the input
   uint32_t image;
-  uint32_t order;     // among the class's kept detections, best score first
-  uint16_t inside;    // one bit per area range
-  uint16_t limit;     // index of the lowest number of detections per image that still counts this one
+  uint32_t order;   // among the class's kept detections, best score first
+  uint16_t inside;  // one bit per area range
+  uint16_t limit;   // index of the lowest number of detections per image that still counts this one
 };
 
 struct AreaMatch {
@@ -44,16 +44,16 @@ struct MatchedClass {
   std::vector<AreaMatch> matches;        // per record and area
   // Per record, limit and area: the detections inside the area up to this one, itself included.
   std::vector<uint32_t> counts;
-  size_t detections = 0;   // within the highest limit
-  uint32_t first = 0;      // position in the input of the best one
+  size_t detections = 0;  // within the highest limit
+  uint32_t first = 0;     // position in the input of the best one
 
   // Only where the caller wants to keep them.
-  std::vector<uint32_t> position;      // per kept detection, best score first: in the input
+  std::vector<uint32_t> position;  // per kept detection, best score first: in the input
   std::vector<uint32_t> image;
   std::vector<uint16_t> inside;
   std::vector<uint16_t> limit;
-  std::vector<uint8_t> tied;           // 1: of the same image and score as the one before
-  std::vector<int32_t> assigned;       // per record, area and threshold: index into `truths` or -1
+  std::vector<uint8_t> tied;      // 1: of the same image and score as the one before
+  std::vector<int32_t> assigned;  // per record, area and threshold: index into `truths` or -1
 
   void clear();
 };
@@ -103,10 +103,10 @@ class Matcher {
   std::vector<Cell> cells_;
   std::vector<uint32_t> taken_;  // per truth and area: thresholds at which it is matched
   std::vector<Contact> contacts_;
-  std::vector<AreaMatch> current_;        // of the detection at hand, per area
-  std::vector<uint32_t> given_;           // thresholds at which it was given a truth, per area
-  std::vector<int32_t> current_truths_;   // per area and threshold
-  std::vector<uint64_t> inside_counts_;   // per limit and area
+  std::vector<AreaMatch> current_;       // of the detection at hand, per area
+  std::vector<uint32_t> given_;          // thresholds at which it was given a truth, per area
+  std::vector<int32_t> current_truths_;  // per area and threshold
+  std::vector<uint64_t> inside_counts_;  // per limit and area
 };
 
 }  // namespace qprof::coco

@@ -26,13 +26,15 @@ struct ByImage {
   std::vector<uint32_t> positions;
 
   ByImage(const GroundTruths& truths, size_t images) : begins(images + 1, 0) {
-    for (size_t i = 0; i < truths.count; ++i)
+    for (size_t i = 0; i < truths.count; ++i) {
       if (present(truths, i)) ++begins[static_cast<size_t>(truths.image[i]) + 1];
+    }
     for (size_t i = 0; i < images; ++i) begins[i + 1] += begins[i];
     positions.resize(begins[images]);
     std::vector<size_t> next(begins.begin(), begins.end() - 1);
-    for (size_t i = 0; i < truths.count; ++i)
+    for (size_t i = 0; i < truths.count; ++i) {
       if (present(truths, i)) positions[next[static_cast<size_t>(truths.image[i])]++] = static_cast<uint32_t>(i);
+    }
   }
 
   static bool present(const GroundTruths& truths, size_t i) { return truths.image[i] >= 0 && truths.category[i] >= 0; }

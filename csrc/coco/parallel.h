@@ -14,7 +14,7 @@ namespace qprof::coco {
 // Calls `body(task, worker)` once for every task in 0..tasks-1, in order of start; `worker` is below `threads`, so that
 // each may have scratch memory of its own. The caller's thread takes part: with one thread none is started. The first
 // exception stops the loop and is thrown again here.
-template <typename Body>
+template <class Body>
 void for_each_task(size_t tasks, unsigned threads, Body body) {
   if (threads <= 1 || tasks <= 1) {
     for (size_t task = 0; task < tasks; ++task) body(task, 0u);

@@ -30,8 +30,9 @@ class Planner {
     for (size_t d = 0; d < matched_.image.size();) {
       const size_t begin = d;
       members_.clear();
-      do add_member(d++);
-      while (d < matched_.image.size() && matched_.tied[d]);
+      do {
+        add_member(d++);
+      } while (d < matched_.image.size() && matched_.tied[d]);
       add_steps(matched_.image[begin]);
     }
     return std::move(plan_);
@@ -73,10 +74,11 @@ class Planner {
         counted += member.counts(t);
         hits += member.hits(t);
       }
-      if (hits > 0 && counted > hits)
+      if (hits > 0 && counted > hits) {
         add_group(image, t, counted);
-      else
+      } else {
         add_singles(image, t);
+      }
     }
   }
 
@@ -84,8 +86,9 @@ class Planner {
     for (const Member& member : members_) {
       if (member.match == nullptr) continue;
       const int correction = static_cast<int>(member.counts(t)) - static_cast<int>(member.inside);
-      if (member.hits(t) || correction != 0)
+      if (member.hits(t) || correction != 0) {
         plan_.steps[t].push_back({member.mark, image, member.hits(t) ? 1 : 0, correction, 0, 0, 0});
+      }
     }
   }
 

@@ -18,11 +18,11 @@ struct GroupHit {
 // ids; detections of it with equal scores then alternate, all of the first copy, all of the second. Where such a group
 // has both true and false positives it makes one step, and the true positives of each copy are met one by one.
 struct Step {
-  uint32_t mark;          // index into CurvePlan::marks: the detections inside the area up to here
+  uint32_t mark;  // index into CurvePlan::marks: the detections inside the area up to here
   uint32_t image;
-  int32_t hits;           // true positives
-  int32_t correction;     // detections that count beyond those inside the area
-  uint32_t group_begin;   // into CurvePlan::group_hits; empty where the detection stands alone
+  int32_t hits;          // true positives
+  int32_t correction;    // detections that count beyond those inside the area
+  uint32_t group_begin;  // into CurvePlan::group_hits; empty where the detection stands alone
   uint32_t group_end;
   int32_t group_counted;  // detections of the group that count
 };

@@ -25,10 +25,11 @@ size_t digit(uint64_t packed, unsigned pass) { return (packed >> (32 + pass * kD
 void ScoreOrder::sort(std::span<const Candidate> candidates) {
   items_.resize(candidates.size());
   for (size_t i = 0; i < candidates.size(); ++i) items_[i] = i;
-  if (candidates.size() < kSmallestRadix)
+  if (candidates.size() < kSmallestRadix) {
     sort_few(candidates);
-  else
+  } else {
     sort_many(candidates);
+  }
 }
 
 void ScoreOrder::sort_few(std::span<const Candidate> candidates) {
@@ -60,8 +61,9 @@ void ScoreOrder::order_by_image(std::span<const Candidate> candidates) {
 // Stable, least significant digit first.
 void ScoreOrder::radix_sort() {
   std::array<std::array<uint32_t, kBuckets>, kPasses> counts{};
-  for (uint64_t item : items_)
+  for (uint64_t item : items_) {
     for (unsigned pass = 0; pass < kPasses; ++pass) ++counts[pass][digit(item, pass)];
+  }
   other_.resize(items_.size());
   for (unsigned pass = 0; pass < kPasses; ++pass) {
     std::array<uint32_t, kBuckets>& next = counts[pass];

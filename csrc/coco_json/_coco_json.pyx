@@ -2,16 +2,17 @@
 # cython: language_level=3
 """COCO files as NumPy arrays, without a Python object per entry."""
 
-import os
-
-import numpy as np
-
 from cython cimport view
 from libc.stdint cimport int64_t, uint8_t
 from libc.stdlib cimport free
 from libcpp.string cimport string
 
-from coco_json cimport Detections, GroundTruth, Text, c_read_ground_truth, c_read_results
+import os
+
+import numpy as np
+
+cimport coco_json
+from coco_json cimport Detections, GroundTruth, Text
 
 from qprof.errors import DataError
 
@@ -22,7 +23,7 @@ def read_results(source, int threads=1):
     cdef string problem
     where = _open(&text, source, threads)
     with nogil:
-        problem = c_read_results(text, threads, found)
+        problem = coco_json.read_results(text, threads, found)
     _check(where, problem)
     cdef size_t rows = found.size()
     return {
@@ -40,7 +41,7 @@ def read_ground_truth(source, int threads=1):
     cdef string problem
     where = _open(&text, source, threads)
     with nogil:
-        problem = c_read_ground_truth(text, threads, found)
+        problem = coco_json.read_ground_truth(text, threads, found)
     _check(where, problem)
     cdef size_t i, rows = found.images.size()
     images = {
@@ -76,7 +77,7 @@ cdef object _open(Text* text, object source, int threads):
     cdef const unsigned char[::1] content
     if not isinstance(source, (str, os.PathLike)):
         content = memoryview(source).cast("B")
-        text.copy(<const char*> &content[0] if content.shape[0] else NULL, content.shape[0])
+        text.copy(<const char*>&content[0] if content.shape[0] else NULL, content.shape[0])
         return "the given bytes"
     path = os.fspath(source)
     cdef bytes name = os.fsencode(path)
@@ -98,7 +99,7 @@ cdef object _check(object where, string problem):
 
 cdef object _text(string text):
     # Python's json keeps a lone surrogate of an escape as well.
-    return (<bytes> text).decode("utf-8", "surrogatepass")
+    return (<bytes>text).decode("utf-8", "surrogatepass")
 
 
 # The arrays below own the memory that they are given.
@@ -107,7 +108,7 @@ cdef object _int64(int64_t* data, size_t rows):
     if rows == 0:
         free(data)
         return np.empty(0, np.int64)
-    cdef view.array owner = <int64_t[:rows]> data
+    cdef view.array owner = <int64_t[:rows]>data
     owner.callback_free_data = free
     return np.asarray(owner)
 
@@ -116,7 +117,7 @@ cdef object _float64(double* data, size_t rows):
     if rows == 0:
         free(data)
         return np.empty(0, np.float64)
-    cdef view.array owner = <double[:rows]> data
+    cdef view.array owner = <double[:rows]>data
     owner.callback_free_data = free
     return np.asarray(owner)
 
@@ -125,6 +126,6 @@ cdef object _uint8(uint8_t* data, size_t rows):
     if rows == 0:
         free(data)
         return np.empty(0, np.uint8)
-    cdef view.array owner = <uint8_t[:rows]> data
+    cdef view.array owner = <uint8_t[:rows]>data
     owner.callback_free_data = free
     return np.asarray(owner)

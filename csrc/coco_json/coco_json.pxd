@@ -1,6 +1,5 @@
-# distutils: language = c++
+# What _coco_json.pyx uses of these headers.
 from libc.stdint cimport int64_t, uint8_t
-from libcpp cimport bool
 from libcpp.string cimport string
 from libcpp.vector cimport vector
 
@@ -59,9 +58,9 @@ cdef extern from "reader.h" namespace "qprof::coco_json" nogil:
         Categories categories
         Annotations annotations
 
-    string c_read_results "qprof::coco_json::read_results"(
+    string read_results(
         const Text& text, int threads, Detections& detections
     ) except +
-    string c_read_ground_truth "qprof::coco_json::read_ground_truth"(
+    string read_ground_truth(
         const Text& text, int threads, GroundTruth& truth
     ) except +

@@ -15,7 +15,7 @@ void* resized(void* block, size_t bytes) {
   if (bytes >= kLarge) {
     const uintptr_t first = (reinterpret_cast<uintptr_t>(moved) + kPage - 1) & ~(kPage - 1);
     // Advice: where it is not taken, nothing is lost.
-    (void)::madvise(reinterpret_cast<void*>(first), (bytes - kPage) & ~(kPage - 1), MADV_HUGEPAGE);
+    static_cast<void>(::madvise(reinterpret_cast<void*>(first), (bytes - kPage) & ~(kPage - 1), MADV_HUGEPAGE));
   }
 #endif
   return moved;

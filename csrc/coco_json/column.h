@@ -11,9 +11,9 @@ namespace qprof::coco_json {
 // `block` (or nothing, if null) moved to a size of `bytes`; free() releases it. Throws std::bad_alloc.
 void* resized(void* block, size_t bytes);
 
-// `width` values per row. The rows are counted by the table it belongs to. Unlike a std::vector it neither fills its
+// `kWidth` values per row. The rows are counted by the table it belongs to. Unlike a std::vector it neither fills its
 // memory nor copies it to grow: realloc moves large blocks by their pages.
-template <class T, size_t width = 1>
+template <class T, size_t kWidth = 1>
 class Column {
  public:
   Column() = default;
@@ -24,15 +24,13 @@ class Column {
   }
   ~Column() { std::free(data_); }
 
-  void resize(size_t rows) {
-    data_ = static_cast<T*>(resized(data_, rows * width * sizeof(T)));
-  }
+  void resize(size_t rows) { data_ = static_cast<T*>(resized(data_, rows * kWidth * sizeof(T))); }
   void copy(size_t at, const Column& other, size_t rows) {
-    if (rows != 0) std::memcpy(data_ + at * width, other.data_, rows * width * sizeof(T));
+    if (rows != 0) std::memcpy(data_ + at * kWidth, other.data_, rows * kWidth * sizeof(T));
   }
 
   T& operator[](size_t row) { return data_[row]; }
-  T* row(size_t row) { return data_ + row * width; }
+  T* row(size_t row) { return data_ + row * kWidth; }
   T* data() { return data_; }
   // The caller frees the memory, with free().
   T* release() { return std::exchange(data_, nullptr); }
@@ -51,7 +49,9 @@ class Rows {
 
   // Room for one row more.
   void reserve_one() {
-    if (size_ < capacity_) [[likely]] return;
+    if (size_ < capacity_) [[likely]] {
+      return;
+    }
     resize(capacity_ < 1024 ? 1024 : capacity_ * 2);
   }
   void append(Table& other) {

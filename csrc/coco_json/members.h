@@ -59,27 +59,37 @@ class Members {
 
   const char* integer(const char* p, Key key, int64_t& value) {
     const Integer read = read_integer(p);
-    if (!read.valid) [[unlikely]] return wrong(p, key);
+    if (!read.valid) [[unlikely]] {
+      return wrong(p, key);
+    }
     value = read.value;
     given_ |= bit(key);
     return read.end;
   }
   const char* number(const char* p, Key key, double& value) {
     const Number read = read_number(p);
-    if (!read.valid) [[unlikely]] return wrong(p, key);
+    if (!read.valid) [[unlikely]] {
+      return wrong(p, key);
+    }
     value = read.value;
     given_ |= bit(key);
     return read.end;
   }
   [[gnu::always_inline]] const char* box(const char* const start, Key key, double* xywh) {
     const char* p = start;
-    if (*p != '[') [[unlikely]] return wrong(start, key);
+    if (*p != '[') [[unlikely]] {
+      return wrong(start, key);
+    }
     for (int i = 0; i < 4; ++i) {
       const Number read = read_number(skip_space(p + 1));
-      if (!read.valid) [[unlikely]] return wrong(start, key);
+      if (!read.valid) [[unlikely]] {
+        return wrong(start, key);
+      }
       xywh[i] = read.value;
       p = skip_space(read.end);
-      if (*p != (i < 3 ? ',' : ']')) [[unlikely]] return wrong(start, key);
+      if (*p != (i < 3 ? ',' : ']')) [[unlikely]] {
+        return wrong(start, key);
+      }
     }
     given_ |= bit(key);
     return p + 1;

@@ -5,12 +5,13 @@
 #include <limits>
 
 namespace qprof::coco_json {
-
 namespace {
 
 // 10^0 to 10^19.
 constexpr auto kIntegerPowers = [] {
-  struct { uint64_t of[20]; } table{};
+  struct {
+    uint64_t of[20];
+  } table{};
   uint64_t power = 1;
   for (uint64_t& entry : table.of) {
     entry = power;
@@ -56,8 +57,8 @@ double divided(uint64_t w, unsigned k) {
     ++exponent;
   }
   const uint64_t quotient = static_cast<uint64_t>(numerator / d);
-  // The upper 53 bits, rounded by the one below. No quotient lies halfway between two doubles: it would be an odd number
-  // of 54 bits over 2^j, j <= k, and below 10^7 only if j >= 30.
+  // The upper 53 bits, rounded by the one below. No quotient lies halfway between two doubles: it would be an odd
+  // number of 54 bits over 2^j, j <= k, and below 10^7 only if j >= 30.
   const uint64_t mantissa = (quotient >> 11) + (quotient >> 10 & 1);
   // Neither factor is subnormal, so the product is exact.
   return static_cast<double>(mantissa) * std::bit_cast<double>(static_cast<uint64_t>(exponent + 11 + 1023) << 52);

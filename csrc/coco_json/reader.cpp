@@ -114,9 +114,7 @@ std::string read_ground_truth(const Text& text, int threads, GroundTruth& truth)
     });
   });
   if (!problem.empty()) return problem;
-  if (!is_object) {
-    return "is not a COCO annotation file (no JSON object at the top): give an 'instances' file";
-  }
+  if (!is_object) return "is not a COCO annotation file (no JSON object at the top): give an 'instances' file";
   for (const std::string& found : {images.problem(text), categories.problem(text), annotations.problem(text)}) {
     if (!found.empty()) return found;
   }

@@ -60,13 +60,18 @@ void append_utf8(std::string& text, unsigned code) {
 const char* read_escape(const char* p, std::string* text) {
   unsigned code;
   switch (p[1]) {
-    case '"': case '\\': case '/': code = static_cast<unsigned char>(p[1]); break;
+    case '"':
+    case '\\':
+    case '/': code = static_cast<unsigned char>(p[1]); break;
     case 'b': code = '\b'; break;
     case 'f': code = '\f'; break;
     case 'n': code = '\n'; break;
     case 'r': code = '\r'; break;
     case 't': code = '\t'; break;
-    case 'u': code = hex_escape(p + 2); p += 4; break;
+    case 'u':
+      code = hex_escape(p + 2);
+      p += 4;
+      break;
     default: fail(p, "unknown escape in a string");
   }
   p += 2;

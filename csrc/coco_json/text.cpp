@@ -53,9 +53,7 @@ int Text::open(const char* path) {
   if (::fstat(file.descriptor(), &status) != 0) return errno;
   if (S_ISDIR(status.st_mode)) return EISDIR;
   // Files of /proc state no size.
-  if (S_ISREG(status.st_mode) && status.st_size > 0) {
-    return map(file.descriptor(), static_cast<size_t>(status.st_size));
-  }
+  if (S_ISREG(status.st_mode) && status.st_size > 0) return map(file.descriptor(), static_cast<size_t>(status.st_size));
   return read_all(file.descriptor());
 }
 

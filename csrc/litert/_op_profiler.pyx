@@ -53,6 +53,10 @@ cdef class OpProfiler:
         return self._session.refused()
 
     @property
+    def lost(self):
+        return self._session.lost()
+
+    @property
     def subgraph_count(self):
         return self._session.subgraph_count()
 

@@ -5,7 +5,9 @@
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
+#include <new>
 #include <shared_mutex>
+#include <utility>
 
 namespace qprof::litert {
 
@@ -17,11 +19,12 @@ struct Registry {
   std::unordered_map<int64_t, Session*> sessions;
   std::unordered_map<abi::Node*, Session::Hook> hooks;
   std::unordered_map<abi::Context*, Session*> contexts;
-  std::vector<Session*> retired;
+  Session* retired = nullptr;  // the last of them; each knows the one before
 
-  static Registry& get() {
+  static Registry& get() noexcept {
     // Never destroyed: interpreters may outlive the static objects of this library.
-    static Registry* registry = new Registry;
+    alignas(Registry) static unsigned char storage[sizeof(Registry)];
+    static Registry* registry = new (storage) Registry;
     return *registry;
   }
 };
@@ -37,7 +40,33 @@ int64_t monotonic_ns() {
   return static_cast<int64_t>(now.tv_sec) * 1'000'000'000 + now.tv_nsec;
 }
 
+// Gives the memory back, which clear() does not.
+template <class Container>
+void empty(Container& container) noexcept {
+  Container().swap(container);
+}
+
+// Ops registered through the opaque API are invoked by another path, which does not read `invoke`.
+bool can_wrap(const abi::Registration& registration) noexcept {
+  return registration.registration_external == nullptr && registration.invoke != nullptr;
+}
+
 }  // namespace
+
+// While it exists the node of the hook is the current one: also where the op throws, which is the runtime's affair.
+class Session::Running {
+ public:
+  Running(Session& session, const Hook& hook) noexcept : session_(session), outer_(session.current_) {
+    session.current_ = {hook.subgraph, hook.node};
+  }
+  ~Running() { session_.current_ = outer_; }
+  Running(const Running&) = delete;
+  Running& operator=(const Running&) = delete;
+
+ private:
+  Session& session_;
+  const Current outer_;
+};
 
 Session* Session::create() { return new Session; }
 
@@ -51,7 +80,7 @@ Session::Session() {
   registry.sessions[id_] = this;
 }
 
-void Session::release() {
+void Session::release() noexcept {
   Registry& registry = Registry::get();
   std::unique_lock lock(registry.mutex);
   if (--references_ > 0) return;
@@ -60,15 +89,16 @@ void Session::release() {
   // Emptied but kept, some hundred bytes: an interpreter that outlives its delegate (a bound method of the object
   // underneath keeps it alive) goes on calling the profiler in its contexts, be it for telemetry alone.
   recording_ = false;
-  records_ = {};
-  names_ = {};
-  name_ids_ = {};
-  kernel_names_ = {};
-  expected_ = {};
-  registry.retired.push_back(this);
+  empty(records_);
+  empty(names_);
+  empty(name_ids_);
+  empty(kernel_names_);
+  empty(expected_);
+  empty(subgraphs_);
+  next_retired_ = std::exchange(registry.retired, this);
 }
 
-abi::Delegate* Session::attach(int64_t id) {
+abi::Delegate* Session::attach(int64_t id) noexcept {
   Registry& registry = Registry::get();
   std::unique_lock lock(registry.mutex);
   auto found = registry.sessions.find(id);
@@ -81,7 +111,7 @@ abi::Delegate* Session::attach(int64_t id) {
   return &session->delegate_;
 }
 
-void Session::detach(abi::Delegate* delegate) {
+void Session::detach(abi::Delegate* delegate) noexcept {
   auto* session = static_cast<Session*>(delegate->data);
   Registry& registry = Registry::get();
   {
@@ -93,13 +123,13 @@ void Session::detach(abi::Delegate* delegate) {
 }
 
 // An interpreter lets go of its delegates last: its contexts and nodes are gone, and must be neither read nor written.
-void Session::forget_interpreter(Registry& registry) {
+void Session::forget_interpreter(Registry& registry) noexcept {
   std::erase_if(registry.hooks, [this](const auto& entry) { return entry.second.session == this; });
   std::erase_if(registry.contexts, [this](const auto& entry) { return entry.second == this; });
   subgraphs_.clear();
 }
 
-abi::Status Session::prepare(abi::Context* context, abi::Delegate* delegate) {
+abi::Status Session::prepare(abi::Context* context, abi::Delegate* delegate) noexcept {
   auto* session = static_cast<Session*>(delegate->data);
   // Called once per subgraph, and again when the interpreter re-applies its delegates after a resize.
   bool known = false;
@@ -110,16 +140,30 @@ abi::Status Session::prepare(abi::Context* context, abi::Delegate* delegate) {
       session->refused_ = true;
       return abi::kOk;
     }
-    session->subgraphs_.push_back({context, context->GetExecutionPlan, context->GetNodeAndRegistration, {}});
-    Registry& registry = Registry::get();
-    std::unique_lock lock(registry.mutex);
-    registry.contexts[context] = session;
+    if (!session->adopt(context)) {
+      context->ReportError(context, "qprof: no memory to time another subgraph; load the model without per-op timing");
+      return abi::kError;
+    }
   }
   context->profiler = static_cast<abi::Profiler*>(session);
   return abi::kOk;
 }
 
-bool Session::looks_expected(abi::Context* context) const {
+// Whether there was memory for the subgraph.
+bool Session::adopt(abi::Context* context) noexcept {
+  Registry& registry = Registry::get();
+  std::unique_lock lock(registry.mutex);
+  try {
+    subgraphs_.reserve(subgraphs_.size() + 1);
+    registry.contexts[context] = this;
+  } catch (...) {
+    return false;
+  }
+  subgraphs_.push_back({context, context->GetExecutionPlan, context->GetNodeAndRegistration, {}});
+  return true;
+}
+
+bool Session::looks_expected(abi::Context* context) const noexcept {
   for (const SubgraphSize& size : expected_) {
     // Kernels may already have added scratch tensors of their own (TFLite_Detection_PostProcess does).
     if (context->tensors_size < size.tensors || context->tensors_size > size.tensors + kScratchPerOp * (size.ops + 1)) {
@@ -131,6 +175,19 @@ bool Session::looks_expected(abi::Context* context) const {
     }
   }
   return false;
+}
+
+// Calls `action(index, node, registration)` for each node of the execution plan that can be read.
+template <class Action>
+void Session::for_each_node(const Subgraph& subgraph, Action action) {
+  abi::IntArray* plan = nullptr;
+  if (subgraph.get_execution_plan(subgraph.context, &plan) != abi::kOk) return;
+  for (int i = 0; i < plan->size; ++i) {
+    abi::Node* node = nullptr;
+    abi::Registration* registration = nullptr;
+    const int index = plan->data[i];
+    if (subgraph.get_node(subgraph.context, index, &node, &registration) == abi::kOk) action(index, node, registration);
+  }
 }
 
 int Session::hook() {
@@ -145,24 +202,18 @@ int Session::hook_subgraph(Registry& registry, size_t number) {
   Subgraph& subgraph = subgraphs_[number];
   kernel_names_.clear();  // a delegate that was applied anew may number its kernels otherwise
   std::erase_if(registry.hooks, [&](const auto& entry) { return entry.second.context == subgraph.context; });
-  abi::IntArray* plan = nullptr;
-  if (subgraph.get_execution_plan(subgraph.context, &plan) != abi::kOk) return 0;
   int hooked = 0;
-  for (int i = 0; i < plan->size; ++i) {
-    abi::Node* node = nullptr;
-    abi::Registration* registration = nullptr;
-    const int index = plan->data[i];
-    if (subgraph.get_node(subgraph.context, index, &node, &registration) != abi::kOk) continue;
-    // Ops registered through the opaque API are invoked by another path, which does not read `invoke`.
-    if (registration->registration_external != nullptr || registration->invoke == nullptr) continue;
+  for_each_node(subgraph, [&](int index, abi::Node* node, abi::Registration* registration) {
+    if (!can_wrap(*registration)) return;
     if (registration->invoke != &Session::trampoline) subgraph.originals[index] = registration->invoke;
-    auto original = subgraph.originals.find(index);
-    if (original == subgraph.originals.end()) continue;  // wrapped by another session
+    auto found = subgraph.originals.find(index);
+    if (found == subgraph.originals.end()) return;  // wrapped by another session
+    const Invoke original = found->second;
+    registry.hooks[node] = {this, subgraph.context, subgraph.get_node, original, static_cast<int>(number), index};
+    // Last: if memory runs out before, the node stays as it is.
     registration->invoke = &Session::trampoline;
-    registry.hooks[node] = {this,  subgraph.context, subgraph.get_node, original->second, static_cast<int>(number),
-                            index};
     ++hooked;
-  }
+  });
   return hooked;
 }
 
@@ -182,6 +233,7 @@ void Session::unhook() {
   }
 }
 
+// Not noexcept: an exception of the op's own passes through, as it would if nobody stood in front.
 abi::Status Session::trampoline(abi::Context* context, abi::Node* node) {
   Hook hook;
   if (!find_hook(context, node, &hook)) {
@@ -192,13 +244,13 @@ abi::Status Session::trampoline(abi::Context* context, abi::Node* node) {
 }
 
 // Whether the hook is still that of the node at this address: another node may have moved to where this one stood.
-bool Session::Hook::stands_before(abi::Context* running, abi::Node* node_at) const {
+bool Session::Hook::stands_before(abi::Context* running, abi::Node* node_at) const noexcept {
   abi::Node* current = nullptr;
   abi::Registration* registration = nullptr;
   return running == context && get_node(context, node, &current, &registration) == abi::kOk && current == node_at;
 }
 
-bool Session::find_hook(abi::Context* context, abi::Node* node, Hook* hook) {
+bool Session::find_hook(abi::Context* context, abi::Node* node, Hook* hook) noexcept {
   Registry& registry = Registry::get();
   Session* session = nullptr;
   {
@@ -217,76 +269,122 @@ bool Session::find_hook(abi::Context* context, abi::Node* node, Hook* hook) {
 
 // A subgraph that is re-allocated while it runs (the body of a WHILE whose shapes change) may move its nodes, our
 // trampolines with them, and makes its delegates' nodes anew. A node's index still tells which function stood there.
-bool Session::rehook(abi::Context* context, abi::Node* node, Hook* hook) {
+bool Session::rehook(abi::Context* context, abi::Node* node, Hook* hook) noexcept {
   Registry& registry = Registry::get();
   std::unique_lock lock(registry.mutex);
   for (size_t s = 0; s < subgraphs_.size(); ++s) {
     if (subgraphs_[s].context != context) continue;
-    hook_subgraph(registry, s);
+    try {
+      hook_subgraph(registry, s);
+    } catch (...) {
+      // Once each, though they may run often: their number shows that something is missing.
+      lost_ += unwrapped_nodes(s);
+    }
     auto found = registry.hooks.find(node);
-    if (found == registry.hooks.end()) return false;
+    if (found == registry.hooks.end()) return find_original(s, node, hook);
     *hook = found->second;
     return true;
   }
   return false;
 }
 
+// What the hook of a wrapped node would be if there had been memory for it.
+bool Session::find_original(size_t number, abi::Node* node, Hook* hook) noexcept {
+  const Subgraph& subgraph = subgraphs_[number];
+  for (const auto& [index, original] : subgraph.originals) {
+    const Hook candidate{this, subgraph.context, subgraph.get_node, original, static_cast<int>(number), index};
+    if (!candidate.stands_before(subgraph.context, node)) continue;
+    *hook = candidate;
+    return true;
+  }
+  return false;
+}
+
+uint64_t Session::unwrapped_nodes(size_t number) const noexcept {
+  uint64_t count = 0;
+  for_each_node(subgraphs_[number], [&](int, abi::Node*, abi::Registration* registration) {
+    count += can_wrap(*registration) && registration->invoke != &Session::trampoline;
+  });
+  return count;
+}
+
 abi::Status Session::timed(const Hook& hook, abi::Context* context, abi::Node* node) {
   if (!recording_) return hook.original(context, node);
-  const int outer_subgraph = current_subgraph_;
-  const int outer_node = current_node_;
-  current_subgraph_ = hook.subgraph;
-  current_node_ = hook.node;
+  const Running running(*this, hook);
   const int64_t start_ns = monotonic_ns();
   const abi::Status status = hook.original(context, node);
-  const int64_t end_ns = monotonic_ns();
-  current_subgraph_ = outer_subgraph;
-  current_node_ = outer_node;
-  records_.push_back({RecordKind::kNode, inference_, hook.subgraph, hook.node, -1, -1, start_ns, end_ns - start_ns, 0});
+  keep_node(hook, start_ns, monotonic_ns() - start_ns);
   return status;
 }
 
-void Session::AddEvent(const char* tag, int type, uint64_t metric, int64_t metadata1, int64_t) {
+void Session::keep_node(const Hook& hook, int64_t start_ns, int64_t duration_ns) noexcept {
+  if (!current_.is_torn) {
+    try {
+      records_.push_back({RecordKind::kNode, inference_, hook.subgraph, hook.node, -1, -1, start_ns, duration_ns, 0});
+      return;
+    } catch (...) {
+      // Lost, and counted below.
+    }
+  }
+  ++lost_;
+  auto is_kernel_of_it = [&](const Record& record) {
+    return record.kind == RecordKind::kKernel && record.subgraph == hook.subgraph && record.node == hook.node;
+  };
+  for (; !records_.empty() && is_kernel_of_it(records_.back()); ++lost_) records_.pop_back();
+}
+
+void Session::AddEvent(const char* tag, int type, uint64_t metric, int64_t metadata1, int64_t) noexcept {
   // Other event types carry other metrics under the same call (a telemetry event's is 2^32).
   if (!recording_ || (type != abi::kDelegateOperatorInvoke && type != abi::kDelegateProfiledOperatorInvoke)) return;
   const int kernel = static_cast<int>(metadata1);
-  records_.push_back({RecordKind::kKernel, inference_, current_subgraph_, current_node_, kernel,
-                      kernel_name(kernel, tag), 0, 0, static_cast<int64_t>(metric)});
+  try {
+    records_.push_back({RecordKind::kKernel, inference_, current_.subgraph, current_.node, kernel,
+                        kernel_name(kernel, tag), 0, 0, static_cast<int64_t>(metric)});
+  } catch (...) {
+    ++lost_;
+    current_.is_torn = true;
+  }
 }
 
 int Session::kernel_name(int kernel, const char* tag) {
-  const uint64_t key = (static_cast<uint64_t>(current_subgraph_ & 0xffff) << 48) |
-                       (static_cast<uint64_t>(current_node_ & 0xffffff) << 24) | static_cast<uint64_t>(kernel & 0xffffff);
-  auto [entry, is_new] = kernel_names_.try_emplace(key, -1);
-  if (is_new) entry->second = intern(tag);
-  return entry->second;
+  const uint64_t key = (static_cast<uint64_t>(current_.subgraph & 0xffff) << 48) |
+                       (static_cast<uint64_t>(current_.node & 0xffffff) << 24) |
+                       static_cast<uint64_t>(kernel & 0xffffff);
+  auto known = kernel_names_.find(key);
+  if (known != kernel_names_.end()) return known->second;
+  const int name = intern(tag);
+  kernel_names_.emplace(key, name);
+  return name;
 }
 
 int Session::intern(const char* tag) {
-  auto [entry, is_new] = name_ids_.try_emplace(tag == nullptr ? "" : tag, static_cast<int>(names_.size()));
-  if (is_new) names_.push_back(entry->first);
-  return entry->second;
+  const std::string name = tag == nullptr ? "" : tag;
+  auto known = name_ids_.find(name);
+  if (known != name_ids_.end()) return known->second;
+  // The name first: if memory runs out in between, a name without a number does no harm.
+  names_.push_back(name);
+  const int id = static_cast<int>(names_.size() - 1);
+  name_ids_.emplace(name, id);
+  return id;
 }
 
 std::vector<NodeInfo> Session::nodes(int subgraph) const {
   std::vector<NodeInfo> result;
   const Subgraph& info = subgraphs_.at(static_cast<size_t>(subgraph));
-  abi::IntArray* plan = nullptr;
-  if (info.get_execution_plan(info.context, &plan) != abi::kOk) return result;
-  for (int i = 0; i < plan->size; ++i) {
-    abi::Node* node = nullptr;
-    abi::Registration* registration = nullptr;
-    if (info.get_node(info.context, plan->data[i], &node, &registration) != abi::kOk) continue;
-    NodeInfo entry{plan->data[i], registration->builtin_code,
-                   registration->custom_name == nullptr ? "" : registration->custom_name,
-                   node->delegate != nullptr, registration->invoke == &Session::trampoline, {}};
+  for_each_node(info, [&](int index, abi::Node* node, abi::Registration* registration) {
+    NodeInfo entry{.index = index,
+                   .builtin_code = registration->builtin_code,
+                   .custom_name = registration->custom_name == nullptr ? "" : registration->custom_name,
+                   .is_delegate = node->delegate != nullptr,
+                   .is_hooked = registration->invoke == &Session::trampoline,
+                   .members = {}};
     // A delegate of the opaque API keeps other parameters there.
     if (entry.is_delegate && node->builtin_data != nullptr && registration->registration_external == nullptr) {
       const abi::IntArray* members = static_cast<abi::DelegateParams*>(node->builtin_data)->nodes_to_replace;
       entry.members.assign(members->data, members->data + members->size);
     }
     result.push_back(std::move(entry));
-  }
+  });
   return result;
 }
 
@@ -320,7 +418,7 @@ std::vector<TensorInfo> Session::tensors(int subgraph) const {
 // What LiteRT's load_delegate() looks for. The only option is "session": the number of an existing session. `count` is
 // an int because load_delegate() passes one (the C++ declaration says size_t, whose upper half would be undefined).
 QPROF_EXPORT void* tflite_plugin_create_delegate(char** keys, char** values, int count,
-                                                 void (*report_error)(const char*)) {
+                                                 void (*report_error)(const char*)) noexcept {
   for (int i = 0; i < count; ++i) {
     if (std::strcmp(keys[i], "session") != 0) continue;
     if (auto* delegate = qprof::litert::Session::attach(std::strtoll(values[i], nullptr, 10))) return delegate;
@@ -329,6 +427,6 @@ QPROF_EXPORT void* tflite_plugin_create_delegate(char** keys, char** values, int
   return nullptr;
 }
 
-QPROF_EXPORT void tflite_plugin_destroy_delegate(void* delegate) {
+QPROF_EXPORT void tflite_plugin_destroy_delegate(void* delegate) noexcept {
   if (delegate != nullptr) qprof::litert::Session::detach(static_cast<qprof::litert::abi::Delegate*>(delegate));
 }

@@ -4,6 +4,10 @@
 // (`tflite_plugin_create_delegate`, with the session's number as its option); the delegate's Prepare saves each
 // subgraph's context and plants a tflite::Profiler, which makes XNNPACK report the time of its kernels. After
 // AllocateTensors, `hook` puts a timing trampoline in front of each node's invoke.
+//
+// No exception of ours leaves through a frame of LiteRT, whose C interface cannot carry one: what it calls is noexcept,
+// or, where the op itself runs inside (`trampoline`), throws nothing but what the op threw. Where memory runs out the
+// inference goes on, and what could not be recorded is counted.
 #pragma once
 
 #include <cstdint>
@@ -54,7 +58,7 @@ class Session final : public abi::Profiler {
  public:
   // A new session, held by the caller until `release`; its interpreter's delegate holds it as well.
   static Session* create();
-  void release();
+  void release() noexcept;
 
   int64_t id() const { return id_; }
   // A subgraph of the model as its flatbuffer has it, and whether a context looked like none of them: then the struct
@@ -63,7 +67,8 @@ class Session final : public abi::Profiler {
   bool refused() const { return refused_; }
   int subgraph_count() const { return static_cast<int>(subgraphs_.size()); }
 
-  // Wrap every node's invoke that is not wrapped yet; the number of nodes that are wrapped afterwards.
+  // Wrap every node's invoke that is not wrapped yet; the number of nodes that are wrapped afterwards. Throws
+  // std::bad_alloc; the nodes that are wrapped by then are timed.
   int hook();
   // Put the original functions back. To be called before the interpreter is resized or allocated anew.
   void unhook();
@@ -73,6 +78,9 @@ class Session final : public abi::Profiler {
   const std::vector<Record>& records() const { return records_; }
   void clear() { records_.clear(); }
   void reserve(size_t count) { records_.reserve(count); }
+  // Events that went unrecorded for want of memory, ever. A delegate's node and its kernels are kept or lost together:
+  // the time of a kernel that is missing would be taken for that of the others.
+  uint64_t lost() const { return lost_; }
   const std::vector<std::string>& names() const { return names_; }
 
   // The execution plan of a subgraph as it stands now, delegates' nodes included. Empty where it cannot be read.
@@ -82,15 +90,15 @@ class Session final : public abi::Profiler {
   std::vector<TensorInfo> tensors(int subgraph) const;
 
   // tflite::Profiler: only the kernels' times matter, the rest is ignored.
-  uint32_t BeginEvent(const char*, int, int64_t, int64_t) override { return 0; }
-  void EndEvent(uint32_t, int64_t, int64_t) override {}
-  void EndEvent(uint32_t) override {}
-  void AddEvent(const char* tag, int type, uint64_t metric, int64_t metadata1, int64_t metadata2) override;
-  void AddEventWithData(const char*, int, const void*) override {}
+  uint32_t BeginEvent(const char*, int, int64_t, int64_t) noexcept override { return 0; }
+  void EndEvent(uint32_t, int64_t, int64_t) noexcept override {}
+  void EndEvent(uint32_t) noexcept override {}
+  void AddEvent(const char* tag, int type, uint64_t metric, int64_t metadata1, int64_t metadata2) noexcept override;
+  void AddEventWithData(const char*, int, const void*) noexcept override {}
 
   // The C entry points of the plugin.
-  static abi::Delegate* attach(int64_t id);
-  static void detach(abi::Delegate* delegate);
+  static abi::Delegate* attach(int64_t id) noexcept;
+  static void detach(abi::Delegate* delegate) noexcept;
 
  private:
   using Invoke = abi::Status (*)(abi::Context*, abi::Node*);
@@ -112,8 +120,16 @@ class Session final : public abi::Profiler {
     int subgraph;
     int node;
 
-    bool stands_before(abi::Context* running, abi::Node* node_at) const;
+    bool stands_before(abi::Context* running, abi::Node* node_at) const noexcept;
   };
+
+  // The node whose op runs.
+  struct Current {
+    int subgraph = -1;
+    int node = -1;
+    bool is_torn = false;  // one of its kernels is lost
+  };
+  class Running;
 
   struct SubgraphSize {
     uint64_t tensors;
@@ -122,15 +138,21 @@ class Session final : public abi::Profiler {
 
   Session();
   ~Session() override = default;
-  bool looks_expected(abi::Context* context) const;
+  bool looks_expected(abi::Context* context) const noexcept;
+  bool adopt(abi::Context* context) noexcept;
 
-  static abi::Status prepare(abi::Context* context, abi::Delegate* delegate);
+  static abi::Status prepare(abi::Context* context, abi::Delegate* delegate) noexcept;
   static abi::Status trampoline(abi::Context* context, abi::Node* node);
-  static bool find_hook(abi::Context* context, abi::Node* node, Hook* hook);
-  bool rehook(abi::Context* context, abi::Node* node, Hook* hook);
+  static bool find_hook(abi::Context* context, abi::Node* node, Hook* hook) noexcept;
+  bool rehook(abi::Context* context, abi::Node* node, Hook* hook) noexcept;
+  bool find_original(size_t number, abi::Node* node, Hook* hook) noexcept;
+  uint64_t unwrapped_nodes(size_t number) const noexcept;
   int hook_subgraph(Registry& registry, size_t number);
-  void forget_interpreter(Registry& registry);
+  template <class Action>
+  static void for_each_node(const Subgraph& subgraph, Action action);
+  void forget_interpreter(Registry& registry) noexcept;
   abi::Status timed(const Hook& hook, abi::Context* context, abi::Node* node);
+  void keep_node(const Hook& hook, int64_t start_ns, int64_t duration_ns) noexcept;
   int intern(const char* tag);
   int kernel_name(int kernel, const char* tag);
 
@@ -141,14 +163,16 @@ class Session final : public abi::Profiler {
   std::vector<Record> records_;
   std::vector<std::string> names_;
   std::unordered_map<std::string, int> name_ids_;
-  std::unordered_map<uint64_t, int> kernel_names_;  // (subgraph, node, kernel) -> name, so that no text is hashed per event
+  // (subgraph, node, kernel) -> name, so that no text is hashed per event.
+  std::unordered_map<uint64_t, int> kernel_names_;
   std::vector<SubgraphSize> expected_;
   bool attached_ = false;
   bool refused_ = false;
   bool recording_ = false;
   int inference_ = 0;
-  int current_subgraph_ = -1;
-  int current_node_ = -1;
+  uint64_t lost_ = 0;
+  Current current_;
+  Session* next_retired_ = nullptr;
 
   friend struct Registry;
 };

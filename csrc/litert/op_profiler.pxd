@@ -1,6 +1,6 @@
-# distutils: language = c++
+# What _op_profiler.pyx uses of these headers.
 from libc.stdint cimport int32_t, int64_t, uint64_t
-from libcpp cimport bool
+from libcpp cimport bool as cbool
 from libcpp.string cimport string
 from libcpp.vector cimport vector
 
@@ -13,8 +13,8 @@ cdef extern from "op_profiler.h" namespace "qprof::litert" nogil:
         int index
         int builtin_code
         string custom_name
-        bool is_delegate
-        bool is_hooked
+        cbool is_delegate
+        cbool is_hooked
         vector[int] members
 
     cdef struct TensorInfo:
@@ -29,15 +29,16 @@ cdef extern from "op_profiler.h" namespace "qprof::litert" nogil:
         void release()
         int64_t id()
         void expect_subgraph(uint64_t tensors, uint64_t ops) except +
-        bool refused()
+        cbool refused()
         int subgraph_count()
         int hook() except +
         void unhook()
-        void set_recording(bool on)
+        void set_recording(cbool on)
         void set_inference(int inference)
         const vector[Record]& records()
         void clear()
         void reserve(size_t count) except +
+        uint64_t lost()
         const vector[string]& names()
         vector[NodeInfo] nodes(int subgraph) except +
         vector[int] builtin_codes(int subgraph, int count) except +

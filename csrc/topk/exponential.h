@@ -66,9 +66,7 @@ struct Reference {
 template <class V>
 Reference reference_at(float logit) {
   constexpr float kOctave = static_cast<float>(V::kLn2);
-  if (logit == kInfinity) {
-    return {logit, 0, kRoundToInteger, 0, 0, kInfinity};
-  }
+  if (logit == kInfinity) return {logit, 0, kRoundToInteger, 0, 0, kInfinity};
   if (std::fabs(logit) >= 256.0f) {
     return {logit, logit, kRoundToInteger, kLowestOctave * kOctave, 0, logit + kHighestOctave * kOctave};
   }

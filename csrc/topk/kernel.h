@@ -18,9 +18,14 @@ struct RowScore {
 // `row` need not be aligned. 0 <= target < vocabulary.
 using RowKernel = RowScore (*)(const void* row, int64_t vocabulary, int64_t target, Ties ties);
 
-// Null where the build has no kernels of that level.
 RowKernel baseline_kernel(Dtype dtype, Measure measure);
+#if defined(__x86_64__)
 RowKernel avx2_kernel(Dtype dtype, Measure measure);
 RowKernel avx512_kernel(Dtype dtype, Measure measure);
+#else
+// Null: the build has no kernels of that level.
+inline RowKernel avx2_kernel(Dtype, Measure) { return nullptr; }
+inline RowKernel avx512_kernel(Dtype, Measure) { return nullptr; }
+#endif
 
 }  // namespace qprof::topk

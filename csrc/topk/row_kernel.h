@@ -1,4 +1,4 @@
-// The algorithm of one row, over an element type (element.h) and a vector class V (kernel_*.cpp). Everything here has
+// The algorithm of one row, over an element type (element.h) and a vector class V (vector.h). Everything here has
 // internal linkage: each SIMD level compiles its own, and the linker must not fold them into one.
 //
 // V has: F, a vector of kLanes floats; load<Element>, four vectors at once; set, max, fma (a b + c), highest(F);
@@ -127,9 +127,7 @@ int64_t count_equal(const char* row, int64_t begin, int64_t end, float value) {
     QPROF_FOUR(j) equal.add_equal(x[j], values);
   }
   int64_t count = equal.total();
-  for (; begin < end; ++begin) {
-    count += logit_at<Element>(row, begin) == value;
-  }
+  for (; begin < end; ++begin) count += logit_at<Element>(row, begin) == value;
   return count;
 }
 
@@ -139,9 +137,7 @@ int64_t first_equal(const char* row, int64_t begin, int64_t end, float value) {
   while (begin + kStep<V> <= end && count_equal<V, Element>(row, begin, begin + kStep<V>, value) == 0) {
     begin += kStep<V>;
   }
-  while (logit_at<Element>(row, begin) != value) {
-    ++begin;
-  }
+  while (logit_at<Element>(row, begin) != value) ++begin;
   return begin;
 }
 
@@ -159,20 +155,14 @@ class RowScan {
     const int64_t size = (end - begin + kStep<V> - 1) / kStep<V> * kStep<V>;
     const bool all_ties = end <= ties_end_ && end - begin == size;
     const BlockTotals totals = all_ties ? measure<true>(block, size) : measure<false>(block, size);
-    if (totals.has_nan) {
-      return false;
-    }
+    if (totals.has_nan) return false;
     ahead_ += totals.ahead;
-    if (!all_ties) {
-      ahead_ += count_equal<V, Element>(row_, begin, std::min(end, ties_end_), target_);
-    }
+    if (!all_ties) ahead_ += count_equal<V, Element>(row_, begin, std::min(end, ties_end_), target_);
     if (totals.highest > highest_) {
       highest_ = totals.highest;
       highest_block_ = begin;
     }
-    if constexpr (kMeasure >= Measure::kLogLikelihood) {
-      add_sums(block, size, totals);
-    }
+    if constexpr (kMeasure >= Measure::kLogLikelihood) add_sums(block, size, totals);
     return true;
   }
 
@@ -203,9 +193,7 @@ class RowScan {
       return;
     }
     sums_.move_to(reference_at<V>(totals.highest));
-    if (totals.highest < kInfinity) {
-      sums_.add(measure<false>(block, size));
-    }
+    if (totals.highest < kInfinity) sums_.add(measure<false>(block, size));
   }
 
   const char* row_;
@@ -247,12 +235,9 @@ RowScore score_row(const void* logits, int64_t vocabulary, int64_t target, Ties 
 template <class V, Measure kMeasure>
 RowKernel kernel_of(Dtype dtype) {
   switch (dtype) {
-    case Dtype::kFloat32:
-      return score_row<V, Float32, kMeasure>;
-    case Dtype::kFloat16:
-      return score_row<V, Float16, kMeasure>;
-    case Dtype::kBfloat16:
-      return score_row<V, Bfloat16, kMeasure>;
+    case Dtype::kFloat32: return score_row<V, Float32, kMeasure>;
+    case Dtype::kFloat16: return score_row<V, Float16, kMeasure>;
+    case Dtype::kBfloat16: return score_row<V, Bfloat16, kMeasure>;
   }
   return nullptr;
 }
@@ -260,12 +245,9 @@ RowKernel kernel_of(Dtype dtype) {
 template <class V>
 RowKernel kernel_of(Dtype dtype, Measure measure) {
   switch (measure) {
-    case Measure::kRank:
-      return kernel_of<V, Measure::kRank>(dtype);
-    case Measure::kLogLikelihood:
-      return kernel_of<V, Measure::kLogLikelihood>(dtype);
-    case Measure::kEntropy:
-      return kernel_of<V, Measure::kEntropy>(dtype);
+    case Measure::kRank: return kernel_of<V, Measure::kRank>(dtype);
+    case Measure::kLogLikelihood: return kernel_of<V, Measure::kLogLikelihood>(dtype);
+    case Measure::kEntropy: return kernel_of<V, Measure::kEntropy>(dtype);
   }
   return nullptr;
 }

@@ -16,12 +16,9 @@ namespace {
 
 RowKernel kernel_for(SimdLevel level, Dtype dtype, Measure measure) {
   switch (level) {
-    case SimdLevel::kBaseline:
-      return baseline_kernel(dtype, measure);
-    case SimdLevel::kAvx2:
-      return avx2_kernel(dtype, measure);
-    case SimdLevel::kAvx512:
-      return avx512_kernel(dtype, measure);
+    case SimdLevel::kBaseline: return baseline_kernel(dtype, measure);
+    case SimdLevel::kAvx2: return avx2_kernel(dtype, measure);
+    case SimdLevel::kAvx512: return avx512_kernel(dtype, measure);
   }
   return nullptr;
 }
@@ -29,20 +26,15 @@ RowKernel kernel_for(SimdLevel level, Dtype dtype, Measure measure) {
 template <class Element>
 int64_t first_nan(const char* row) {
   int64_t column = 0;
-  while (!std::isnan(logit_at<Element>(row, column))) {
-    ++column;
-  }
+  while (!std::isnan(logit_at<Element>(row, column))) ++column;
   return column;
 }
 
 int64_t first_nan(const char* row, Dtype dtype) {
   switch (dtype) {
-    case Dtype::kFloat32:
-      return first_nan<Float32>(row);
-    case Dtype::kFloat16:
-      return first_nan<Float16>(row);
-    case Dtype::kBfloat16:
-      return first_nan<Bfloat16>(row);
+    case Dtype::kFloat32: return first_nan<Float32>(row);
+    case Dtype::kFloat16: return first_nan<Float16>(row);
+    case Dtype::kBfloat16: return first_nan<Bfloat16>(row);
   }
   return -1;
 }
@@ -83,28 +75,20 @@ class Job {
       const int64_t begin = next_row_.fetch_add(rows_per_chunk_);
       const int64_t end = std::min(begin + rows_per_chunk_, logits_.rows);
       for (int64_t row = begin; row < end; ++row) {
-        if (row > first_fault_.load(std::memory_order_relaxed)) {
-          return;
-        }
+        if (row > first_fault_.load(std::memory_order_relaxed)) return;
         if (!score_row(row)) {
           note_fault(row);
           return;
         }
       }
-      if (end >= logits_.rows) {
-        return;
-      }
+      if (end >= logits_.rows) return;
     }
   }
 
   Outcome outcome() const {
     const int64_t row = first_fault_.load();
-    if (row == logits_.rows) {
-      return {};
-    }
-    if (!has_target(row)) {
-      return {Fault::kTarget, row, -1};
-    }
+    if (row == logits_.rows) return {};
+    if (!has_target(row)) return {Fault::kTarget, row, -1};
     return {Fault::kNan, row, first_nan(row_at(row), logits_.dtype)};
   }
 
@@ -118,18 +102,12 @@ class Job {
   bool has_target(int64_t row) const { return targets_[row] >= 0 && targets_[row] < logits_.vocabulary; }
 
   bool score_row(int64_t row) {
-    if (!has_target(row)) {
-      return false;
-    }
+    if (!has_target(row)) return false;
     const RowScore score = kernel_(row_at(row), logits_.vocabulary, targets_[row], ties_);
     scores_.rank[row] = score.rank;
     scores_.argmax[row] = score.argmax;
-    if (scores_.log_likelihood != nullptr) {
-      scores_.log_likelihood[row] = score.log_likelihood;
-    }
-    if (scores_.entropy != nullptr) {
-      scores_.entropy[row] = score.entropy;
-    }
+    if (scores_.log_likelihood != nullptr) scores_.log_likelihood[row] = score.log_likelihood;
+    if (scores_.entropy != nullptr) scores_.entropy[row] = score.entropy;
     return !score.has_nan;
   }
 
@@ -156,23 +134,17 @@ Outcome score(const Logits& logits, const int64_t* targets, const Options& optio
   const int64_t helpers = std::min<int64_t>(options.threads, job.chunks()) - 1;
   std::vector<std::thread> threads;
   try {
-    for (int64_t i = 0; i < helpers; ++i) {
-      threads.emplace_back([&job] { job.work(); });
-    }
+    for (int64_t i = 0; i < helpers; ++i) threads.emplace_back([&job] { job.work(); });
   } catch (const std::system_error&) {
     // The system grants no more threads: those that started, and this one, do all rows.
   }
   job.work();
-  for (std::thread& thread : threads) {
-    thread.join();
-  }
+  for (std::thread& thread : threads) thread.join();
   return job.outcome();
 }
 
 bool supports(SimdLevel level) {
-  if (kernel_for(level, Dtype::kFloat32, Measure::kRank) == nullptr) {
-    return false;
-  }
+  if (kernel_for(level, Dtype::kFloat32, Measure::kRank) == nullptr) return false;
 #if defined(__x86_64__)
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&

@@ -1,5 +1,7 @@
-# csrc/topk/topk.h
+# What _topk.pyx uses of these headers.
 from libc.stdint cimport int32_t, int64_t
+from libcpp cimport bool as cbool
+
 
 cdef extern from "topk.h" namespace "qprof::topk" nogil:
     cdef enum class Dtype(int32_t):
@@ -52,4 +54,4 @@ cdef extern from "topk.h" namespace "qprof::topk" nogil:
         int64_t column
 
     Outcome score(const Logits& logits, const int64_t* targets, const Options& options, const Scores& scores)
-    bint supports(SimdLevel level)
+    cbool supports(SimdLevel level)

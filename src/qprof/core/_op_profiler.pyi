@@ -37,8 +37,16 @@ class OpProfiler:
     def kernel_names(self) -> list[str]:
         """Names of the kernels seen, by the `name` field of a record."""
 
+    @property
+    def lost(self) -> int:
+        """Events that went unrecorded for want of memory, ever. A delegate's node and its kernels are kept or lost
+        together."""
+
     def hook(self) -> int:
-        """Put the timing trampoline in front of every node; returns how many nodes are timed."""
+        """Put the timing trampoline in front of every node; returns how many nodes are timed.
+
+        Raises `MemoryError`; what is wrapped by then is timed.
+        """
 
     def unhook(self) -> None:
         """Restore every node's own function."""
