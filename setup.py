@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from glob import glob
 
 from Cython.Build import cythonize
-from setuptools import Extension, setup
+from setuptools import Extension, find_packages, setup
 
 DEBUG = os.environ.get("QPROF_DEBUG") == "1"
 SANITIZE = os.environ.get("QPROF_SANITIZE", "")
@@ -62,6 +62,8 @@ def extension(name: str, folder: str, sources: list[str], flags: Sequence[str] =
 
 
 setup(
+    # Found, not listed; the profiles lie beside `src`, where who looks for an example finds them.
+    packages=[*find_packages("src"), "qprof.profiles"],
     ext_modules=cythonize(
         [
             extension("_op_profiler", "litert", ["_op_profiler.pyx", "op_profiler.cpp"]),
@@ -74,5 +76,5 @@ setup(
         # Apart, because Cython does not translate anew where only the directives differ.
         build_dir="build/cython" + ("-debug" if DEBUG else "") + ("-coverage" if COVERAGE else ""),
         compiler_directives={"boundscheck": DEBUG, "wraparound": False, "linetrace": COVERAGE},
-    )
+    ),
 )

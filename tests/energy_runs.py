@@ -10,7 +10,13 @@ from typing import Any
 import numpy as np
 
 from energy_traces import MS, SECOND, Counter, Load, Power, a100_like, h100_like, reading_times, square
-from qprof.store.blocks import Block, Reading, SensorTrace
+from qprof.record.blocks import Block, BlockFacts, Samples
+from qprof.record.manifest import EnergyPlan, Manifest, RecordedProfile, VariantEntry
+from qprof.record.phases import Phase
+from qprof.record.readings import Reading, SensorTrace
+from qprof.record.rows import ScoreRow
+from qprof.record.sections import ProtocolSection
+from qprof.record.sensors import CodeCarbonFacts, Missing, SampledChannel, SensorFacts
 from qprof.store.run import Run
 from qprof.store.writer import RunWriter, save_scores
 
@@ -139,9 +145,9 @@ class Recording:
         for number, block in enumerate(blocks):
             writer.save_block(self._block(number, block, readings))
         for name in self.variants if self.correct else ():
-            rows = [{"metric": "correct", "sample": i, "value": v} for i, v in enumerate(self.correct)]
-            accuracy = {"metric": "accuracy", "sample": None, "value": float(np.mean(self.correct))}
-            save_scores(folder, name, [{"variant": name, **row} for row in (accuracy, *rows)])
+            rows = [ScoreRow(name, "correct", i, v) for i, v in enumerate(self.correct)]
+            accuracy = ScoreRow(name, "accuracy", None, float(np.mean(self.correct)))
+            save_scores(folder, name, [accuracy, *rows])
         if self.finished:
             writer.finalize(("node",))
         writer.close()
@@ -166,13 +172,12 @@ class Recording:
             models.append(Reading("codecarbon.seconds", block.end_ns, around, "s", "measured"))
         step = (block.end_ns - block.start_ns) // max(block.repetitions, 1)
         thinned = np.arange(0, block.repetitions, max(1, int(np.ceil(MS / step))))
-        samples = {
-            "sample": np.zeros(len(thinned), np.int64),
-            "start_ns": block.start_ns + thinned * step,
-            "duration_ns": np.full(len(thinned), step),
-        }
-        facts = {"window_ns": [block.start_ns, block.end_ns], "repetitions": block.repetitions}
-        facts |= {"when": block.when} if block.when else {}
+        samples = Samples(
+            sample=np.zeros(len(thinned), np.int32),
+            start_ns=block.start_ns + thinned * step,
+            duration_ns=np.full(len(thinned), step),
+        )
+        facts = BlockFacts(window_ns=(block.start_ns, block.end_ns), repetitions=block.repetitions, when=block.when)
         return Block(
             number, block.round, block.variant, block.kind, samples, None, {}, models, facts, block.phase, traces
         )
@@ -180,46 +185,49 @@ class Recording:
     def _told(self, watts: float, block: Placed) -> float:
         return watts if self.idle_models is None or block.when is None else self.idle_models[block.when == "after"]
 
-    def _manifest(self) -> dict[str, Any]:
+    def _manifest(self) -> Manifest:
         kinds = {name: "counter" if isinstance(s, Counter) else "gauge" for name, s in self.sensors.items()}
         channels = [
-            {
-                "name": name,
-                "unit": "mJ" if kind == "counter" else "W",
-                "kind": kind,
-                "provenance": "measured",
-                "sensor": f"{self.device} ({UUID}) {name.rpartition('.')[2]}",
-                "wraps_at": getattr(self.sensors[name], "wraps_at", None),
-                "rate_hz": self.rate_hz,
-            }
+            SampledChannel(
+                name=name,
+                unit="mJ" if kind == "counter" else "W",
+                kind=kind,
+                provenance="measured",
+                sensor=f"{self.device} ({UUID}) {name.rpartition('.')[2]}",
+                wraps_at=getattr(self.sensors[name], "wraps_at", None),
+                rate_hz=self.rate_hz,
+            )
             for name, kind in kinds.items()
         ]
         if self.throttle:
-            throttle = {"name": "nvml.0.throttle", "unit": "1", "kind": "gauge", "provenance": "measured"}
-            channels.append({**throttle, "sensor": f"{self.device} ({UUID}) reasons", "wraps_at": None, "rate_hz": 5.0})
-        facts = {"version": "3.3.2", "country": "DEU", "grid_g_per_kwh": self.grid, "grid_source": "a source"}
-        facts |= {"cpu": "load of the machine", "ram": "8 W", "start_s": 1.0, "mode": "cpu_load"}
-        phases = [{"name": name, "tokens": self.tokens, "steps": 1} for name in self.phases]
+            sensor = f"{self.device} ({UUID}) reasons"
+            channels.append(SampledChannel("nvml.0.throttle", "1", "gauge", "measured", sensor, None, 5.0))
+        codecarbon = CodeCarbonFacts(
+            version="3.3.2",
+            country="DEU",
+            grid_g_per_kwh=self.grid,
+            grid_source="a source",
+            cpu="load of the machine",
+            ram="8 W",
+            start_s=1.0,
+            mode="cpu_load",
+        )
+        phases = [Phase(name, tokens=self.tokens) for name in self.phases]
         why = None if self.kind == "energy" else "protocol.energy is off"
-        return {
-            "status": "running",
-            "created": "2026-01-01T00:00:00+00:00",
-            "profile": {"protocol": {"threads": 1}, "task": {"kind": self.task}},
-            "machine": {"cpu_model": None},
-            "op_sources": ["node"],
-            "variants": [
-                {"name": name, "status": "ok", "reason": None, "notes": [], "phases": phases} for name in self.variants
-            ],
-            "sensors": {
-                "channels": channels,
-                "missing": [dict(each) for each in self.missing],
-                "costs": [],
-                "device": "cuda:0",
-                "device_uuid": UUID,
-                "codecarbon": facts if self.grid is not None or self.models else None,
-            },
-            "energy": {"blocks": why is None, "reason": why},
-        }
+        return Manifest(
+            created="2026-01-01T00:00:00+00:00",
+            profile=RecordedProfile(name="energy", task={"kind": self.task}, protocol=ProtocolSection(threads=1)),
+            op_sources=["node"],
+            variants=[VariantEntry(name=name, phases=list(phases)) for name in self.variants],
+            sensors=SensorFacts(
+                device="cuda:0",
+                device_uuid=UUID,
+                channels=channels,
+                missing=[Missing(**each) for each in self.missing],
+                codecarbon=codecarbon if self.grid is not None or self.models else None,
+            ),
+            energy=EnergyPlan(blocks=why is None, reason=why),
+        )
 
 
 #: b takes 72 % of the time of a, at 95.8 % of its power.

@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bound_models import DescribedModel
+from qprof.record.model import Loaded
+
 #: Id of the token that begins a sequence, and of the one that ends it, where a tokenizer has them.
 BOS, EOS = 0, 1
 
@@ -40,7 +43,7 @@ def byte_tokenizer(words: Sequence[str], *, bos: bool = False, special: bool = T
     return PreTrainedTokenizerFast(tokenizer_object=backend, **names)
 
 
-class TableModel:
+class TableModel(DescribedModel):
     """A `LanguageModel` that gives `logits(prefix)` as the logits behind a prefix; it counts its passes."""
 
     def __init__(
@@ -51,6 +54,7 @@ class TableModel:
         max_tokens: int | None = None,
         dtype: str = "float32",
     ) -> None:
+        super().__init__(Loaded([], [], []))
         self.tokenizer, self.max_tokens, self.dtype = tokenizer, max_tokens, dtype
         self.vocabulary = len(tokenizer)
         self.passes: list[tuple[int, int]] = []

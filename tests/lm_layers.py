@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from qprof.runtimes.base import RunOptions
-from qprof.runtimes.gptq.model import CausalLM
+from qprof.runtimes.torch_lm.model import CausalLM
+from qprof.runtimes.torch_lm.sections import TorchLMOptions
 
-OPTIONS = RunOptions(batch=1, prompt_tokens=6, generated_tokens=3)
+OPTIONS = TorchLMOptions(batch=1, prompt_tokens=6, generated_tokens=3)
 SHIFTS = torch.arange(0, 32, 8, dtype=torch.int32)
 
 

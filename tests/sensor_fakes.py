@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, Protocol
 
-from qprof.probes.base import Channel, Missing, ProbeError, ProbeReading, SensorGoneError
+from qprof.probes.base import ProbeError, ProbeReading, SensorGoneError
 from qprof.probes.clock import Clock
+from qprof.record.sensors import Channel, Missing
 
 
 class Signal(Protocol):

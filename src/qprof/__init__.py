@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = ["Run", "__version__", "coco", "differ", "explain", "layers", "open_run", "resume", "run", "summarize"]
 
 if TYPE_CHECKING:
-    from qprof.api import Run, differ, layers, open_run, resume, summarize
+    from qprof import coco
+    from qprof.api import Run, differ, explain, layers, open_run, resume, run, summarize
 
 
 def __getattr__(name: str) -> Any:
@@ -18,7 +19,6 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'qprof' has no attribute {name!r}")
     import importlib
 
-    # `coco` is a module, and `run` and `explain` are layers, too: their packages are callable (qprof/run/__init__.py).
-    if name in ("coco", "explain", "run"):
-        return importlib.import_module(f"qprof.{name}")
+    if name == "coco":
+        return importlib.import_module("qprof.coco")
     return getattr(importlib.import_module("qprof.api"), name)

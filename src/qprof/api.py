@@ -13,16 +13,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from qprof.explain.choice import Limits
-from qprof.explain.differ import differ
-from qprof.explain.explanation import Explanation
-from qprof.explain.explanation import explain as _explain
-from qprof.explain.layers import layers
-from qprof.explain.summary import summarize
-from qprof.run.adhoc import profile_for
-from qprof.run.execute import new_run_folder, start
-from qprof.run.execute import resume as _resume
-from qprof.run.progress import ProgressDisplay, SilentProgress
+from qprof.findings.choice import Limits
+from qprof.findings.difference import differ
+from qprof.findings.explanation import Explanation
+from qprof.findings.explanation import explain as _explain
+from qprof.findings.layers import layers
+from qprof.findings.summary import summarize
+from qprof.measure.command_line import profile_for
+from qprof.measure.parent.execution import new_run_folder, start
+from qprof.measure.parent.execution import resume as _resume
+from qprof.measure.progress import ProgressDisplay, SilentProgress
 from qprof.store.run import Run, find_run
 
 __all__ = ["Explanation", "Limits", "Run", "differ", "explain", "layers", "open_run", "resume", "run", "summarize"]

@@ -13,13 +13,6 @@ Code written for pycocotools runs on the same core after one import: `from qprof
 
 from __future__ import annotations
 
-from qprof.explain.coco_intervals import (
-    PairedFigure,
-    bootstrap,
-    bootstrap_per_class,
-    paired_bootstrap,
-    paired_bootstrap_per_class,
-)
 from qprof.tasks.coco.analysis import (
     ERROR_KINDS,
     ERROR_NAMES,
@@ -41,6 +34,13 @@ from qprof.tasks.coco.analysis import (
 from qprof.tasks.coco.cocoeval import COCOeval, Params
 from qprof.tasks.coco.evaluate import evaluate
 from qprof.tasks.coco.inputs import Detections, GroundTruth, read_detections, read_ground_truth
+from qprof.tasks.coco.intervals import (
+    PairedFigure,
+    bootstrap,
+    bootstrap_per_class,
+    paired_bootstrap,
+    paired_bootstrap_per_class,
+)
 from qprof.tasks.coco.result import AreaFigures, ClassFigures, CocoResult, ImageCounts, ImageMatches
 
 __all__ = [

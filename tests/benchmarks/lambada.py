@@ -120,11 +120,11 @@ class Ours:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        from qprof.runtimes.base import RunOptions
-        from qprof.runtimes.gptq.model import CausalLM
+        from qprof.runtimes.torch_lm.model import CausalLM
+        from qprof.runtimes.torch_lm.sections import TorchLMOptions
 
         module = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, arguments.dtype)).eval()
-        options = RunOptions(threads=arguments.threads, prompt_tokens=8)
+        options = TorchLMOptions(threads=arguments.threads, prompt_tokens=8)
         self.data = data
         self.model = CausalLM(module, AutoTokenizer.from_pretrained(folder), options)
         self.batch_tokens = arguments.batch_tokens

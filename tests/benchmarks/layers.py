@@ -25,11 +25,11 @@ from typing import Any
 
 import numpy as np
 
-from qprof.explain.measured import leaves
-from qprof.runtimes.base import RunOptions
-from qprof.runtimes.gptq.model import CausalLM
-from qprof.runtimes.gptq.profiled import ProfiledCausalLM
-from qprof.runtimes.gptq.split import time_dequantize
+from qprof.findings.measured import leaves
+from qprof.runtimes.torch_lm.model import CausalLM
+from qprof.runtimes.torch_lm.profiled import ProfiledCausalLM
+from qprof.runtimes.torch_lm.sections import TorchLMOptions
+from qprof.runtimes.torch_lm.split import time_dequantize
 from qprof.stats.intervals import paired_block_difference
 
 #: A way's turn: inferences until this is reached, one at least; short, so that what else happens hits all alike.
@@ -80,7 +80,7 @@ def main() -> int:
 
 
 def _models(options: argparse.Namespace) -> Iterator[tuple[str, CausalLM]]:
-    run = RunOptions(threads=options.threads)
+    run = TorchLMOptions(threads=options.threads)
     for folder in options.folders:
         yield folder.name, CausalLM.load(folder, run)
     for shape in [] if options.folders else options.shapes.split(","):

@@ -23,7 +23,7 @@ REACH_S, REACH_BYTES = 2.0, 500_000_000
 ANALYSE = """
 import sys
 from pathlib import Path
-from qprof.explain.differ import differ
+from qprof.findings.difference import differ
 from qprof.store.run import Run
 table = differ(Run(Path(sys.argv[1])), "float32", "int8")
 print(f"{len(table.rows)} rows, closing error {table.closing_error_us:.1g} us")

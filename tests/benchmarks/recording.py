@@ -53,7 +53,7 @@ def _models(given: list[Path]) -> list[Path]:
 def _measure(path: Path, rounds: int) -> tuple[float, float]:
     clean, profiled = LiteRTModel(path), ProfiledModel(path)
     task = LatencyTask(samples=1)
-    task.bind(clean.loaded.inputs, clean.loaded.outputs, clean.loaded.op_types)
+    task.bind(clean)
     inputs = task.inputs(0)
     for model in (clean, profiled):
         model.set_inputs(inputs)

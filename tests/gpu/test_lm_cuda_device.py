@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
-from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -16,19 +15,20 @@ if not torch.cuda.is_available():
     pytest.skip("needs a CUDA device", allow_module_level=True)
 
 from lm_layers import OPTIONS, packed_llama, prompt  # noqa: E402
-from qprof.explain.measured import leaves  # noqa: E402
-from qprof.runtimes.base import SOURCES  # noqa: E402
-from qprof.runtimes.gptq.cuda_audit import clock_audit  # noqa: E402
-from qprof.runtimes.gptq.cuda_kernels import kernels  # noqa: E402
-from qprof.runtimes.gptq.model import CausalLM  # noqa: E402
-from qprof.runtimes.gptq.profiled import ProfiledCausalLM  # noqa: E402
+from qprof.findings.measured import leaves  # noqa: E402
+from qprof.record.manifest import Timing  # noqa: E402
+from qprof.record.ops import SOURCES  # noqa: E402
+from qprof.runtimes.torch_lm.cuda_audit import clock_audit  # noqa: E402
+from qprof.runtimes.torch_lm.cuda_kernels import kernels  # noqa: E402
+from qprof.runtimes.torch_lm.model import CausalLM  # noqa: E402
+from qprof.runtimes.torch_lm.profiled import ProfiledCausalLM  # noqa: E402
 
 pytestmark = pytest.mark.gpu
 
 
 @pytest.fixture(scope="module")
 def model() -> CausalLM:
-    return CausalLM(packed_llama().cuda(), None, replace(OPTIONS, device="cuda"))
+    return CausalLM(packed_llama().cuda(), None, msgspec.structs.replace(OPTIONS, device="cuda"))
 
 
 @pytest.mark.parametrize("phase", ["prefill", "decode"])
@@ -52,9 +52,9 @@ def test_ops_add_up_to_what_a_synchronized_host_sees(model: CausalLM, phase: str
     total = np.bincount(events.inference[leaf], weights=events.duration_ns[leaf])
     assert np.median(total / durations) == pytest.approx(0.9, abs=0.15)
     assert {SOURCES[code] for code in events.source} == {"device", "own", "replayed"}
-    facts: dict[str, Any] = profiled.timing_facts()
-    assert facts["split"][phase]["how"] == "replayed"
-    assert 0 < facts["device"]["event_floor_us"] < 50
+    timing = msgspec.convert(profiled.timing_facts(), Timing)
+    assert timing.split[phase].how == "replayed"
+    assert 0 < timing.facts["device"]["event_floor_us"] < 50
 
 
 def test_events_and_a_synchronized_host_agree(model: CausalLM) -> None:

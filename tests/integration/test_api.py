@@ -26,7 +26,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> qprof.Run:
 
 def test_run_measures_and_returns_the_run(run: qprof.Run) -> None:
     assert run.complete
-    assert [variant["name"] for variant in run.variants] == ["float32", "float16"]
+    assert [variant.name for variant in run.variants] == ["float32", "float16"]
     assert (run.latency("float32").duration_ns > 0).all()
     assert len(run.ops("float32").op) > 0
 
@@ -55,6 +55,12 @@ def test_bad_input_is_a_typed_error(tmp_path: Path) -> None:
         qprof.nothing  # noqa: B018
 
 
-def test_the_verb_and_the_layer_share_a_name() -> None:
-    script = "import qprof; import qprof.run.plan; assert callable(qprof.run); print(qprof.run.plan.plan_blocks)"
+def test_the_verbs_are_plain_functions_whatever_else_is_imported() -> None:
+    script = (
+        "import types, importlib.util, qprof; import qprof.measure.plan, qprof.findings.explanation, qprof.store.run\n"
+        "verbs = [qprof.run, qprof.resume, qprof.open_run, qprof.explain, qprof.summarize]\n"
+        "assert all(type(verb) is types.FunctionType for verb in verbs), verbs\n"
+        "assert not importlib.util.find_spec('qprof.run') and not importlib.util.find_spec('qprof.explain')\n"
+        "print(qprof.measure.plan.plan_blocks)"
+    )
     assert "plan_blocks" in subprocess.check_output([sys.executable, "-c", script], text=True)

@@ -12,12 +12,15 @@ import pytest
 from numpy.typing import NDArray
 
 from checkpoints import save_llama, write_checkpoint
-from qprof.errors import MissingExtraError, ModelError
+from made_variants import KeysMaker
+from qprof.errors import MissingExtraError, ModelError, ProfileError
 from qprof.runtimes import base
-from qprof.runtimes.autogptq import library, quantize
-from qprof.runtimes.autogptq.runtime import RUNTIME
-from qprof.runtimes.gptq.checkpoint import inspect
-from qprof.runtimes.gptq.make import GPTQMaker
+from qprof.runtimes.torch_lm.autogptq import library
+from qprof.runtimes.torch_lm.checkpoint import inspect
+from qprof.runtimes.torch_lm.gptq import Settings
+from qprof.runtimes.torch_lm.methods import autogptq, method_for
+from qprof.runtimes.torch_lm.runtime import RUNTIME
+from qprof.runtimes.torch_lm.sections import AutoGPTQCheckpointVariant, AutoGPTQVariant, TorchLMOptions
 
 needs_autogptq = pytest.mark.skipif(importlib.util.find_spec("auto_gptq") is None, reason="auto_gptq is not installed")
 
@@ -31,19 +34,25 @@ def calibration() -> base.Calibration:
     return base.Calibration(lambda: ([np.random.default_rng(n).integers(2, 258, (1, 32))] for n in range(8)), "digest")
 
 
-def logits(runtime: base.Runtime, path: Path, **options: Any) -> NDArray[Any]:
-    model = runtime.load(path, base.RunOptions(prompt_tokens=8, generated_tokens=2, **options))
+def logits(path: Path, **options: Any) -> NDArray[Any]:
+    model = RUNTIME.load(path, TorchLMOptions(prompt_tokens=8, generated_tokens=2, **options))
     model.set_inputs([np.arange(2, 10)[None]])
     model.invoke()
     return model.outputs()[0][0]
 
 
 def test_it_is_asked_for_by_name_alone(tmp_path: Path) -> None:
-    assert not RUNTIME.accepts(write_checkpoint(tmp_path / "m"))
+    folder = write_checkpoint(tmp_path / "m")
+    for keys, section in (({"name": "gptq-4bit"}, AutoGPTQVariant), ({"file": str(folder)}, AutoGPTQCheckpointVariant)):
+        assert RUNTIME.variant_section({**keys, "library": "autogptq"}) is section
+        assert not issubclass(RUNTIME.variant_section(keys), section)
+        assert method_for(keys).section is RUNTIME.variant_section({**keys, "library": "gptqmodel"})
     with pytest.raises(ModelError, match="is not quantized; AutoGPTQ runs GPTQ checkpoints alone"):
-        RUNTIME.load(tmp_path / "m", base.RunOptions())
+        RUNTIME.load(folder, TorchLMOptions(library="autogptq"))
     with pytest.raises(ModelError, match="AutoGPTQ chooses its kernel by itself"):
-        RUNTIME.load(tmp_path / "m", base.RunOptions(kernel="torch"))
+        RUNTIME.load(folder, TorchLMOptions(library="autogptq", kernel="torch"))
+    with pytest.raises(ProfileError, match=r"unknown key variant\.kernel"):
+        KeysMaker(folder).make({"name": "gptq-4bit", "library": "autogptq", "kernel": "torch"}, calibration())
 
 
 def test_models_that_it_does_not_have(tmp_path: Path) -> None:
@@ -59,7 +68,7 @@ def test_models_that_it_does_not_have(tmp_path: Path) -> None:
 
 def test_without_it_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "auto_gptq" else object())
-    maker = GPTQMaker({"path": str(write_checkpoint(tmp_path / "m"))})
+    maker = KeysMaker(write_checkpoint(tmp_path / "m"))
     with pytest.raises(
         MissingExtraError, match=r"library = 'autogptq' needs auto_gptq: pip install 'qprof\[autogptq\]'"
     ):
@@ -67,11 +76,11 @@ def test_without_it_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_process_that_dies_is_told_with_its_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quantize, "__name__", "qprof.no_such_module")
+    monkeypatch.setattr(autogptq, "__name__", "qprof.no_such_module")
     source = inspect(write_checkpoint(tmp_path / "m"))
     rows = [np.arange(4)]
     with pytest.raises(ModelError, match=r"AutoGPTQ quantizing to 4 bits died with exit code 1: .*No module named"):
-        quantize.quantize_in_process(source, tmp_path / "out", quantize.Settings(4), rows)
+        autogptq.quantize_in_process(source, tmp_path / "out", Settings(4), rows)
 
 
 @needs_autogptq
@@ -80,21 +89,21 @@ def test_what_it_writes_runs_by_it_and_by_its_successor(tmp_path: Path) -> None:
 
     initializers = [torch.nn.init.normal_, torch.nn.init.uniform_, torch.nn.init.kaiming_uniform_]
     source = save_llama(tmp_path / "llama")
-    maker = RUNTIME.maker({"path": str(source)})
+    maker = KeysMaker(source)
     made = maker.make({"name": "gptq-8bit", "library": "autogptq"}, calibration())
-    assert (made.runtime, made.facts["library"], made.facts["bits"]) == ("autogptq", "autogptq", 8)
+    assert (made.tool, made.run["library"], made.facts["library"]) == ("autogptq", "autogptq", "autogptq")
+    assert made.facts["bits"] == 8
     assert list(made.facts["losses"]) and set(made.facts["losses"]) == set(inspect(source).linears)
     settings = json.loads((made.path / "quantize_config.json").read_text())
     assert settings["is_marlin_format"] is False and "model_name_or_path" not in settings
-    own = logits(RUNTIME, made.path, **made.facts["run"])
+    own = logits(made.path, **made.run)
     if importlib.util.find_spec("gptqmodel"):
-        from qprof.runtimes.gptq.runtime import RUNTIME as SUCCESSOR
-
-        exact = logits(SUCCESSOR, source)
+        exact = logits(source)
         successor = maker.make({"name": "again", "file": str(made.path)}, calibration())
-        assert np.linalg.norm(logits(SUCCESSOR, successor.path) - own) < 0.02 * np.linalg.norm(exact)
-    exact = logits(RUNTIME, made.path, dtype="float32")
+        assert "library" not in successor.run
+        assert np.linalg.norm(logits(successor.path) - own) < 0.02 * np.linalg.norm(exact)
+    exact = logits(made.path, library="autogptq", dtype="float32")
     assert np.linalg.norm(own - exact) < 0.03 * np.linalg.norm(exact)
-    model = RUNTIME.load(made.path, base.RunOptions(dtype="float32"))
+    model = RUNTIME.load(made.path, TorchLMOptions(library="autogptq", dtype="float32"))
     assert (model.loaded.facts["kernel"], model.loaded.facts["quantized_layers"]) == ("qlinear_cuda_old", 14)
     assert [torch.nn.init.normal_, torch.nn.init.uniform_, torch.nn.init.kaiming_uniform_] == initializers

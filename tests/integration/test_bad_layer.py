@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 import qprof
-from qprof.explain.causes.bad_layer import apart
-from qprof.explain.float_layers import layer_errors, section_in_float
-from qprof.explain.mixed_precision import float_layer_pareto
-from qprof.run.execute import start
-from qprof.run.profile import validate
-from qprof.run.progress import SilentProgress
+from qprof.findings.causes.bad_layer import apart
+from qprof.findings.float_layers import layer_errors, section_in_float
+from qprof.findings.mixed_precision import float_layer_pareto
+from qprof.measure.parent.execution import start
+from qprof.measure.profile import validate_recorded
+from qprof.measure.progress import SilentProgress
+from qprof.runtimes import registry
+from qprof.runtimes.interventions import Impossible
 from qprof.store.run import Run
 
 pytest.importorskip("ai_edge_quantizer")
@@ -46,8 +49,9 @@ def chain() -> bytes:
 
 def output_sqnr_db(run: Run, variant: str) -> float:
     """Of the last convolution, with the error of all before it."""
-    (found,) = [row for row in run.layer_errors if (row["variant"], row["name"]) == (variant, f"conv{CONVS - 1}")]
-    return float(found["sqnr_db"])
+    (found,) = [row for row in run.layer_errors if (row.variant, row.name) == (variant, f"conv{CONVS - 1}")]
+    assert found.sqnr_db is not None
+    return found.sqnr_db
 
 
 @pytest.fixture(scope="module")
@@ -63,11 +67,13 @@ def test_the_planted_layer_stands_apart_and_brings_the_output_back(run: Run, tmp
     bad = apart(known)
     assert [layer.name for layer in bad] == [f"conv{PLANTED}"]
     assert set(bad[0].skip_layers) == {f"conv{number}" for number in (PLANTED - 1, PLANTED, PLANTED + 1)}
-    section = section_in_float(run.variant("int8")["section"], bad, "mended")
-    profile = {**run.manifest["profile"], "variants": [run.variants[0]["section"], section]}
-    start(validate(profile, source="test"), tmp_path / "mended", SilentProgress())
+    section = section_in_float(run.variant("int8"), registry.get("litert").interventions, bad, "mended")
+    assert not isinstance(section, Impossible)
+    profile = msgspec.structs.replace(run.manifest.profile, variants=[run.variants[0].section, section])
+    start(validate_recorded(profile, source="test"), tmp_path / "mended", SilentProgress())
     mended = Run(tmp_path / "mended")
-    assert mended.variant("int8+mended")["making"]["settings"]["skip_layers"] == sorted(bad[0].skip_layers)
+    settings = mended.variant("int8+mended").making.facts["settings"]
+    assert settings["skip_layers"] == sorted(bad[0].skip_layers)
     assert output_sqnr_db(mended, "int8+mended") > output_sqnr_db(run, "int8") + 10.0
 
 

@@ -17,9 +17,9 @@ import pytest
 
 import tflite_builder
 from command_line import QUICK, CommandLine
-from qprof.explain.layers import layers
-from qprof.explain.measured import measured_variant
-from qprof.run.plan import plan_blocks
+from qprof.findings.layers import layers
+from qprof.findings.measured import measured_variant
+from qprof.measure.plan import plan_blocks
 from qprof.store.blocks import block_files, read_block
 from qprof.store.run import Run
 
@@ -33,12 +33,12 @@ SITE = """
         return where.startswith(step + ":") and where.split(":")[1] in os.path.basename(str(path))
 
     if where.partition(":")[0] in ("block", "instrument", "load", "notes"):
-        from qprof.run import bench
+        from qprof.measure.worker import bench
 
         class Bench(bench.Bench):
             def __init__(self, request):
                 self.count = 0
-                if dies(request, request["path"], "load"):
+                if dies(request, request.variant.path, "load"):
                     os.kill(os.getpid(), signal.SIGSEGV)
                 super().__init__(request)
 
@@ -62,12 +62,12 @@ SITE = """
         bench.Bench = Bench
 
     if where.startswith("make:"):
-        from qprof.run import making
+        from qprof.measure.worker import making
 
         real_make = making.make_variant
 
         def make_variant(request):
-            if dies(request, request["variant"]["file"], "make"):
+            if dies(request, request.section["file"], "make"):
                 os.abort()
             return real_make(request)
 
@@ -111,14 +111,14 @@ def rows_of(run: Run, columns: tuple[str, ...] = ("block", "round", "kind", "var
 
 def test_every_planned_block_ran_in_the_planned_order(small_run: Path) -> None:
     run = Run(small_run)
-    names = [entry["name"] for entry in run.variants]
+    names = [entry.name for entry in run.variants]
     assert names == ["a", "b", "loop"]
     planned = plan_blocks(3, rounds=5, samples=8, profiled=True, seed=1)
     measured = [row for row in rows_of(run) if row[2] != "warmup"]
     assert measured == [(b.number, b.round, b.kind, names[b.variant]) for b in planned]
     warmups = [row for row in rows_of(run) if row[2] == "warmup"]
     assert sorted(warmups) == [(len(planned) + i, -1, "warmup", name) for i, name in enumerate(names)]
-    assert [block["number"] for block in run.manifest["blocks"]] == list(range(len(planned) + 3))
+    assert [block.number for block in run.manifest.blocks] == list(range(len(planned) + 3))
 
 
 def test_no_two_inferences_overlap(small_run: Path) -> None:
@@ -154,9 +154,9 @@ def test_op_times_lie_within_their_inference(small_run: Path) -> None:
 
 
 def test_ops_in_a_loop_are_found_below_it(small_run: Path) -> None:
-    rows = {row["type"]: row for row in Run(small_run).op_meta["loop"]}
-    assert rows["WHILE"]["parent"] is None
-    assert rows["LESS"]["parent"] == rows["WHILE"]["op"]
+    ops = {op.type: op for op in Run(small_run).op_meta["loop"]}
+    assert ops["WHILE"].parent is None
+    assert ops["LESS"].parent == ops["WHILE"].op
     assert "WHILE" not in {op.type for op in measured_variant(Run(small_run), "loop").ops}
 
 
@@ -172,7 +172,7 @@ def test_manifest_says_what_was_run(small_run: Path, models: Path) -> None:
         assert entry["outputs_identical"] is True
         assert entry["warmup"]["inference"]["inferences"] > 0
         assert entry["memory"]["runtime_rss_bytes"] > 0
-    readings = Run(small_run).readings.to_pylist()
+    readings = Run(small_run).readings_table.to_pylist()
     assert {row["block"] for row in readings} == set(range(30))
     assert {row["provenance"] for row in readings} == {"measured"}
 
@@ -189,8 +189,8 @@ def test_variants_of_one_model(qprof: CommandLine, models: Path) -> None:
     done = qprof("run", models / "a.tflite", "--variants", "float32,int8-dynamic", *QUICK, "-o", "r")
     assert done.code == 0, done.err
     run = Run(qprof.folder / "r")
-    assert [(v["name"], v["status"]) for v in run.variants] == [("float32", "ok"), ("int8-dynamic", "ok")]
-    assert run.variants[1]["making"]["tool"] == "ai-edge-quantizer"
+    assert [(v.name, v.status) for v in run.variants] == [("float32", "ok"), ("int8-dynamic", "ok")]
+    assert run.variants[1].making.tool == "ai-edge-quantizer"
     assert len(run.latency("int8-dynamic").duration_ns)
     assert "x" in done.out
 
@@ -201,7 +201,7 @@ def test_inputs_from_files(qprof: CommandLine, models: Path) -> None:
     done = qprof("run", models / "a.tflite", "--inputs", "x.npy", *QUICK, "--set=protocol.profiled=false", "-o", "r")
     assert done.code == 0, done.err
     run = Run(qprof.folder / "r")
-    assert run.manifest["samples"] == 1
+    assert run.manifest.samples == 1
     assert {row[2] for row in rows_of(run)} == {"clean", "warmup"}
     assert run.op_meta == {}
     kept = json.loads((qprof.folder / "r/predictions/a.json").read_text())
@@ -233,13 +233,14 @@ def test_bad_files_do_not_stop_the_others(qprof: CommandLine, models: Path) -> N
     assert run.complete
     for name in names:
         entry = run.variant(name)
-        assert entry["status"] == "failed"
-        assert f"{name}.tflite" in entry["reason"]
+        assert entry.status == "failed"
+        assert entry.reason is not None
+        assert f"{name}.tflite" in entry.reason
         assert f"note: variant {name} failed: " in done.err
         assert f"{name} (failed)" in done.out
-        assert entry["reason"] in done.out
+        assert entry.reason in done.out
     assert len(run.latency("a").duration_ns) > 0
-    assert run.variant("a")["status"] == "ok"
+    assert run.variant("a").status == "ok"
 
 
 @pytest.mark.parametrize(
@@ -261,10 +262,12 @@ def test_a_crashing_variant_does_not_stop_the_others(
     assert done.code == 1, done.err
     run = Run(breakable.folder / "r")
     assert run.complete
-    assert run.variant("b")["status"] == "failed"
-    assert run.variant("b")["reason"].startswith(reason)
+    failed = run.variant("b")
+    assert failed.status == "failed"
+    assert failed.reason is not None
+    assert failed.reason.startswith(reason)
     assert "b (failed)" in done.out
-    assert run.variant("b")["reason"] in done.out
+    assert failed.reason in done.out
     assert ("the kernel's last words" in done.out) == where.startswith("block")
     planned = plan_blocks(2, rounds=2, samples=8, profiled=True, seed=1)
     measured = {row[0] for row in rows_of(run) if row[3] == "a" and row[2] != "warmup"}
@@ -279,7 +282,7 @@ def test_a_crash_of_the_instrumentation_leaves_the_latency(breakable: CommandLin
     assert done.code == 0, done.err
     run = Run(breakable.folder / "r")
     entry = run.variant("b")
-    assert (entry["status"], entry["instrumented"]) == ("ok", False)
+    assert (entry.status, entry.instrumented) == ("ok", False)
     assert "per-op timing is off" in done.out
     assert len(run.latency("b").duration_ns) > 0
     assert len(run.latency("b", "profiled").duration_ns) == 0
@@ -295,7 +298,7 @@ def test_a_worker_lost_after_its_last_block_costs_nothing_measured(breakable: Co
     run = Run(breakable.folder / "r")
     assert run.complete
     assert len(run.latency("b", "profiled").duration_ns) > 0
-    assert any("is lost" in note for note in run.variant("b")["notes"])
+    assert any("is lost" in note for note in run.variant("b").notes)
 
 
 @pytest.mark.parametrize("where", ["make:", "load:", "block:"])
@@ -338,7 +341,7 @@ def stopped_in_the_middle(qprof: CommandLine, models: Path, sent: signal.Signals
 def kept_starts(folder: Path) -> dict[int, list[int]]:
     """Block number -> when its inferences began: equal starts are the same measurement."""
     blocks = [read_block(path) for path in block_files(folder / "parts")]
-    return {block.number: block.samples["start_ns"].tolist() for block in blocks if block.kind != "warmup"}
+    return {block.number: block.samples.start_ns.tolist() for block in blocks if block.kind != "warmup"}
 
 
 @pytest.mark.parametrize(
@@ -412,7 +415,8 @@ def test_resuming_with_another_model_is_refused(qprof: CommandLine, models: Path
     (qprof.folder / "b.tflite").write_bytes(tflite_builder.tiny_int8_net(size=24, channels=4))
     done = qprof("run", "--resume", "r")
     assert done.code == 1
-    reason = Run(qprof.folder / "r").variant("b")["reason"]
+    reason = Run(qprof.folder / "r").variant("b").reason
+    assert reason is not None
     assert "its model file is not the one that the run began with" in reason
 
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from command_line import QUICK, CommandLine
-from qprof.explain.differ import differ
-from qprof.explain.layers import layers
-from qprof.explain.summary import summarize
+from qprof.findings.difference import differ
+from qprof.findings.layers import layers
+from qprof.findings.summary import summarize
 from qprof.store.run import Run
 
 pytest.importorskip("torch")
@@ -81,7 +81,7 @@ def run(line: CommandLine, checkpoint: Path, texts: Path) -> Run:
 
 
 def test_every_variant_is_measured_in_both_phases(run: Run) -> None:
-    assert [v["name"] for v in run.variants] == ["bfloat16", "gptq-8bit", "gptq-4bit"]
+    assert [v.name for v in run.variants] == ["bfloat16", "gptq-8bit", "gptq-4bit"]
     for summary in summarize(run):
         assert [phase.name for phase in summary.phases] == ["prefill", "decode"]
         for phase in summary.phases:
@@ -97,19 +97,19 @@ def test_every_variant_is_measured_in_both_phases(run: Run) -> None:
 
 
 def test_fewer_bits_are_fewer_bytes(run: Run) -> None:
-    sizes = [entry["memory"]["footprint_bytes"] for entry in run.variants]
-    files = [entry["bytes"] for entry in run.variants]
+    sizes = [entry.memory.footprint_bytes or 0 for entry in run.variants]
+    files = [entry.bytes or 0 for entry in run.variants]
+    assert min(sizes) > 0 and min(files) > 0
     assert sizes == sorted(sizes, reverse=True) and files == sorted(files, reverse=True)
     assert len(set(sizes)) == 3
 
 
 def test_rows_are_scored_once_and_under_both_protocols(run: Run) -> None:
     for variant in ("bfloat16", "gptq-4bit"):
-        rows = [
-            r for r in run.scores if r["variant"] == variant and r["metric"] == "correct" and r["sample"] is not None
-        ]
-        assert sorted(r["sample"] for r in rows) == list(range(20))
-        assert run.score(variant, "accuracy") == pytest.approx(np.mean([r["value"] for r in rows]))
+        rows = [r for r in run.scores if r.variant == variant and r.metric == "correct" and r.sample is not None]
+        assert sorted(r.sample for r in rows if r.sample is not None) == list(range(20))
+        assert run.score(variant, "accuracy") == pytest.approx(np.mean([r.value for r in rows]))
+        assert run.sample_scores(variant, "correct") == {r.sample: r.value for r in rows}
         assert run.score(variant, "perplexity") is not None and run.score(variant, "naive_top1") is not None
         kept = json.loads((run.folder / f"predictions/{variant}.json").read_text())
         assert len(kept) == 20 and kept["0"]["target"] in WORDS and len(kept["0"]["top5"]) == 5
@@ -160,8 +160,10 @@ def test_made_variants_are_taken_from_the_cache(line: CommandLine, run: Run, che
     words = ["run", checkpoint, "--bits", "8", "--data", texts, *FAST, "--set=task.limit=20", "-o", "again"]
     assert line(*words).code == 0
     again = Run(line.folder / "again")
-    assert again.variant("gptq-8bit")["path"] == run.variant("gptq-8bit")["path"]
-    assert again.variant("gptq-8bit")["making"]["make_seconds"] == run.variant("gptq-8bit")["making"]["make_seconds"]
+    assert again.variant("gptq-8bit").path == run.variant("gptq-8bit").path
+    made, kept = again.variant("gptq-8bit").making.make_seconds, run.variant("gptq-8bit").making.make_seconds
+    assert made is not None
+    assert made == kept
 
 
 def failures(line: CommandLine, *words: Any) -> tuple[int, dict[str, str], str]:
@@ -170,7 +172,7 @@ def failures(line: CommandLine, *words: Any) -> tuple[int, dict[str, str], str]:
     folder = line.folder / "runs"
     latest = max(folder.glob("*"), key=lambda path: path.stat().st_mtime_ns, default=None) if folder.exists() else None
     entries = Run(latest).variants if latest else []
-    return done.code, {e["name"]: e["reason"] for e in entries if e["status"] == "failed"}, done.err
+    return done.code, {e.name: str(e.reason) for e in entries if e.failed}, done.err
 
 
 def test_a_variant_that_cannot_be_made_does_not_stop_the_others(

@@ -12,10 +12,10 @@ from ai_edge_litert import schema_py_generated as schema
 import qprof
 import tflite_builder
 from planted.world import hypotheses
-from qprof.explain.causes import fixed_part, hybrid_kernels, left_delegate
-from qprof.explain.causes.base import Cause, Finding
-from qprof.explain.verify import carry_out, findings, plan_verification
-from qprof.run.progress import SilentProgress
+from qprof.findings.causes import fixed_part, hybrid_kernels, left_delegate
+from qprof.findings.causes.base import Cause, Finding
+from qprof.findings.verify import carry_out, findings, plan_verification
+from qprof.measure.progress import SilentProgress
 
 SHORT = [
     "protocol.rounds=6",

@@ -105,7 +105,7 @@ class Reader:
         return PlantedVariant(
             name,
             [PlantedOp("linear", "LINEAR", 400.0)],
-            runtime="gptq",
+            runtime="torch_lm",
             sample_scores={metric: values.astype(float).tolist() for metric, values in scores.items()},
             summary_scores=summary,
             **more,

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from planted.suite import Case, case
 from planted.world import Noise, PlantedOp, PlantedVariant, Readings, World
-from qprof.store.blocks import Reading
+from qprof.record.readings import Reading
 
 QUIET = Noise(relative=0.01)
 _SECOND = 1_000_000_000

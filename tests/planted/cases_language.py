@@ -8,7 +8,9 @@ from typing import Any
 
 from planted.suite import Case, case
 from planted.world import Noise, PlantedOp, PlantedVariant, World
-from qprof.runtimes.ceilings import COMPUTE_UNIT, DISPATCH_UNIT, MEMORY_UNIT, Ceiling
+from qprof.record.ceilings import COMPUTE_UNIT, DISPATCH_UNIT, MEMORY_UNIT, Ceiling
+from qprof.record.manifest import ClockAudit, SplitFacts, Timing
+from qprof.record.phases import Phase
 
 _NOISE = Noise(relative=0.02, ar1=0.3)
 
@@ -16,9 +18,9 @@ _NOISE = Noise(relative=0.02, ar1=0.3)
 _GMAC_PER_S, _GB_PER_S, _LAUNCH_US = 50.0, 10.0, 2.0
 
 
-def ceilings(runtime: str = "gptq") -> dict[str, list[dict[str, Any]]]:
+def ceilings(runtime: str = "torch_lm") -> dict[str, list[dict[str, Any]]]:
     """Those of that machine as a run records them."""
-    product, launched = ("matmul", "op") if runtime == "gptq" else ("CONV_2D", "builtin")
+    product, launched = ("matmul", "op") if runtime == "torch_lm" else ("CONV_2D", "builtin")
     found = [
         Ceiling("compute", product, "float32", COMPUTE_UNIT, "", _GMAC_PER_S),
         Ceiling("memory", "memory", "float32", MEMORY_UNIT, "", _GB_PER_S),
@@ -48,7 +50,7 @@ def unpacking(number: int, us: float) -> PlantedOp:
 def model(name: str, ops: Sequence[PlantedOp], dtype: str = "bfloat16", **changes: Any) -> PlantedVariant:
     """A variant of a language model, which takes a row at a time."""
     options = {"batch": 1, "dtype": dtype, "kernel": ""}
-    return PlantedVariant(name, ops, runtime="gptq", options=options, section={"method": dtype}, **changes)
+    return PlantedVariant(name, ops, runtime="torch_lm", options=options, section={"method": dtype}, **changes)
 
 
 def slowed(variant: PlantedVariant, factor: float) -> PlantedVariant:
@@ -77,11 +79,11 @@ def world(variants: Sequence[PlantedVariant], manifest: Mapping[str, Any], **cha
 def _unpacked() -> tuple[PlantedVariant, PlantedVariant]:
     """Unquantized, and with 8 linears that unpack for 60 us each in front of a product of 40 us."""
     products = [linear(n, 40.0, macs=2_000_000, weight_bytes=400_000) for n in range(8)]
-    split = {"how": "in situ", "reason": None, "dequantize_ops": {"aten::mul": 0.2, "aten::index": 0.8}}
+    split = SplitFacts(how="in situ", dequantize_ops={"aten::mul": 0.2, "aten::index": 0.8}, replayed_ms=0.47)
     packed = model(
         "gptq-4bit",
         [op for n in range(8) for op in (unpacking(n, 60.0), products[n])],
-        timing={"split": {"inference": {**split, "replayed_ms": 0.47}}},
+        timing=Timing(split={"inference": split}),
     )
     return model("bfloat16", products), replace(packed, section={"method": "gptq-4bit"})
 
@@ -130,7 +132,7 @@ def _phases(prefill_us: float) -> dict[str, Any]:
         for phase, us, size in (("prefill", prefill_us, 64_000), ("decode", 30.0, 1000))
         for n in range(20)
     ]
-    phases = [{"name": "prefill", "tokens": 64, "steps": 1}, {"name": "decode", "tokens": 1, "steps": 8}]
+    phases = [Phase("prefill", tokens=64), Phase("decode", tokens=1, steps=8)]
     return {"variants": [model(name, ops) for name in ("bfloat16", "float16")], "phases": phases}
 
 
@@ -226,14 +228,14 @@ def bytes_do_not_bind() -> Case:
 def _on_device(name: str, us: float, unsynchronized_us: float, waiting_us: float | None = None) -> PlantedVariant:
     """A variant whose inference takes `us`, and what the audit's clocks showed."""
     waiting_us = us if waiting_us is None else waiting_us
-    clocks = {
-        "unsynchronized_us": unsynchronized_us,
-        "synchronized_us": waiting_us,
-        "events_us": waiting_us,
-        "asynchronous_error": (waiting_us - unsynchronized_us) / waiting_us,
-    }
+    clocks = ClockAudit(
+        unsynchronized_us=unsynchronized_us,
+        synchronized_us=waiting_us,
+        events_us=waiting_us,
+        asynchronous_error=(waiting_us - unsynchronized_us) / waiting_us,
+    )
     op = linear(0, us - 20.0, macs=int(1e4 * us), weight_bytes=int(1e4 * us))
-    return model(name, [op], timing={"clocks": {"inference": clocks}})
+    return model(name, [op], timing=Timing(clocks={"inference": clocks}))
 
 
 @case("a clock that does not wait for the device")

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from planted.suite import Case, case
 from planted.world import PlantedOp, PlantedVariant, World
-from qprof.store.run import Run
-from qprof.store.tables import LAYER_ERROR_COLUMNS, rows_table, write_table
+from qprof.record.manifest import RecordedProfile
+from qprof.record.rows import LAYER_ERROR_COLUMNS, LayerErrorRow
 
 LAYERS = 24
 ROWS = 600
@@ -34,23 +33,19 @@ class LayerWorld(World):
 
     errors: Mapping[int, LayerError] = field(default_factory=dict)
 
-    def _written(self, folder: Path, made: Sequence[Any], profile: dict[str, Any], seed: int) -> Run:
-        plain = World(**{name: getattr(self, name) for name in World.__dataclass_fields__})
-        manifest = {**self.manifest, "score_columns": ["accuracy"]}
-        run = replace(plain, manifest=manifest)._written(folder, made, profile, seed)
-        if profile["protocol"]["layer_errors"]:
-            rows = [self._row(number, seed) for number in range(LAYERS)]
-            write_table(folder / "layer_errors.parquet", rows_table(rows, LAYER_ERROR_COLUMNS))
-        return run
+    def layer_errors(self, seed: int, profile: RecordedProfile) -> list[LayerErrorRow]:
+        return [self._row(number, seed) for number in range(LAYERS)] if profile.protocol.layer_errors else []
 
-    def _row(self, number: int, seed: int) -> dict[str, Any]:
+    def _row(self, number: int, seed: int) -> LayerErrorRow:
         error = self.errors.get(number)
         scatter = 1.5 * float(np.random.default_rng((seed, number)).standard_normal())
         error = error or LayerError(SOUND_DB + scatter)
-        named = {"op": f"inference/{layer(number)}", "baseline_op": f"inference/{layer(number)}", "name": layer(number)}
-        own = {"own_sqnr_db": error.own_sqnr_db, "own_saturated_share": error.saturated}
-        cumulative = {"sqnr_db": error.own_sqnr_db - 10.0, "saturated_share": error.saturated}
-        return {"variant": "int8", "type": "CONV_2D", **named, **own, **cumulative, "count": 1000, "samples": 8}
+        op = f"inference/{layer(number)}"
+        known: dict[str, Any] = {"variant": "int8", "op": op, "baseline_op": op, "name": layer(number)}
+        known |= {"type": "CONV_2D", "own_sqnr_db": error.own_sqnr_db, "own_saturated_share": error.saturated}
+        known |= {"sqnr_db": error.own_sqnr_db - 10.0, "saturated_share": error.saturated}
+        known |= {"count": 1000, "samples": 8}
+        return LayerErrorRow(**(dict.fromkeys(LAYER_ERROR_COLUMNS) | known))
 
 
 def layer(number: int) -> str:
@@ -78,7 +73,8 @@ def world(errors: Mapping[int, LayerError], costs: Mapping[int, float], evenly: 
         return variant(section["name"], 0.8 - lost)
 
     variants = [variant("float32", 0.8), respond({"name": "int8"})]
-    return LayerWorld(variants, rounds=5, inferences=10, errors=errors, respond=respond)
+    manifest = {"score_columns": ["accuracy"]}
+    return LayerWorld(variants, rounds=5, inferences=10, errors=errors, respond=respond, manifest=manifest)
 
 
 @case("one layer with a bad range")

@@ -15,7 +15,7 @@ import tflite_builder
 from planted.litert_machine import Layer, Machine
 from planted.suite import Case, case
 from planted.world import Noise, PlantedOp, PlantedVariant, Readings, World
-from qprof.store.blocks import Reading
+from qprof.record.readings import Reading
 
 
 def conv(name: str = "conv", dynamic: float = 300.0, weight_only: float = 400.0) -> Layer:

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from planted.world import PlantedOp, PlantedVariant, World
+from qprof.record.manifest import RecordedProfile
 from qprof.store.run import Run
 from qprof.store.writer import save_predictions
 from qprof.tasks.coco.evaluate import evaluate
@@ -120,7 +122,7 @@ class DetectorWorld(World):
         ]
         return cls(variants, rounds=5, content=known, detectors=detectors)
 
-    def _written(self, folder: Path, made: Sequence[Any], profile: dict[str, Any], seed: int) -> Run:
+    def _written(self, folder: Path, made: Sequence[Any], profile: RecordedProfile, seed: int) -> Run:
         data = folder.parent / "data"
         annotations = data / "annotations.json"
         if not annotations.exists():
@@ -130,9 +132,9 @@ class DetectorWorld(World):
                 (data / image["file_name"]).touch()
         task = {"kind": "detection", "annotations": str(annotations), "images": str(data)}
         plain = World(**{name: getattr(self, name) for name in World.__dataclass_fields__})
-        run = replace(plain, manifest={**self.manifest, "task": task, "score_columns": ["AP", "AP50"]})._written(
-            folder, made, profile, seed
-        )
+        detecting = msgspec.structs.replace(profile, task=task)
+        world = replace(plain, manifest={**self.manifest, "score_columns": ["AP", "AP50"]})
+        run = world._written(folder, made, detecting, seed)
         for name in (one.name for one in made if isinstance(one, PlantedVariant)):
             save_predictions(folder, name, self.detectors[name].boxes(self.content))
         return run

@@ -63,6 +63,7 @@ class Machine:
 
     def respond(self, section: Mapping[str, Any]) -> PlantedVariant:
         """The variant that a section of a profile makes here. Raises `ModelError` where nothing would be quantized."""
+        shown = dict(section)
         if section.get("file"):  # what was to be left in float no longer matters
             kept = {key: section[key] for key in ("name", "file", "delegate", "threads") if key in section}
             section = {**kept, "method": self.files[section["file"]]}
@@ -74,7 +75,7 @@ class Machine:
         factor = self.threads_factor.get(threads, 1.0)
         slowed = [PlantedOp(**{**vars(op), "us": op.us * factor}) for op in ops]
         return PlantedVariant(
-            section["name"], slowed, 20.0 * factor, section=dict(section), readings=self.readings.get(threads)
+            section["name"], slowed, 20.0 * factor, section=shown, readings=self.readings.get(threads)
         )
 
     def world(self, *sections: Mapping[str, Any] | str, **more: Any) -> World:

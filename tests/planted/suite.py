@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import qprof.explain.causes
+import qprof.findings.causes
 from planted.world import World
-from qprof.explain.causes.base import Cause, Finding
+from qprof.findings.causes.base import Cause, Finding
 
 #: (name of a cause, name of the variant that it is about)
 Key = tuple[str, str]
@@ -83,7 +83,7 @@ def discovered() -> tuple[dict[str, Callable[[], Case]], dict[str, str]]:
 def loaded_causes() -> tuple[list[Cause], dict[str, str]]:
     """Every cause that can be imported; and those that cannot, with the reason."""
     broken: dict[str, str] = {}
-    package = qprof.explain.causes
+    package = qprof.findings.causes
     for found in pkgutil.iter_modules(package.__path__):
         _try_import(f"{package.__name__}.{found.name}", broken)
     modules = [sys.modules.get(f"{package.__name__}.{found.name}") for found in pkgutil.iter_modules(package.__path__)]

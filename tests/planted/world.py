@@ -6,25 +6,32 @@ import copy
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from qprof.errors import QprofError
-from qprof.explain.causes import all_causes
-from qprof.explain.causes.base import Cause, Finding
-from qprof.explain.comparison import Comparison
-from qprof.explain.verify import Claim, Verification, findings, plan_verification
-from qprof.run.plan import PlannedBlock, plan_blocks, warmup_number
-from qprof.run.profile import resolved, validate
-from qprof.runtimes.base import SOURCES, OpMeta
-from qprof.store import tables
-from qprof.store.blocks import Block, Reading
+from qprof.findings.causes import all_causes
+from qprof.findings.causes.base import Cause, Finding
+from qprof.findings.comparison import Comparison
+from qprof.findings.verify import Claim, Verification, findings, plan_verification
+from qprof.measure.plan import PlannedBlock, plan_blocks, warmup_number
+from qprof.measure.profile import resolved, validate
+from qprof.record.blocks import Block, BlockEntry, BlockFacts, Samples
+from qprof.record.machine import Machine
+from qprof.record.manifest import EnergyPlan, Manifest, PreparedTask, RecordedProfile, Timing, VariantEntry
+from qprof.record.ops import SOURCES, OpEvents, OpMeta
+from qprof.record.phases import Phase
+from qprof.record.readings import Reading
+from qprof.record.rows import LayerErrorRow, ScoreRow
+from qprof.record.sections import ProtocolSection
+from qprof.store.manifests import manifest_from
 from qprof.store.run import Run
-from qprof.store.writer import RunWriter, block_entry
+from qprof.store.writer import RunWriter, write_run_tables
 
 #: From the end of a block to the start of the next.
 _GAP_NS = 5_000_000
@@ -68,7 +75,7 @@ class PlantedVariant:
     summary_scores: Mapping[str, float | None] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
-    timing: Mapping[str, Any] | None = None
+    timing: Timing | None = None
     warmup_us: Sequence[float] | None = None
     readings: Readings | None = None
     by_round: Mapping[int, float] = field(default_factory=dict)
@@ -114,22 +121,27 @@ class World:
     noise: Noise = field(default_factory=Noise)
     rounds: int = 10
     inferences: int = 20
-    phases: Sequence[Mapping[str, Any]] = ({"name": "inference", "tokens": None, "steps": 1},)
+    phases: Sequence[Phase] = (Phase(),)
     respond: Callable[[dict[str, Any]], PlantedVariant | None] | None = None
     manifest: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
+
+    @property
+    def model(self) -> str:
+        """What its profile names: a model that the runtime of its variants takes."""
+        return "hf://planted/model" if self.variants[0].runtime == "torch_lm" else "planted.tflite"
 
     def record(self, folder: Path, names: Sequence[str] | None = None, extra: Sequence[PlantedVariant] = ()) -> Run:
         """A complete run of the named variants (all of them by default) and of some more."""
         chosen = [v for v in self.variants if names is None or v.name in names]
         profile = {
             "name": "planted",
-            "model": {"path": "planted.tflite"},
+            "model": {"path": self.model},
             "variants": [{**v.section, "name": v.name} for v in (*chosen, *extra)],
             "protocol": {"rounds": self.rounds},
         }
-        profile = resolved(validate(_laid_on(profile, self.manifest.get("profile", {})), source="planted"))
-        return self._written(folder, [*chosen, *extra], profile, self.seed)
+        laid = _laid_on(profile, self.manifest.get("profile", {}))
+        return self._written(folder, [*chosen, *extra], resolved(validate(laid, source="planted")), self.seed)
 
     def explain(self, folder: Path, verify: bool = True, causes: Sequence[Cause] | None = None) -> list[Finding]:
         """What `qprof explain` finds in a run of this world; interventions are run in the world, too."""
@@ -149,12 +161,12 @@ class World:
         return claims, findings(claims, outcomes)
 
     def _verified(self, folder: Path, verification: Verification, seed: int) -> Run:
-        """Carried out as `qprof.explain.verify.carry_out` would, the profile validated as there."""
+        """Carried out as `qprof.findings.verify.carry_out` would, the profile validated as there."""
         profile = resolved(validate(verification.profile, source=f"verification {verification.name}"))
         intervention = verification.claims[0].hypothesis.intervention
         assert intervention is not None  # as planned
         overrides = {"protocol": dict(intervention.protocol), "task": dict(intervention.task)}
-        made = [self._answer(section, overrides) for section in profile["variants"]]
+        made = [self._answer(section, overrides) for section in profile.variants]
         return self._written(folder, made, profile, seed)
 
     def _answer(self, section: dict[str, Any], overrides: Mapping[str, Any]) -> PlantedVariant | tuple[str, str]:
@@ -177,75 +189,70 @@ class World:
         self,
         folder: Path,
         made: Sequence[PlantedVariant | tuple[str, str]],
-        profile: dict[str, Any],
+        profile: RecordedProfile,
         seed: int,
     ) -> Run:
-        sections = {section["name"]: section for section in profile["variants"]}
-        entries = [self._entry(one, sections, profile) for one in made]
         alive = [one if isinstance(one, PlantedVariant) else None for one in made]
-        phases = [str(phase["name"]) for phase in self.phases]
-        blocks = list(_Recording(self, profile["protocol"], alive, phases, seed).blocks())
-        ops = {v.name: _op_rows(v, phases) for v in alive if v is not None and profile["protocol"]["profiled"]}
+        phases = [phase.name for phase in self.phases]
+        blocks = list(_Recording(self, profile.protocol, alive, phases, seed).blocks())
+        ops = {v.name: _op_list(v, phases) for v in alive if v is not None and profile.protocol.profiled}
         scores = [row for v in alive if v is not None for row in _score_rows(v)]
         own = {key: value for key, value in self.manifest.items() if key != "profile"}
-        manifest = _laid_on(_manifest(profile, entries), own)
+        plain = msgspec.to_builtins(_manifest(profile, [self._entry(one, profile) for one in made]))
 
-        def tabulate(where: Path, _: Sequence[str], sources: Sequence[str]) -> list[dict[str, Any]]:
-            _write_tables(where, blocks, ops, scores, sources)
-            return [block_entry(block) for block in blocks]
+        def tabulate(where: Path, _: Sequence[str], sources: Sequence[str]) -> list[BlockEntry]:
+            return write_run_tables(where, blocks, ops, scores, self.layer_errors(seed, profile), sources)
 
-        writer = RunWriter.create(folder, manifest)
+        writer = RunWriter.create(folder, manifest_from(_laid_on(plain, own)))
         writer.finalize(SOURCES, tabulate)
         writer.close()
         return Run(folder)
 
-    def _entry(
-        self, made: PlantedVariant | tuple[str, str], sections: Mapping[str, Any], profile: Mapping[str, Any]
-    ) -> dict[str, Any]:
+    def layer_errors(self, seed: int, profile: RecordedProfile) -> list[LayerErrorRow]:
+        """How far the layers are from the baseline's, where the world knows."""
+        return []
+
+    def _entry(self, made: PlantedVariant | tuple[str, str], profile: RecordedProfile) -> VariantEntry:
+        sections = {section["name"]: section for section in profile.variants}
         if not isinstance(made, PlantedVariant):
             name, reason = made
-            failed = {"name": name, "section": sections[name], "status": "failed", "reason": reason, "notes": []}
-            return {**failed, "runtime": "litert", "instrumented": False, "facts": {}, "options": {}, "timing": None}
-        section, protocol = sections[made.name], profile["protocol"]
-        options = {name: section.get(name) or protocol[name] for name in ("threads", "delegate")}
-        return {
-            "name": made.name,
-            "section": section,
-            "status": "ok",
-            "reason": None,
-            "notes": [],
-            "runtime": made.runtime,
-            "path": f"/nowhere/{made.name}",
-            "sha256": hashlib.sha256(made.name.encode()).hexdigest(),
-            "bytes": sum(op.weight_bytes or 0 for op in made.ops) or 1000,
-            "making": {},
-            "phases": [dict(phase) for phase in self.phases],
-            "instrumented": bool(protocol["profiled"]),
-            "facts": copy.deepcopy(dict(made.facts)),
-            "memory": {},
-            "options": {**options, "device": protocol["device"], **made.options},
-            "timing": None if made.timing is None else dict(made.timing),
-            "warmup": {},
-        }
+            return VariantEntry(name=name, section=sections[name], status="failed", reason=reason, runtime="litert")
+        section, protocol = sections[made.name], profile.protocol
+        own = ("threads", "delegate") if made.runtime == "litert" else ("threads",)
+        options = {name: section.get(name) or getattr(protocol, name) for name in own}
+        return VariantEntry(
+            name=made.name,
+            section=section,
+            runtime=made.runtime,
+            path=f"/nowhere/{made.name}",
+            sha256=hashlib.sha256(made.name.encode()).hexdigest(),
+            bytes=sum(op.weight_bytes or 0 for op in made.ops) or 1000,
+            phases=list(self.phases),
+            structure="graph" if made.runtime == "litert" else "modules",
+            instrumented=protocol.profiled,
+            facts=copy.deepcopy(dict(made.facts)),
+            options={**options, "device": protocol.device, **made.options},
+            timing=made.timing,
+        )
 
 
 def hypotheses(run: Run, causes: Sequence[Cause]) -> Iterator[Claim]:
     """What the causes say of every variant and phase against the baseline."""
-    alive = [entry["name"] for entry in run.variants if entry["status"] == "ok"]
+    alive = [entry.name for entry in run.variants if not entry.failed]
     for name in alive[1:]:
         for phase in run.phases():
-            comparison = Comparison(run, alive[0], name, phase["name"])
+            comparison = Comparison(run, alive[0], name, phase.name)
             for cause in causes:
                 yield from (Claim(comparison, hypothesis) for hypothesis in cause.hypotheses(comparison))
 
 
 class _Recording:
-    """The blocks of one run, in the order of `qprof.run.plan` and on one time axis."""
+    """The blocks of one run, in the order of `qprof.measure.plan` and on one time axis."""
 
     def __init__(
         self,
         world: World,
-        protocol: Mapping[str, Any],
+        protocol: ProtocolSection,
         variants: Sequence[PlantedVariant | None],
         phases: Sequence[str],
         seed: int,
@@ -253,8 +260,7 @@ class _Recording:
         self._world, self._variants, self._phases = world, variants, phases
         self._rng = np.random.default_rng(seed)
         self._now_ns = 1_000_000_000
-        rounds, profiled = protocol["rounds"], protocol["profiled"]
-        self._plan = plan_blocks(len(variants), rounds, 1, profiled, seed, phases)
+        self._plan = plan_blocks(len(variants), protocol.rounds, 1, protocol.profiled, seed, phases)
 
     def blocks(self) -> Iterator[Block]:
         for position in range(len(self._variants)):
@@ -306,16 +312,19 @@ class _Recording:
         starts = self._now_ns + np.concatenate([[0], np.cumsum(durations[:-1] + 100)])
         begin, end = int(starts[0]), int(starts[-1] + durations[-1])
         self._now_ns = end + _GAP_NS
-        sensed = planned.kind == "clean" and variant.readings is not None
+        window = (begin, end) if planned.kind == "clean" else None
+        sensed = window is not None and variant.readings is not None
         return Block(
             number=planned.number,
             round=planned.round,
             variant=variant.name,
             kind=planned.kind,
-            samples={"sample": np.zeros(len(starts), np.int32), "start_ns": starts, "duration_ns": durations},
+            samples=Samples(np.zeros(len(starts), np.int32), starts, durations),
             ops=None if op_us is None else _events(variant, planned.phase, self._phases, op_us, starts),
             readings=variant.readings(planned.round, begin, end) if sensed and variant.readings else [],
-            facts={"window_ns": [begin, end], "repetitions": len(starts)} if planned.kind == "clean" else {},
+            facts=BlockFacts(window_ns=(begin, end), repetitions=len(starts))
+            if planned.kind == "clean"
+            else BlockFacts(),
             phase=planned.phase,
         )
 
@@ -326,7 +335,7 @@ def _events(
     phases: Sequence[str],
     op_us: NDArray[np.float64],
     starts: NDArray[np.int64],
-) -> dict[str, NDArray[Any]]:
+) -> OpEvents:
     """Op events: the leaves one after the other, each op that contains some around them."""
     rows = [(position, op) for position, op in enumerate(_ordered(variant, phases)) if op.phase == phase]
     leaves = {op.name: column for column, op in enumerate(variant.leaves(phase))}
@@ -337,13 +346,13 @@ def _events(
         begin = ends[:, inside[0]] - op_us[:, inside[0]] if inside else np.zeros(len(starts))
         columns.append((position, begin, op_us[:, inside].sum(axis=1)))
     count = len(columns)
-    return {
-        "inference": np.repeat(np.arange(len(starts), dtype=np.int32), count),
-        "op": np.tile(np.array([position for position, _, _ in columns], np.int32), len(starts)),
-        "start_ns": (starts[:, None] + np.rint(1e3 * np.stack([b for _, b, _ in columns], 1))).astype(np.int64).ravel(),
-        "duration_ns": np.rint(1e3 * np.stack([d for _, _, d in columns], axis=1)).astype(np.int64).ravel(),
-        "source": np.zeros(len(starts) * count, np.uint8),
-    }
+    return OpEvents(
+        inference=np.repeat(np.arange(len(starts), dtype=np.int32), count),
+        op=np.tile(np.array([position for position, _, _ in columns], np.int32), len(starts)),
+        start_ns=(starts[:, None] + np.rint(1e3 * np.stack([b for _, b, _ in columns], 1))).astype(np.int64).ravel(),
+        duration_ns=np.rint(1e3 * np.stack([d for _, _, d in columns], axis=1)).astype(np.int64).ravel(),
+        source=np.zeros(len(starts) * count, np.uint8),
+    )
 
 
 def _columns_within(op: PlantedOp, ops: Sequence[PlantedOp], leaves: Mapping[str, int]) -> list[int]:
@@ -356,8 +365,8 @@ def _ordered(variant: PlantedVariant, phases: Sequence[str]) -> list[PlantedOp]:
     return [op for phase in phases for op in variant.ops if op.phase == phase]
 
 
-def _op_rows(variant: PlantedVariant, phases: Sequence[str]) -> list[dict[str, Any]]:
-    """Rows of `op_meta`. Within a phase, names must differ."""
+def _op_list(variant: PlantedVariant, phases: Sequence[str]) -> list[OpMeta]:
+    """The op list of a variant. Within a phase, names must differ."""
     partitions = {op.name: n for n, op in enumerate(op for op in variant.ops if op.type == "DELEGATE")}
     rows = []
     for index, op in enumerate(_ordered(variant, phases)):
@@ -376,7 +385,7 @@ def _op_rows(variant: PlantedVariant, phases: Sequence[str]) -> list[dict[str, A
             activation_bytes=op.activation_bytes,
             phase=op.phase,
         )
-        rows.append(asdict(meta))
+        rows.append(meta)
     return rows
 
 
@@ -384,49 +393,26 @@ def _op_id(phase: str, name: str) -> str:
     return f"{phase}/{name}"
 
 
-def _score_rows(variant: PlantedVariant) -> Iterator[dict[str, Any]]:
+def _score_rows(variant: PlantedVariant) -> Iterator[ScoreRow]:
     for metric, value in variant.summary_scores.items():
-        yield {"variant": variant.name, "metric": metric, "sample": None, "value": value}
+        yield ScoreRow(variant.name, metric, None, value)
     for metric, values in variant.sample_scores.items():
         for sample, each in enumerate(values):
-            yield {"variant": variant.name, "metric": metric, "sample": sample, "value": float(each)}
+            yield ScoreRow(variant.name, metric, sample, float(each))
 
 
-def _write_tables(
-    folder: Path,
-    blocks: Sequence[Block],
-    ops: Mapping[str, Sequence[Mapping[str, Any]]],
-    scores: Sequence[Mapping[str, Any]],
-    sources: Sequence[str],
-) -> None:
-    """As `qprof.store.writer.write_tables`, from memory: a file per block is most of the time that a world takes."""
-    op_ids = {variant: [row["op"] for row in rows] for variant, rows in ops.items()}
-    meta = [{"variant": variant, **row} for variant, rows in ops.items() for row in rows]
-    tables.write_table(folder / "samples.parquet", tables.samples_table(blocks))
-    tables.write_table(folder / "ops.parquet", tables.ops_table(blocks, op_ids, sources))
-    tables.write_table(folder / "op_meta.parquet", tables.rows_table(meta, tables.OP_META_COLUMNS))
-    tables.write_table(folder / "readings.parquet", tables.readings_table(blocks))
-    tables.write_table(folder / "scores.parquet", tables.rows_table(scores, tables.SCORE_COLUMNS))
-
-
-def _manifest(profile: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    return {
-        "status": "running",
-        "name": profile["name"],
-        "description": "",
-        "created": "2026-01-01T00:00:00+00:00",
-        "profile": profile,
-        "machine": {"cpu_model": "simulated", "logical_cpus": 4, "physical_cores": 4, "affinity": [0, 1, 2, 3]},
-        "packages": {},
-        "clock": {"source": "CLOCK_MONOTONIC"},
-        "op_sources": list(SOURCES),
-        "samples": 1,
-        "notes": [],
-        "task": dict(profile["task"]),
-        "variants": list(entries),
-        "sensors": {"channels": [], "missing": [], "costs": [], "device": "cpu", "device_uuid": None},
-        "energy": {"blocks": False, "reason": "protocol.energy is off"},
-    }
+def _manifest(profile: RecordedProfile, entries: Sequence[VariantEntry]) -> Manifest:
+    return Manifest(
+        name=profile.name,
+        created="2026-01-01T00:00:00+00:00",
+        profile=profile,
+        machine=Machine(cpu_model="simulated", logical_cpus=4, physical_cores=4, affinity=[0, 1, 2, 3]),
+        op_sources=list(SOURCES),
+        samples=1,
+        task=PreparedTask(section=dict(profile.task)),
+        variants=list(entries),
+        energy=EnergyPlan(blocks=False, reason="protocol.energy is off"),
+    )
 
 
 def _renamed(variant: PlantedVariant, name: str) -> PlantedVariant:

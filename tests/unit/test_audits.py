@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from energy_runs import a100
 from planted.world import PlantedOp, PlantedVariant, World
-from qprof.explain.audits import Audit, audits
-from qprof.explain.energy import energy_table
-from qprof.explain.summary import summarize
+from qprof.findings.audits import Audit, audits
+from qprof.findings.energy import energy_table
+from qprof.findings.summary import summarize
+from qprof.record.ceilings import COMPUTE_UNIT, Ceiling
+from qprof.record.manifest import Warmup
 from qprof.store.run import Run
 
 
@@ -19,7 +21,8 @@ def of(run: Run) -> dict[str, Audit]:
 
 
 def recorded(tmp_path: Path, outside_us: float = 20.0, **manifest: Any) -> Run:
-    variant = PlantedVariant("base", [PlantedOp("conv", "CONV_2D", 1000.0)], outside_us=outside_us)
+    ops, section = [PlantedOp("conv", "CONV_2D", 1000.0)], {"method": "float32"}
+    variant = PlantedVariant("base", ops, outside_us=outside_us, section=section)
     return World([variant, replace(variant, name="other")], manifest=manifest).record(tmp_path / "run")
 
 
@@ -35,7 +38,8 @@ def test_time_that_belongs_to_no_op(tmp_path: Path) -> None:
 
 
 def test_ceilings_beside_other_work(tmp_path: Path) -> None:
-    ceilings = {"litert": [{"disturbed": True}, {"disturbed": False}]}
+    known = Ceiling("compute", "CONV_2D", "float32", COMPUTE_UNIT, "", 50.0)
+    ceilings = {"litert": [asdict(replace(known, disturbed=disturbed)) for disturbed in (True, False)]}
     found = of(recorded(tmp_path, ceilings=ceilings))
     assert not found["ceilings"].passed
     assert found["ceilings"].says == "1 of 2 ceilings of litert were measured beside other work"
@@ -58,7 +62,7 @@ def test_instrumentation_that_surely_slows_down(tmp_path: Path) -> None:
 
 def test_a_variant_that_was_not_steady(tmp_path: Path) -> None:
     run = recorded(tmp_path)
-    run.manifest["variants"][1]["warmup"] = {"inference": {"steady": False}}
+    run.variants[1].warmup["inference"] = Warmup(steady=False, reason="it still drifts", inferences=30)
     found = of(run)
     assert not found["warm-up"].passed and found["warm-up"].says.endswith("other")
 

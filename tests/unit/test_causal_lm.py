@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from qprof.errors import ModelError
-from qprof.runtimes.base import RunOptions
-from qprof.runtimes.gptq.model import DECODE, PREFILL, CausalLM
+from qprof.runtimes.torch_lm.model import DECODE, PREFILL, CausalLM
+from qprof.runtimes.torch_lm.sections import TorchLMOptions
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-OPTIONS = RunOptions(batch=2, prompt_tokens=6, generated_tokens=4)
+OPTIONS = TorchLMOptions(batch=2, prompt_tokens=6, generated_tokens=4)
 
 
 def llama(**changed: Any) -> Any:
@@ -130,7 +130,7 @@ def test_a_model_without_logits_to_keep_gives_the_same(model: CausalLM) -> None:
 
 def test_more_tokens_than_positions_are_refused() -> None:
     with pytest.raises(ModelError, match=r"36 tokens .* more than the 32 positions"):
-        CausalLM(llama(), None, RunOptions(prompt_tokens=30, generated_tokens=6))
+        CausalLM(llama(), None, TorchLMOptions(prompt_tokens=30, generated_tokens=6))
 
 
 def test_an_unknown_phase_is_refused(model: CausalLM) -> None:

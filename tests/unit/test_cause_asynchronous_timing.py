@@ -9,8 +9,8 @@ import pytest
 
 from planted.cases_language import linear, model
 from planted.world import PlantedVariant, World, hypotheses
-from qprof.explain.causes.asynchronous_timing import CAUSE
-from qprof.explain.causes.base import Hypothesis
+from qprof.findings.causes.asynchronous_timing import CAUSE
+from qprof.findings.causes.base import Hypothesis
 
 
 def on_device(name: str, us: float, alone_us: float | None) -> PlantedVariant:

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from planted.cases_layers import LayerError, LayerWorld, layer, world
-from qprof.explain import float_layers
-from qprof.explain.causes import bad_layer, saturated_activations
-from qprof.explain.causes.bad_layer import CAUSE, apart
-from qprof.explain.causes.base import Cause, Hypothesis
-from qprof.explain.comparison import Comparison
+from qprof.findings import float_layers
+from qprof.findings.causes import bad_layer, saturated_activations
+from qprof.findings.causes.bad_layer import CAUSE, apart
+from qprof.findings.causes.base import Cause, Hypothesis
+from qprof.findings.comparison import Comparison
 
 
 def hypotheses(folder: Path, made: LayerWorld, cause: Cause = CAUSE) -> list[Hypothesis]:

@@ -9,8 +9,8 @@ import pytest
 
 from planted.cases_environment import QUIET, host, pair, variant
 from planted.world import World
-from qprof.explain.causes.base import Finding
-from qprof.explain.causes.busy_neighbour import CAUSE
+from qprof.findings.causes.base import Finding
+from qprof.findings.causes.busy_neighbour import CAUSE
 
 BUSY = {3: 1.4, 4: 1.2, 5: 1.3, 8: 1.3}
 

@@ -10,8 +10,9 @@ import pytest
 
 from planted.cases_environment import variant
 from planted.world import Noise, PlantedOp, PlantedVariant, World
-from qprof.explain.causes.base import Finding
-from qprof.explain.causes.cold_start import CAUSE, _against_steady
+from qprof.findings.causes.base import Finding
+from qprof.findings.causes.cold_start import CAUSE, _against_steady
+from qprof.record.phases import Phase
 
 
 def explained(folder: Path, world: World) -> list[Finding]:
@@ -56,9 +57,9 @@ def test_clean_blocks_as_slow_as_the_start_refute_it(tmp_path: Path) -> None:
 
 
 def test_each_phase_has_a_warm_up_of_its_own(tmp_path: Path) -> None:
-    phases = [{"name": "prefill", "tokens": 8, "steps": 1}, {"name": "decode", "tokens": 1, "steps": 4}]
+    phases = [Phase("prefill", tokens=8), Phase("decode", tokens=1, steps=4)]
     ops = [PlantedOp("linear", "linear", us, phase=name) for name, us in (("prefill", 900.0), ("decode", 90.0))]
-    cold = PlantedVariant("int4", ops, warmup_us=[1000.0])
+    cold = PlantedVariant("int4", ops, warmup_us=[1000.0], section={"method": "int4-dynamic"})
     found = explained(tmp_path, World([PlantedVariant("float32", ops), cold], Noise(0.01), phases=phases))
     assert [finding.status for finding in found] == ["confirmed"]  # 1000 us are cold for a decode of 110 us alone
     assert "steady 110 us" in found[0].hypothesis.claim or "steady 11" in found[0].hypothesis.claim

@@ -9,9 +9,9 @@ import pytest
 
 from planted.cases_accuracy import SHORT, Reader, readers, two_bits
 from planted.world import PlantedVariant, World
-from qprof.explain.causes.base import Hypothesis
-from qprof.explain.causes.collapsed_output import CAUSE
-from qprof.explain.comparison import Comparison
+from qprof.findings.causes.base import Hypothesis
+from qprof.findings.causes.collapsed_output import CAUSE
+from qprof.findings.comparison import Comparison
 
 BROKEN = Reader(0.1, 0.1, junk=0.85, place=300.0, **SHORT)
 

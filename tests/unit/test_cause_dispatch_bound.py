@@ -12,10 +12,12 @@ import pytest
 
 from planted.cases_language import ceilings, linear, model
 from planted.world import PlantedOp, PlantedVariant, World, hypotheses
-from qprof.explain.causes.base import Hypothesis
-from qprof.explain.causes.dispatch_bound import CAUSE
+from qprof.findings.causes.base import Hypothesis
+from qprof.findings.causes.dispatch_bound import CAUSE
+from qprof.record.manifest import ClockAudit, KernelFacts, Timing
+from qprof.record.phases import Phase
 
-PHASES = [{"name": "prefill", "tokens": 64, "steps": 1}, {"name": "decode", "tokens": 1, "steps": 8}]
+PHASES = [Phase("prefill", tokens=64), Phase("decode", tokens=1, steps=8)]
 
 
 def found(
@@ -82,9 +84,9 @@ def test_weights_may_be_what_any_number_of_tokens_waits_for(tmp_path: Path, op: 
 
 
 def test_a_device_that_waits_for_launches(tmp_path: Path) -> None:
-    clocks = {"unsynchronized_us": 1.0, "synchronized_us": 1.0, "events_us": 1.0, "asynchronous_error": 0.0}
-    kernels = {"inference": {"busy_us": 100.0, "launches": 60.0}}
-    timing = {"clocks": {"inference": clocks}, "kernels": kernels}
+    clocks = ClockAudit(unsynchronized_us=1.0, synchronized_us=1.0, events_us=1.0, asynchronous_error=0.0)
+    kernels = KernelFacts(busy_us=100.0, launches=60.0)
+    timing = Timing(clocks={"inference": clocks}, kernels={"inference": kernels})
     ops = [linear(n, 100.0, macs=4_500_000) for n in range(10)]
     variants = [replace(model(name, ops), timing=timing) for name in ("bfloat16", "float16")]
     (claim,) = hypotheses(World(variants).record(tmp_path / "run"), [CAUSE])

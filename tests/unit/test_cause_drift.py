@@ -9,8 +9,8 @@ import pytest
 
 from planted.cases_environment import host, pair, variant
 from planted.world import Noise, World
-from qprof.explain.causes.base import Finding
-from qprof.explain.causes.drift import CAUSE
+from qprof.findings.causes.base import Finding
+from qprof.findings.causes.drift import CAUSE
 
 STILL = Noise(0.01)
 RISE = {round_: 1.02**round_ for round_ in range(10)}

@@ -12,8 +12,9 @@ import pytest
 
 import tflite_builder
 from planted.world import Noise, PlantedOp, PlantedVariant, World, hypotheses
-from qprof.explain.causes.base import Hypothesis
-from qprof.explain.causes.fixed_part import CAUSE
+from qprof.findings.causes.base import Hypothesis
+from qprof.findings.causes.fixed_part import CAUSE
+from qprof.measure.profile_file import merged
 from qprof.runtimes.litert.flatbuffer import read_model
 
 
@@ -65,7 +66,9 @@ def test_the_rest_is_to_gain_what_its_ops_say(tmp_path: Path) -> None:
     # Half the way from the gain of the rest to that of the whole.
     middle = (math.log(300.0 / 900.0) + math.log(930.0 / 1520.0)) / 2.0
     assert prediction.low < math.log(300.0 / 900.0) < prediction.high == pytest.approx(middle, abs=0.05)
-    assert hypothesis.intervention.task == {"kind": "latency", "dataset": ""}
+    assert hypothesis.intervention.task == {"kind": "latency"}
+    of_the_run = {"task": {"kind": "lastword", "dataset": "some/data"}}
+    assert merged(of_the_run, {"task": hypothesis.intervention.task}) == {"task": {"kind": "latency"}}
 
 
 def test_the_cut_models_end_before_the_part(tmp_path: Path) -> None:

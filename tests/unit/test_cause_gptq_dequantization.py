@@ -11,12 +11,15 @@ import pytest
 
 from planted.cases_language import linear, model, unpacking
 from planted.world import PlantedVariant, World, hypotheses
-from qprof.explain.causes.base import Hypothesis
-from qprof.explain.causes.gptq_dequantization import CAUSE, unpacked_once
-from qprof.run.profile import validate
+from qprof.findings.causes.base import Hypothesis
+from qprof.findings.causes.gptq_dequantization import CAUSE
+from qprof.measure.profile import resolved, validate
+from qprof.record.manifest import SplitFacts, Timing, VariantEntry
+from qprof.runtimes.torch_lm.interventions import TorchLMInterventions
 
 PRODUCTS = [linear(n, 40.0, macs=2_000_000, weight_bytes=400_000) for n in range(8)]
-SPLIT = {"dequantize_ops": {"aten::to": 0.05, "aten::mul": 0.2, "aten::index": 0.6, "aten::sub": 0.15}}
+OPS = {"aten::to": 0.05, "aten::mul": 0.2, "aten::index": 0.6, "aten::sub": 0.15}
+SPLIT = SplitFacts(dequantize_ops=OPS, replayed_ms=0.47)
 
 
 def packed(us: float, **changes: Any) -> PlantedVariant:
@@ -29,7 +32,7 @@ def found(variants: list[PlantedVariant], folder: Path) -> list[Hypothesis]:
 
 
 def test_the_latency_is_to_fall_by_the_time_of_the_unpacking(tmp_path: Path) -> None:
-    timed = replace(packed(60.0, bits=4), timing={"split": {"inference": {**SPLIT, "replayed_ms": 0.47}}})
+    timed = replace(packed(60.0, bits=4), timing=Timing(split={"inference": SPLIT}))
     (hypothesis,) = found([model("bfloat16", PRODUCTS), timed], tmp_path / "run")
     assert hypothesis.effect is not None and hypothesis.effect.value == pytest.approx(480.0, rel=0.08)
     assert "of 8 layers in every inference (aten::index 60%, aten::mul 20%, aten::sub 15% of it)" in hypothesis.claim
@@ -65,18 +68,29 @@ def test_ops_that_were_not_timed_are_no_evidence(tmp_path: Path) -> None:
     assert not list(hypotheses(world.record(tmp_path / "run"), [CAUSE]))
 
 
+def unpacked_once(**entry: Any) -> dict[str, Any]:
+    after = TorchLMInterventions().unpacked_once(VariantEntry(name="q", **entry))
+    assert isinstance(after, dict)
+    return after
+
+
 def test_what_autogptq_made_is_loaded_from_its_folder() -> None:
     section = {"name": "q", "method": "gptq", "bits": 4, "group_size": 64, "library": "autogptq", "batch": 2}
-    entry = {"section": section, "path": "/made/q", "options": {"dtype": "bfloat16"}}
-    after = unpacked_once(entry)
-    wanted = {"name": "q+dequantized", "file": "/made/q", "library": "gptqmodel", "kernel": "dequantized", "batch": 2}
-    assert {key: after[key] for key in wanted} == wanted
-    assert (after["method"], after["bits"], after["group_size"], after["dtype"]) == ("", None, None, "bfloat16")
-    validate({"name": "p", "variants": [after]}, "test")
+    after = unpacked_once(section=section, path="/made/q", options={"dtype": "bfloat16"})
+    assert after == {
+        "name": "q+dequantized",
+        "file": "/made/q",
+        "kernel": "dequantized",
+        "dtype": "bfloat16",
+        "batch": 2,
+    }
+    task = {"kind": "lastword", "dataset": "passages"}
+    profile = validate({"name": "p", "task": task, "variants": [after]}, "test")
+    assert resolved(profile).variants[0]["library"] == "gptqmodel"
 
 
 def test_a_finished_file_keeps_its_name() -> None:
-    after = unpacked_once({"section": {"name": "q", "file": "/some/folder", "library": "gptqmodel"}})
+    after = unpacked_once(section={"name": "q", "file": "/some/folder", "library": "gptqmodel"})
     assert after == {
         "name": "q+dequantized",
         "file": "/some/folder",

@@ -10,9 +10,9 @@ import pytest
 from planted.cases_speed import MOBILE, conv, depthwise
 from planted.litert_machine import Machine
 from planted.world import World, hypotheses
-from qprof.explain.causes.base import Hypothesis
-from qprof.explain.causes.hybrid_kernels import CAUSE, quantizes_at_run_time
-from qprof.runtimes.base import OpMeta
+from qprof.findings.causes.base import Hypothesis
+from qprof.findings.causes.hybrid_kernels import CAUSE, quantizes_at_run_time
+from qprof.record.ops import OpMeta
 
 DYNAMIC = "int8-dynamic"
 SLOW = Machine([conv("first", dynamic=700.0), conv("second", dynamic=650.0)])

@@ -11,9 +11,9 @@ import pytest
 from planted.cases_speed import conv
 from planted.litert_machine import Layer, Machine
 from planted.world import World, hypotheses
-from qprof.explain.causes.base import Hypothesis
-from qprof.explain.causes.inserted_conversions import CAUSE
-from qprof.explain.op_costs import TOLERANCE
+from qprof.findings.causes.base import Hypothesis
+from qprof.findings.causes.inserted_conversions import CAUSE
+from qprof.findings.op_costs import TOLERANCE
 
 ADD = Layer("add", "ADD", {"float": 20.0, "static": 10.0}, {"float": 40.0, "static": 40.0})
 SINE = Layer("sine", "SIN", {"float": 20.0}, {"float": 40.0})

@@ -11,9 +11,9 @@ import pytest
 from planted.cases_speed import MOBILE, conv, depthwise
 from planted.litert_machine import Layer, Machine
 from planted.world import World, hypotheses
-from qprof.explain.causes.base import Hypothesis
-from qprof.explain.causes.left_delegate import CAUSE
-from qprof.explain.op_costs import TOLERANCE
+from qprof.findings.causes.base import Hypothesis
+from qprof.findings.causes.left_delegate import CAUSE
+from qprof.findings.op_costs import TOLERANCE
 
 DYNAMIC = "int8-dynamic"
 

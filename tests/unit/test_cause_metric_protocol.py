@@ -9,10 +9,10 @@ import pytest
 from planted.cases_accuracy import Reader, readers
 from planted.detector import Detector, DetectorWorld
 from planted.world import World
-from qprof.explain.causes.base import Finding, Hypothesis
-from qprof.explain.causes.metric_protocol import CAUSE
-from qprof.explain.comparison import Comparison
-from qprof.explain.verify import Claim, findings
+from qprof.findings.causes.base import Finding, Hypothesis
+from qprof.findings.causes.metric_protocol import CAUSE
+from qprof.findings.comparison import Comparison
+from qprof.findings.verify import Claim, findings
 
 
 def found(world: World, folder: Path) -> list[Finding]:
@@ -48,7 +48,9 @@ def test_a_naive_figure_that_is_low_for_another_reason_refutes(tmp_path: Path) -
 
 
 def test_words_of_one_token_are_the_same_by_both(tmp_path: Path) -> None:
-    short = [Reader(0.7, 0.7, of_several=0.05).variant(name, seed) for seed, name in enumerate(("float", "gptq-4bit"))]
+    short = [
+        Reader(0.7, 0.7, of_several=0.05).variant(name, seed) for seed, name in enumerate(("bfloat16", "gptq-4bit"))
+    ]
     assert found(readers(short), tmp_path) == []
 
 

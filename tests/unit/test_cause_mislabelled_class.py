@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from planted.detector import Detector, DetectorWorld, Relabel, called, exchanged, truth
-from qprof.explain.causes.base import Finding
-from qprof.explain.causes.mislabelled_class import CAUSE
-from qprof.explain.comparison import Comparison
-from qprof.explain.recorded_detections import recorded_detections
-from qprof.explain.verify import Claim, findings
+from qprof.findings.causes.base import Finding
+from qprof.findings.causes.mislabelled_class import CAUSE
+from qprof.findings.comparison import Comparison
+from qprof.findings.verify import Claim, findings
+from qprof.tasks.detection.recorded import recorded_detections
 
 
 def found(folder: Path, detector: Detector) -> list[Finding]:

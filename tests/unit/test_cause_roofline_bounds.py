@@ -11,12 +11,12 @@ import pytest
 
 from planted.cases_language import ceilings, linear, model
 from planted.world import PlantedOp, PlantedVariant, World, hypotheses
-from qprof.explain.binding import binding, idle_cores
-from qprof.explain.causes import compute_bound, memory_bound
-from qprof.explain.causes.base import Hypothesis
-from qprof.explain.comparison import Comparison
-from qprof.explain.measured import measured_variant
-from qprof.store.blocks import Reading
+from qprof.findings.binding import binding, idle_cores
+from qprof.findings.causes import compute_bound, memory_bound
+from qprof.findings.causes.base import Hypothesis
+from qprof.findings.comparison import Comparison
+from qprof.findings.measured import measured_variant
+from qprof.record.readings import Reading
 
 COMPUTING = [linear(n, 100.0, macs=4_500_000, weight_bytes=50_000) for n in range(9)]
 READING = [linear(n, 1000.0, macs=400_000, weight_bytes=9_000_000) for n in range(6)]
@@ -27,7 +27,7 @@ def pair(ops: list[PlantedOp], dtype: str = "bfloat16", **changes: Any) -> list[
     return [replace(model(name, ops, dtype), **changes) for name in ("baseline", "variant")]
 
 
-def found(variants: list[PlantedVariant], folder: Path, runtime: str = "gptq") -> list[Hypothesis]:
+def found(variants: list[PlantedVariant], folder: Path, runtime: str = "torch_lm") -> list[Hypothesis]:
     run = World(variants, manifest={"ceilings": ceilings(runtime)}).record(folder)
     return [claim.hypothesis for claim in hypotheses(run, CAUSES)]
 
@@ -49,14 +49,14 @@ def test_what_instrumentation_adds_is_taken_off_the_ops(tmp_path: Path, monkeypa
     comparison = compared(pair(COMPUTING), tmp_path / "run")
     measured = measured_variant(comparison.run, "variant")
     slowed = replace(measured, profiled_us=2 * measured.profiled_us, op_us=2 * measured.op_us)
-    monkeypatch.setattr("qprof.explain.binding.measured_variant", lambda *_: slowed)
+    monkeypatch.setattr("qprof.findings.binding.measured_variant", lambda *_: slowed)
     bound = binding(comparison)
     assert bound is not None and bound.share("compute") == pytest.approx(900.0 / 920.0, rel=0.02)
 
 
 def test_ceilings_of_other_threads_hold_nothing(tmp_path: Path) -> None:
     variants = pair(COMPUTING)
-    variants[1] = replace(variants[1], section={"threads": 2})
+    variants[1] = replace(variants[1], section={**variants[1].section, "threads": 2})
     assert binding(compared(variants, tmp_path / "threads")) is None
     assert binding(compared(pair(COMPUTING), tmp_path / "none", ceilings={})) is None
     untimed = {"profile": {"protocol": {"profiled": False}}}

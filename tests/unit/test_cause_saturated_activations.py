@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from qprof.explain.float_layers import LayerError, saturated
+from qprof.findings.float_layers import LayerError, saturated
 
 
 def layers(*worst: tuple[float, float | None]) -> list[LayerError]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import pytest
 from planted.cases_speed import conv, switches
 from planted.litert_machine import Machine
 from planted.world import World, hypotheses
-from qprof.explain.causes.base import Hypothesis
-from qprof.explain.causes.thread_starvation import CAUSE, usable_cores
+from qprof.findings.causes.base import Hypothesis
+from qprof.findings.causes.thread_starvation import CAUSE, usable_cores
+from qprof.record.machine import Machine as MachineFacts
 
 
 def world(threads: int, per_s: float, **more: Any) -> World:
@@ -35,7 +37,7 @@ def found(world: World, folder: Path) -> list[Hypothesis]:
     ],
 )
 def test_cores_that_a_run_may_use(machine: dict[str, Any], cores: int | None) -> None:
-    assert usable_cores(machine) == cores
+    assert usable_cores(MachineFacts(**machine)) == cores
 
 
 def test_a_thread_for_each_core_is_to_be_faster(tmp_path: Path) -> None:
@@ -60,5 +62,6 @@ def test_without_the_counters_there_is_no_evidence(tmp_path: Path) -> None:
 
 
 def test_threads_of_the_host_do_not_bind_an_accelerator(tmp_path: Path) -> None:
-    on_gpu = world(16, 400.0, manifest={"profile": {"protocol": {"device": "cuda"}}})
+    on_cpu = world(16, 400.0)
+    on_gpu = replace(on_cpu, variants=[replace(each, options={"device": "cuda"}) for each in on_cpu.variants])
     assert found(on_gpu, tmp_path / "run") == []

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from planted.cases_environment import QUIET, gpu, host, pair
 from planted.world import PlantedVariant, Readings, World
-from qprof.explain.causes.base import Finding
-from qprof.explain.causes.throttling import CAUSE
-from qprof.store.blocks import Reading
+from qprof.findings.causes.base import Finding
+from qprof.findings.causes.throttling import CAUSE
+from qprof.record.readings import Reading
+from qprof.record.sensors import Channel
 
 SLOW = {4: 2400.0, 5: 2400.0, 6: 2000.0}
 ON_GPU = {"device": "cuda:0"}
@@ -94,7 +95,11 @@ def test_another_gpu_of_the_machine_does_not_count(tmp_path: Path) -> None:
         return [*first(round_, start_ns, end_ns), *other]
 
     names = ("clock_sm", "throttle")
-    channels = [{"name": f"nvml.{i}.{name}", "sensor": f"NVIDIA (GPU-{i}) {name}"} for i in (0, 1) for name in names]
+    channels = [
+        asdict(Channel(f"nvml.{i}.{name}", "1", "gauge", "measured", f"NVIDIA (GPU-{i}) {name}"))
+        for i in (0, 1)
+        for name in names
+    ]
 
     def ran_on(uuid: str) -> World:
         return on_gpu(read, manifest={"sensors": {"device_uuid": uuid, "channels": channels}})

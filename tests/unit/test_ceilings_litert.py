@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from qprof.runtimes import ceilings as shared
-from qprof.runtimes.base import RunOptions
 from qprof.runtimes.ceilings import Level
 from qprof.runtimes.litert import ceilings
-from qprof.runtimes.litert.flatbuffer import describe_quantization, read_model
+from qprof.runtimes.litert.flatbuffer import read_model
 from qprof.runtimes.litert.interpreter import LiteRTModel
+from qprof.runtimes.litert.model_facts import describe_quantization
+from qprof.runtimes.litert.sections import LiteRTOptions
 from qprof.runtimes.litert.tiny_models import Format, add_chain, weighted_op
 
 MIB = 1 << 20
@@ -89,14 +90,14 @@ def test_every_link_of_a_chain_adds(tmp_path: Path, delegate: str) -> None:
 
 
 def test_inputs_are_no_zeros(tmp_path: Path) -> None:
-    model = ceilings._Builder(tmp_path, RunOptions())._load(add_chain(4096))
+    model = ceilings._Builder(tmp_path, LiteRTOptions())._load(add_chain(4096))
     for detail in model.interpreter.get_input_details():
         values = model.interpreter.get_tensor(detail["index"])
         assert np.count_nonzero(values) > 4000 and len(np.unique(values)) > 100
 
 
 def test_products_are_counted_as_the_file_has_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    builder = ceilings._Builder(tmp_path, RunOptions())
+    builder = ceilings._Builder(tmp_path, LiteRTOptions())
     counted: list[float] = []
     monkeypatch.setattr(ceilings, "throughput", lambda ceiling, macs, call: counted.append(macs))
     for _ in builder.compute():
@@ -116,7 +117,7 @@ def test_all_ceilings_come_out(monkeypatch: pytest.MonkeyPatch, delegate: str) -
     monkeypatch.setattr(
         ceilings, "levels", lambda sizes: [Level("L2", MIB // 4, MIB // 2), Level("memory", 3 * MIB, None, "small")]
     )
-    found = ceilings.measure_all(RunOptions(delegate=delegate))
+    found = ceilings.measure_all(LiteRTOptions(delegate=delegate))
     assert [(c.name, c.dtype) for c in found if c.kind == "compute"] == [
         (name, dtype)
         for name in ("CONV_2D 1x1", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from qprof.record.ceilings import Ceiling, number_format
 from qprof.runtimes import ceilings
-from qprof.runtimes.ceilings import Bench, Ceiling, levels, measure, number_format, on_the_host, slope, throughput
+from qprof.runtimes.ceilings import Bench, levels, measure, on_the_host, slope, throughput
 
 MIB = 1 << 20
 

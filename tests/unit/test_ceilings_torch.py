@@ -11,10 +11,11 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from qprof.errors import ModelError  # noqa: E402
+from qprof.record.ceilings import Ceiling  # noqa: E402
+from qprof.record.model import RunOptions  # noqa: E402
 from qprof.runtimes import ceilings as shared  # noqa: E402
-from qprof.runtimes.base import RunOptions  # noqa: E402
-from qprof.runtimes.ceilings import Ceiling, Level  # noqa: E402
-from qprof.runtimes.gptq import ceilings  # noqa: E402
+from qprof.runtimes.ceilings import Level  # noqa: E402
+from qprof.runtimes.torch_lm import ceilings  # noqa: E402
 
 MIB = 1 << 20
 

@@ -8,7 +8,7 @@ import pytest
 
 from qprof.cli.quantity import add_limit_arguments, limits_of
 from qprof.errors import QprofError
-from qprof.explain.choice import Limits
+from qprof.findings.choice import Limits
 
 
 def limits(*words: str) -> Limits | None:

@@ -12,11 +12,11 @@ import pytest
 from numpy.typing import NDArray
 
 from qprof.errors import DataError, ProfileError
-from qprof.runtimes.base import TensorSpec
+from qprof.record.quantization import quantize
+from qprof.record.tensors import TensorSpec
 from qprof.tasks.detection.boxes import Detections
 from qprof.tasks.detection.choose import build_head, suppression_iou
 from qprof.tasks.detection.heads import Binding, Head, HeadConfig
-from qprof.tasks.quantization import quantize
 
 HEIGHT, WIDTH = 64, 128
 POSTPROCESS = "TFLite_Detection_PostProcess"

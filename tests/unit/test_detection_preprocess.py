@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from qprof.errors import DataError, ProfileError
-from qprof.runtimes.base import TensorSpec
+from qprof.record.tensors import TensorSpec
 from qprof.tasks.detection.boxes import to_corners
 from qprof.tasks.detection.preprocess import PreprocessConfig, Preprocessor
 

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bound_models import described
 from qprof.errors import DataError
-from qprof.runtimes.base import TensorSpec
+from qprof.record.tensors import TensorSpec
 from qprof.tasks.base import Task
 from qprof.tasks.detection import CategoryConfig, DetectionTask, HeadConfig, PreprocessConfig
 from qprof.tasks.detection.categories import COCO_CATEGORIES
@@ -57,7 +58,7 @@ def folder(tmp_path: Path) -> Path:
 def task(folder: Path, bind: bool = True, **settings: Any) -> DetectionTask:
     made = DetectionTask(folder / "gt.json", folder / "images", **settings)
     if bind:
-        made.bind([INPUT], OUTPUTS, [])
+        made.bind(described([INPUT], OUTPUTS))
     return made
 
 
@@ -123,7 +124,7 @@ def test_nan_and_boxes_off_the_image_and_unknown_classes_are_dropped(folder: Pat
     assert made.decode(0, off) == []
     assert made.decode(0, outputs((0.5, 0.0, 0.0), (7, 0, 0))) == []
     assert any(note.startswith("1 detections dropped: categories.rule 'order'") for note in made.notes())
-    made.bind([INPUT], OUTPUTS, [])
+    made.bind(described([INPUT], OUTPUTS))
     assert not any("dropped" in note for note in made.notes())
 
 
@@ -131,7 +132,7 @@ def test_scores_above_one_are_kept_and_remarked_on(folder: Path) -> None:
     made = task(folder)
     assert made.decode(0, outputs((1.96, 0.5, 0.0), (0, 0, 0)))[0]["score"] == pytest.approx(1.96)
     assert any(note.startswith("1 scores above 1: the output is quantized too coarsely") for note in made.notes())
-    made.bind([INPUT], OUTPUTS, [])
+    made.bind(described([INPUT], OUTPUTS))
     assert not any("above 1" in note for note in made.notes())
 
 
@@ -189,7 +190,7 @@ def test_calibration_takes_annotated_images_beyond_the_limit(folder: Path) -> No
 
 def test_calibration_yields_reals_for_a_quantized_input(folder: Path) -> None:
     made = task(folder, limit=2, bind=False)
-    made.bind([TensorSpec("image", (1, 32, 32, 3), "uint8", 1 / 128, 128)], OUTPUTS, [])
+    made.bind(described([TensorSpec("image", (1, 32, 32, 3), "uint8", 1 / 128, 128)], OUTPUTS))
     assert made.inputs(0)[0].dtype == np.uint8
     assert next(made.calibration(1))[0].dtype == np.float32
 
@@ -236,9 +237,9 @@ def test_calibration_spreads_over_all_images(tmp_path: Path) -> None:
 def test_wrong_models_are_refused_at_bind(folder: Path) -> None:
     made = task(folder, bind=False)
     with pytest.raises(DataError, match="the model has 2 inputs"):
-        made.bind([INPUT, INPUT], OUTPUTS, [])
+        made.bind(described([INPUT, INPUT], OUTPUTS))
     with pytest.raises(DataError, match=r"the model has 16 classes, categories.rule 'order' gives 2"):
-        made.bind([INPUT], [TensorSpec("o", (1, 21, 21), "float32")], ["EXP"])
+        made.bind(described([INPUT], [TensorSpec("o", (1, 21, 21), "float32")], ["EXP"]))
     with pytest.raises(DataError, match="bound to no variant"):
         task(folder, bind=False).inputs(0)
 
@@ -265,7 +266,7 @@ def run_model(path: Path, made: DetectionTask) -> dict[int, list[Any]]:
         ]
         for details in tensors
     ]
-    made.bind(specs[0], specs[1], [op["op_name"] for op in model._get_ops_details()])
+    made.bind(described(specs[0], specs[1], [op["op_name"] for op in model._get_ops_details()]))
     predictions = {}
     for sample in range(made.sample_count()):
         model.set_tensor(tensors[0][0]["index"], made.inputs(sample)[0])
@@ -337,7 +338,7 @@ def test_an_overflown_variant_gives_no_box_that_is_not_finite(
     folder: Path, specs: list[TensorSpec], head: HeadConfig, value: float
 ) -> None:
     made = task(folder, bind=False, head=head)
-    made.bind([INPUT], specs, [])
+    made.bind(described([INPUT], specs))
     found = made.decode(0, [np.full(s.shape, value, np.float32) for s in specs])
     assert all(np.isfinite([*d["bbox"], d["score"]]).all() for d in found)
     if not np.isfinite(value) and value != -np.inf:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qprof.explain.difference import MeasuredVariant, change_flags, difference
-from qprof.runtimes.base import OpMeta
+from qprof.findings.difference_table import MeasuredVariant, change_flags, difference
+from qprof.record.ops import OpMeta
 from qprof.runtimes.match_ops import OpMatch
 
 

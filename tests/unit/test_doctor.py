@@ -10,11 +10,12 @@ import pytest
 
 from qprof.cli.main import main
 from qprof.errors import MissingExtraError
-from qprof.probes.base import Channel, Missing, NullProbe
+from qprof.measure import doctor
+from qprof.measure.doctor import Finding, diagnose, probe_findings
+from qprof.probes.base import NullProbe
+from qprof.record.sensors import Channel, Missing
 from qprof.report.doctor import doctor_table
 from qprof.report.table import render
-from qprof.run import doctor
-from qprof.run.doctor import Finding, diagnose, probe_findings
 from qprof.runtimes import registry
 
 
@@ -69,12 +70,15 @@ def test_a_runtime_without_its_packages_and_a_core_that_is_not_built(monkeypatch
             raise ImportError("no such module")
         return real(name, *rest)
 
-    monkeypatch.setattr(registry, "names", lambda: ["gptq"])
+    monkeypatch.setattr(registry, "names", lambda: ["torch_lm"])
     monkeypatch.setattr(registry, "get", lambda name: Lacking())
     monkeypatch.setattr(doctor.importlib, "import_module", without_core)
     found = {finding.name: finding for finding in diagnose()}
-    assert not found["gptq"].present
-    assert (found["gptq"].reason, found["gptq"].remedy) == ("language models need torch", "pip install 'qprof[gptq]'")
+    assert not found["torch_lm"].present
+    assert (found["torch_lm"].reason, found["torch_lm"].remedy) == (
+        "language models need torch",
+        "pip install 'qprof[gptq]'",
+    )
     assert not found["_topk"].present and "not built" in str(found["_topk"].reason)
 
 

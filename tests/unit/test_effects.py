@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from planted.world import PlantedOp, PlantedVariant, World
-from qprof.explain.effects import effect, paired_scores, score_difference
-from qprof.explain.recorded_detections import Unbounded
+from qprof.findings.effects import effect, paired_scores, score_difference
 from qprof.stats.paired_outcomes import PairedOutcomes
+from qprof.stats.verdict import Unbounded
 from qprof.store.run import Run
 
 OPS = [PlantedOp("linear", "LINEAR", 100.0)]
@@ -25,6 +26,8 @@ def variant(name: str, right: list[float], likely: np.ndarray, **summary: float 
     return PlantedVariant(
         name,
         OPS,
+        runtime="torch_lm",
+        section={"method": "gptq-4bit"},
         sample_scores={"correct": right, "naive_top1": right, "log_likelihood": likely.tolist()},
         summary_scores={
             "accuracy": float(np.mean(right)),
@@ -85,6 +88,6 @@ def test_samples_that_one_lacks_are_left_out(tmp_path: Path) -> None:
     first = PlantedVariant("float32", OPS, sample_scores={"loss": [1.0, 2.0, 3.0]})
     second = PlantedVariant("int8", OPS, sample_scores={"loss": [1.0, float("nan")]})
     run = World([first, second], rounds=5).record(tmp_path / "run")
-    run.scores[-1]["value"] = None  # as a run keeps what is not finite
+    run.scores[-1] = replace(run.scores[-1], value=None)  # as a run keeps what is not finite
     a, b = paired_scores(run, "float32", "int8", "loss")
     assert a.tolist() == b.tolist() == [1.0]

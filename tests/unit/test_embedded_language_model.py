@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import qprof
-from qprof.tasks import passages
+from qprof.tasks.lastword import passages
+from qprof.tasks.lastword.passage_words import POOLS
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -127,14 +128,14 @@ def test_it_reads_the_whole_passage(model: Any, tokenizer: Any) -> None:
 
 
 def test_the_trainers_accuracy_is_the_plain_one(model: Any, tokenizer: Any) -> None:
-    from qprof.embedded.train_language_model import accuracy
+    from language_model import accuracy
 
     texts = list(passages.passages("calibration", PASSAGES))
     assert accuracy(model, tokenizer, texts) == pytest.approx(right(model, tokenizer, texts, []), abs=1e-9)
 
 
 def test_two_steps_of_training_make_a_whole_folder(tmp_path: Path) -> None:
-    from qprof.embedded.train_language_model import Settings, train
+    from language_model import Settings, train
 
     settings = Settings(steps=2, batch=8, vocabulary=512, layers=2, tokenizer_passages=200, test_passages=20, threads=1)
     before = torch.get_num_threads()
@@ -150,7 +151,7 @@ def test_two_steps_of_training_make_a_whole_folder(tmp_path: Path) -> None:
 
 
 def test_answers_weigh_most_and_padding_nothing() -> None:
-    from qprof.embedded.train_language_model import Settings, batches, train_tokenizer
+    from language_model import Settings, batches, train_tokenizer
 
     settings = Settings(batch=16, vocabulary=512, tokenizer_passages=200, others=0.5, other_weight=0.1)
     tokenizer = train_tokenizer(settings)
@@ -160,13 +161,13 @@ def test_answers_weigh_most_and_padding_nothing() -> None:
     for row, weights in zip(batch.tokens, batch.weights, strict=True):
         runs = np.split(np.arange(len(weights)), np.flatnonzero(np.diff(weights == 1.0)) + 1)
         answers = [tokenizer.decode(row[1:][run]).strip() for run in runs if weights[run[0]] == 1.0]
-        assert answers and set(answers) <= {word for words in passages._POOLS.values() for word in words}
+        assert answers and set(answers) <= {word for words in POOLS.values() for word in words}
         assert (weights[row[1:] == 0] == 0.0).all()
 
 
 def test_the_training_begins_with_heads_that_look_back() -> None:
     """Before any step: in the first layer, head h looks h + 1 tokens back, whatever the tokens are."""
-    from qprof.embedded.train_language_model import Settings, build_model, train_tokenizer
+    from language_model import Settings, build_model, train_tokenizer
 
     settings = Settings(vocabulary=512, tokenizer_passages=200)
     model = build_model(train_tokenizer(settings), settings).eval()

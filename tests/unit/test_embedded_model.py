@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from qprof import embedded
 from qprof.errors import DataError
-from qprof.tasks.scenes import CLASSES, SIZE, write_split
+from qprof.tasks.detection.scenes import CLASSES, SIZE, write_split
 
 SCENES = 60
 #: Measured 0.697 with the shipped file; a renderer that has drifted from the model falls below the floor.

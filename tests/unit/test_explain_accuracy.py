@@ -8,7 +8,7 @@ import pytest
 
 from planted.detector import Detector, DetectorWorld, exchanged
 from planted.world import PlantedOp, PlantedVariant, World
-from qprof.explain.accuracy import accuracy_change
+from qprof.findings.accuracy import accuracy_change
 from qprof.stats.paired_outcomes import PairedOutcomes
 
 
@@ -46,10 +46,10 @@ def test_lost_ground_truth_is_a_reason(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("metric", ["correct", "tp50"])
 def test_flips_name_the_samples_and_test_their_counts(tmp_path: Path, metric: str) -> None:
-    ops = [PlantedOp("linear", "LINEAR", 100.0)]
+    ops, section = [PlantedOp("linear", "LINEAR", 100.0)], {"method": "float32"}
     factor = 1.0 if metric == "correct" else 3.0
-    first = PlantedVariant("a", ops, sample_scores={metric: [factor, factor, 0.0, factor, 0.0] * 4})
-    second = PlantedVariant("b", ops, sample_scores={metric: [factor, 0.0, factor, 0.0, 0.0] * 4})
+    first = PlantedVariant("a", ops, section=section, sample_scores={metric: [factor, factor, 0.0, factor, 0.0] * 4})
+    second = PlantedVariant("b", ops, section=section, sample_scores={metric: [factor, 0.0, factor, 0.0, 0.0] * 4})
     flips = accuracy_change(World([first, second], rounds=5).record(tmp_path / "run"), "a", "b").flips
     assert flips is not None and flips.samples == 20
     assert flips.a_only == (1, 3, 6, 8, 11, 13, 16, 18) and flips.b_only == (2, 7, 12, 17)
@@ -58,7 +58,6 @@ def test_flips_name_the_samples_and_test_their_counts(tmp_path: Path, metric: st
 
 def test_a_run_without_labels_has_nothing(tmp_path: Path) -> None:
     ops = [PlantedOp("conv", "CONV_2D", 100.0)]
-    change = accuracy_change(
-        World([PlantedVariant("a", ops), PlantedVariant("b", ops)], rounds=5).record(tmp_path / "run"), "a", "b"
-    )
+    variants = [PlantedVariant(name, ops, section={"method": "float32"}) for name in ("a", "b")]
+    change = accuracy_change(World(variants, rounds=5).record(tmp_path / "run"), "a", "b")
     assert change.flips is None and change.figures == {} and change.classes == []

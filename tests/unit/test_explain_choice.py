@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from qprof.explain.choice import Candidate, Limits, choose, dominated
+from qprof.findings.choice import Candidate, Limits, choose, dominated
 
 
 def candidate(name: str, **changes: Any) -> Candidate:

@@ -7,13 +7,17 @@ import math
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from energy_runs import TWO, Placed, Recording, Variant, a100, h100
 from energy_traces import MS, SECOND, Counter, Power
 from qprof.errors import StoreError
-from qprof.explain.energy import EnergyRow, energy_table, power_traces
+from qprof.findings.energy import EnergyRow, energy_table, power_traces
+from qprof.record.manifest import VariantEntry
+from qprof.record.sensors import SensorFacts
+from qprof.store.readings import Readings
 from qprof.store.run import Run
 
 SMALL = {"a": Variant(0.004), "b": Variant(0.003)}
@@ -297,7 +301,7 @@ def test_an_idle_that_drifts_is_told(tmp_path: Path) -> None:
 def test_the_sensor_of_another_gpu_is_left_out(tmp_path: Path) -> None:
     recording = a100(rounds=2)
     run = recording.write(tmp_path / "run")
-    run.manifest["sensors"]["device_uuid"] = "GPU-2222"
+    run.manifest.sensors = msgspec.structs.replace(run.manifest.sensors, device_uuid="GPU-2222")
     table = energy_table(run)
     assert table.rows == [] and table.remarks == ["nvml.0: left out, the variants ran on another device"]
 
@@ -433,7 +437,7 @@ def test_a_machine_without_sensors_has_reasons_and_no_rows(tmp_path: Path) -> No
 
 def test_a_run_from_before_its_sensors_were_described(tmp_path: Path) -> None:
     run = Recording(SMALL, kind="clean", seconds=0.1, rounds=1, finished=False).write(tmp_path / "run")
-    del run.manifest["sensors"], run.manifest["energy"]
+    run.manifest.sensors, run.manifest.energy = SensorFacts(), None
     assert energy_table(run).rows == []
 
 
@@ -442,19 +446,21 @@ def test_tables_of_several_chunks_read_alike(tmp_path: Path, monkeypatch: pytest
     whole = energy_table(run)
     import pyarrow as pa
 
-    third = len(run.readings) // 3
-    parts = [run.readings.slice(0, third), run.readings.slice(third)]
+    table = run.readings_table
+    third = len(table) // 3
+    parts = [table.slice(0, third), table.slice(third)]
     # Each part with a dictionary of its own, in another order.
     names = [part["probe"].cast("string").dictionary_encode() for part in reversed(parts)]
     parts = [part.set_column(5, "probe", name) for part, name in zip(parts, reversed(names), strict=True)]
-    monkeypatch.setattr(run, "readings", pa.concat_tables(parts))
-    assert run.readings["probe"].num_chunks == 2
+    chunked = pa.concat_tables(parts)
+    assert chunked["probe"].num_chunks == 2
+    monkeypatch.setattr(run, "readings", Readings(chunked))
     assert energy_table(run) == whole
 
 
 def test_a_variant_without_blocks_is_named(tmp_path: Path) -> None:
     run = a100(variants={"a": Variant(0.1125)}, rounds=5).write(tmp_path / "run")
-    run.manifest["variants"].append({"name": "c", "status": "failed", "reason": "out of memory", "notes": []})
+    run.manifest.variants.append(VariantEntry(name="c", status="failed", reason="out of memory"))
     assert energy_table(run).remarks == ["c: no energy (out of memory)"]
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from planted.cases_environment import QUIET, host, pair, variant
 from planted.world import World
-from qprof.explain.comparison import Comparison
-from qprof.explain.environment import (
+from qprof.findings.comparison import Comparison
+from qprof.findings.environment import (
     CleanBlock,
     clean_blocks,
     contrast,
@@ -21,12 +21,13 @@ from qprof.explain.environment import (
     rounds_text,
     taken_cores,
 )
+from qprof.store.readings import Series
 
 
 def block(**traces: list[tuple[int, float]]) -> CleanBlock:
     """A block from 1.0 s to 1.5 s; readings by channel, "_" for ".", as (ms, value)."""
     columns = {
-        name.replace("_", ".", 1): (
+        name.replace("_", ".", 1): Series(
             np.array([t * 1_000_000 for t, _ in read], np.int64),
             np.array([value for _, value in read], np.float64),
         )
@@ -62,7 +63,7 @@ def test_blocks_are_those_of_one_variant_and_their_readings(tmp_path: Path) -> N
     assert [b.round for b in second] == list(range(10)) and not first[0].traces
     assert [b.p50_us for b in second] == pytest.approx([260.0] * 10, rel=0.05)
     assert all(set(b.traces) == {"host.busy", "host.steal", "host.cpu_s"} for b in second)
-    assert all(b.start_ns < b.end_ns and len(b.traces["host.busy"][0]) == 4 for b in second)
+    assert all(b.start_ns < b.end_ns and len(b.traces["host.busy"]) == 4 for b in second)
 
 
 def test_a_contrast_needs_both_sides() -> None:

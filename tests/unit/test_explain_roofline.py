@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from qprof.explain.roofline import RooflineRow, roofline
-from qprof.runtimes.base import FUSED, OpMeta
-from qprof.runtimes.ceilings import Ceiling
+from qprof.findings.roofline import RooflineRow, roofline
+from qprof.record.ceilings import Ceiling
+from qprof.record.ops import FUSED, OpMeta
 
 KIB, MIB = 1 << 10, 1 << 20
 HYBRID = "int8 weights, float32 activations"

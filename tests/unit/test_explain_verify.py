@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,20 +13,19 @@ import pytest
 
 from planted.world import Noise, PlantedOp, PlantedVariant, World
 from qprof.errors import ModelError
-from qprof.explain import verify
-from qprof.explain.causes.base import Finding, Hypothesis, Intervention, Prediction
-from qprof.explain.comparison import Comparison
-from qprof.explain.verify import Claim, Verification, carry_out, findings, plan_verification
-from qprof.run.profile import resolved, validate
-from qprof.run.progress import ProgressDisplay
+from qprof.findings import verify
+from qprof.findings.causes.base import Finding, Hypothesis, Intervention, Prediction
+from qprof.findings.comparison import Comparison
+from qprof.findings.verify import Claim, Verification, carry_out, findings, plan_verification
+from qprof.measure.profile import resolved, validate
+from qprof.measure.progress import ProgressDisplay
+from qprof.record.manifest import Manifest, RecordedProfile, VariantEntry
 from qprof.stats.intervals import Interval
 from qprof.store.run import Latencies, Run
 from simulated_rounds import simulate
 
-PHASE = [{"name": "inference", "tokens": None, "steps": 1}]
 
-
-def profile(rounds: int = 12, **protocol: Any) -> dict[str, Any]:
+def profile(rounds: int = 12, **protocol: Any) -> RecordedProfile:
     data = {
         "name": "detector",
         "model": {"path": "model.tflite"},
@@ -40,17 +40,17 @@ class InMemory:
     """What `plan_verification` and `findings` need of a run: its profile, and latencies in us by variant and round."""
 
     latencies_us: Mapping[str, np.ndarray] = field(default_factory=dict)
-    profile: dict[str, Any] = field(default_factory=profile)
+    profile: RecordedProfile = field(default_factory=profile)
     failed: Mapping[str, str] = field(default_factory=dict)
     folder: Path = Path("runs/detector")
 
     @property
-    def manifest(self) -> dict[str, Any]:
-        return {"profile": self.profile}
+    def manifest(self) -> Manifest:
+        return Manifest(created="2026-01-01T00:00:00+00:00", profile=self.profile, variants=[])
 
-    def variant(self, name: str) -> dict[str, Any]:
+    def variant(self, name: str) -> VariantEntry:
         reason = self.failed.get(name)
-        return {"name": name, "status": "failed" if reason else "ok", "reason": reason}
+        return VariantEntry(name=name, status="failed" if reason else "ok", reason=reason)
 
     def latency(self, variant: str, kind: str = "clean", phase: str | None = None) -> Latencies:
         values = self.latencies_us.get(variant, np.empty((0, 1)))
@@ -99,7 +99,7 @@ def test_interventions_of_equal_overrides_share_a_run() -> None:
         claim(b="int8+b", protocol={"threads": 4}),
         claim(b="int8-dynamic+a", variant="int8-dynamic"),
         claim(b="int8+c", protocol={"threads": 4}),
-        claim(b="int8+d", protocol={"threads": 4}, task={"batch": 8}),
+        claim(b="int8+d", protocol={"threads": 4}, task={"samples": 3}),
     ]
     plan = plan_verification(InMemory(), claims)  # type: ignore[arg-type]
     assert [verification.claims for verification in plan] == [
@@ -115,7 +115,7 @@ def test_interventions_of_equal_overrides_share_a_run() -> None:
         ["float32", "int8", "int8+d"],
     ]
     assert [verification.profile["protocol"]["threads"] for verification in plan] == [1, 4, 4]
-    assert [verification.profile["task"]["batch"] for verification in plan] == [1, 1, 8]
+    assert [verification.profile["task"]["samples"] for verification in plan] == [8, 8, 3]
     for verification, order in zip(plan, names, strict=True):
         validate(verification.profile, source="verification")
         assert order[0] == "float32"
@@ -127,7 +127,7 @@ def test_a_verification_measures_latency_alone_and_in_enough_rounds() -> None:
     protocol = latency.profile["protocol"]
     assert protocol["rounds"] == 8 and protocol["seed"] == 7 and not protocol["profiled"] and not protocol["scored"]
     assert protocol["energy"] == "off" and protocol["stacks_s"] == 0.0
-    assert run.profile["protocol"]["rounds"] == 3, "the run's own profile must stay"
+    assert run.profile.protocol.rounds == 3, "the run's own profile must stay"
     more = InMemory(profile=profile(rounds=20))
     claims = [claim(), claim(b="int8+y", figure="accuracy", low=0.01, high=0.2)]
     (both,) = plan_verification(more, claims)  # type: ignore[arg-type]
@@ -228,6 +228,7 @@ def test_a_score_is_compared_over_the_same_samples(tmp_path: Path) -> None:
         PlantedVariant(
             name,
             [PlantedOp("conv", "CONV_2D", 100.0)],
+            section={"method": "int8"},
             sample_scores={"correct": values.astype(float).tolist()},
             summary_scores={"correct": float(values.mean())},
         )
@@ -279,7 +280,8 @@ def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Run, list
 
     def start(profile: Any, folder: Path, progress: ProgressDisplay) -> None:
         started.append(folder)
-        extra = [PlantedVariant(s.name, [PlantedOp("conv", "CONV_2D", 50.0)]) for s in profile.variants[2:]]
+        ops = [PlantedOp("conv", "CONV_2D", 50.0)]
+        extra = [PlantedVariant(s.name, ops, section={"method": s.method}) for s in profile.variants[2:]]
         world.record(folder, extra=extra)
 
     monkeypatch.setattr(verify, "start", start)
@@ -303,6 +305,23 @@ def test_a_kept_verification_is_reused_until_its_profile_changes(recorded: tuple
     assert Run(first.folder).complete
     (finding,) = findings([claim(high=-30.0, run=run)], {0: again})
     assert finding.status == "confirmed" and finding.measured.value == pytest.approx(-50.0, abs=5.0)
+
+
+def test_a_verification_that_an_earlier_version_kept_is_reused(recorded: tuple[Run, list[Path]]) -> None:
+    """Version 3 of the manifest wrote every key of every runtime and task into each section."""
+    run, started = recorded
+    silent: Any = None
+    first = carry_out(run, planned(run), silent)
+    path = first.folder / "verification.json"
+    earlier = json.loads(path.read_text())
+    for section in earlier["variants"]:
+        section |= {"file": "", "bits": None, "group_size": None, "library": "gptqmodel", "batch": None}
+    earlier["task"] |= {"dataset": "", "limit": None, "batch": 1}
+    path.write_text(json.dumps(earlier))
+    assert carry_out(run, planned(run), silent).folder == first.folder and len(started) == 1
+    earlier["variants"][-1]["threads"] = 3
+    path.write_text(json.dumps(earlier))
+    assert carry_out(run, planned(run), silent).folder != first.folder and len(started) == 2
 
 
 def test_an_unfinished_verification_is_run_again(recorded: tuple[Run, list[Path]]) -> None:

@@ -12,13 +12,13 @@ import pytest
 
 from planted.world import Noise, PlantedOp, PlantedVariant, World
 from qprof.errors import StoreError
-from qprof.explain.check import Check, check_against, check_limits
-from qprof.explain.choice import Limits
-from qprof.explain.explanation import explain, save
-from qprof.explain.verdicts import verdicts
+from qprof.findings.check import Check, check_against, check_limits
+from qprof.findings.choice import Limits
+from qprof.findings.explanation import explain, save
+from qprof.findings.verdicts import verdicts
+from qprof.measure.progress import SilentProgress
 from qprof.report.check import junit_xml, markdown
 from qprof.report.explain import explanation_lines, verdict_table
-from qprof.run.progress import SilentProgress
 from qprof.store.run import Run
 
 RIGHT = ([1.0] * 9 + [0.0]) * 400
@@ -28,7 +28,8 @@ WRONG = ([1.0] * 7 + [0.0] * 3) * 400
 def variant(name: str, us: float, correct: list[float] | None = None) -> PlantedVariant:
     scores = {} if correct is None else {"correct": correct}
     summary = {} if correct is None else {"accuracy": sum(correct) / len(correct)}
-    return PlantedVariant(name, [PlantedOp("conv", "CONV_2D", us)], sample_scores=scores, summary_scores=summary)
+    ops, section = [PlantedOp("conv", "CONV_2D", us)], {"method": "float32"}
+    return PlantedVariant(name, ops, section=section, sample_scores=scores, summary_scores=summary)
 
 
 def world(*variants: PlantedVariant, **changes: object) -> World:
@@ -93,7 +94,8 @@ def test_nobody_fits(tmp_path: Path) -> None:
 
 def test_claims_are_not_tested_without_being_asked(tmp_path: Path) -> None:
     slow = PlantedVariant("slow", [PlantedOp("conv", "CONV_2D", 3000.0, kernel="builtin")], section={"method": "int8"})
-    base = PlantedVariant("base", [PlantedOp("conv", "CONV_2D", 1000.0, delegate="XNNPACK", kernel="f32")])
+    ops = [PlantedOp("conv", "CONV_2D", 1000.0, delegate="XNNPACK", kernel="f32")]
+    base = PlantedVariant("base", ops, section={"method": "float32"})
     run = world(base, slow).record(tmp_path / "run")
     explanation = explain(run, progress=SilentProgress())
     statuses = {finding.status for part in explanation.comparisons for finding in part.findings}

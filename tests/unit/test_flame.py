@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +10,16 @@ import numpy as np
 import pytest
 
 from qprof.errors import StoreError
-from qprof.explain.flame import (
-    FlameNode,
-    flame_difference,
-    host_flame,
-    model_flame,
-    read_folded,
-)
-from qprof.runtimes.base import FUSED, SOURCES, OpMeta
-from qprof.store.blocks import Block
+from qprof.findings.flame import FlameNode, flame_difference, host_flame, model_flame, read_folded
+from qprof.record.blocks import Block, Samples
+from qprof.record.machine import Machine
+from qprof.record.manifest import Manifest, RecordedProfile, VariantEntry
+from qprof.record.ops import FUSED, SOURCES, OpEvents, OpMeta
+from qprof.record.phases import Phase
 from qprof.store.run import Run
 from qprof.store.writer import RunWriter
 
-PHASES = [{"name": "prefill", "tokens": 64, "steps": 1}, {"name": "decode", "tokens": 1, "steps": 4}]
+PHASES = [Phase("prefill", tokens=64), Phase("decode", tokens=1, steps=4)]
 UP = "model.layers.0.mlp.up_proj"
 #: Mean microseconds per inference: the whole, then the root module, the layer's own, its parts (a float one has none).
 LM_US = {
@@ -60,39 +56,29 @@ def lm_ops(variant: str, phase: str) -> list[OpMeta]:
 def block(number: int, variant: str, kind: str, whole_us: int, parts: list[int], first: int, phase: str) -> Block:
     """Two inferences, one 10 % shorter and one 10 % longer than the mean."""
     factors = (900, 1100)
-    samples = {
-        "sample": np.zeros(2),
-        "start_ns": np.arange(2),
-        "duration_ns": np.array([whole_us * factor for factor in factors]),
-    }
+    samples = Samples(np.zeros(2, np.int32), np.arange(2), np.array([whole_us * factor for factor in factors]))
     events = None
     if kind == "profiled":
         rows = [(i, first + op, 0, us * f, 2) for i, f in enumerate(factors) for op, us in enumerate(parts) if us]
-        names = ("inference", "op", "start_ns", "duration_ns", "source")
-        events = dict(zip(names, np.array(rows, np.int64).T, strict=True))
+        events = OpEvents(*np.array(rows, np.int64).T)
     return Block(number, 0, variant, kind, samples, events, phase=phase)
 
 
 def make_run(folder: Path, runtime: str, variants: dict[str, list[tuple[str, int, list[int], list[OpMeta]]]]) -> Run:
     """A finished run of (phase, whole µs, µs of each op, ops) per variant."""
-    phases = PHASES if runtime == "gptq" else [{"name": "inference", "tokens": None, "steps": 1}]
-    entries = [
-        {"name": name, "status": "ok", "reason": None, "notes": [], "runtime": runtime, "phases": phases}
-        for name in variants
-    ]
-    manifest = {
-        "status": "running",
-        "created": "2026-01-01T00:00:00+00:00",
-        "profile": {"protocol": {"threads": 1}},
-        "machine": {"cpu_model": "CPU"},
-        "variants": entries,
-        "score_columns": [],
-    }
+    phases, structure = (PHASES, "modules") if runtime == "torch_lm" else ([Phase()], "graph")
+    entries = [VariantEntry(name=name, runtime=runtime, phases=phases, structure=structure) for name in variants]
+    manifest = Manifest(
+        created="2026-01-01T00:00:00+00:00",
+        profile=RecordedProfile(name="profile"),
+        machine=Machine(cpu_model="CPU"),
+        variants=entries,
+    )
     writer = RunWriter.create(folder, manifest)
     number = 0
     for name, found in variants.items():
         ops = [op for _, _, _, some in found for op in some]
-        writer.save_ops(name, [asdict(op) for op in ops])
+        writer.save_ops(name, ops)
         first = 0
         for phase, whole, parts, some in found:
             for kind in ("clean", "profiled"):
@@ -107,7 +93,7 @@ def make_run(folder: Path, runtime: str, variants: dict[str, list[tuple[str, int
 def lm_run(folder: Path) -> Run:
     return make_run(
         folder,
-        "gptq",
+        "torch_lm",
         {v: [(p, *LM_US[v, p], lm_ops(v, p)) for p in ("prefill", "decode")] for v in ("float", "int4")},
     )
 

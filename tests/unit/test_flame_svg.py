@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from qprof.explain.flame import Flame, FlameNode, flame_difference
+from qprof.findings.flame import Flame, FlameNode, flame_difference
 from qprof.report.flame import difference_svg, flame_svg
 from qprof.report.speedscope import speedscope
 

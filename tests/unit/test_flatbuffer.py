@@ -13,16 +13,9 @@ from ai_edge_litert import schema_py_generated as schema
 
 import tflite_builder as tflite
 from qprof.errors import ModelError
-from qprof.runtimes.litert.flatbuffer import (
-    ModelFacts,
-    OpFacts,
-    SubgraphFacts,
-    describe_quantization,
-    read_model,
-    validate_header,
-    with_shapes,
-)
+from qprof.runtimes.litert.flatbuffer import read_model, validate_header
 from qprof.runtimes.litert.macs import _NO_MACS, RULED_TYPES, count_macs
+from qprof.runtimes.litert.model_facts import ModelFacts, OpFacts, SubgraphFacts, describe_quantization, with_shapes
 from tflite_builder import Graph, Quantization, build_model
 
 Read = Callable[[bytes], ModelFacts]

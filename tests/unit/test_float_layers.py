@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from planted.cases_layers import LAYERS, LayerError, LayerWorld, layer, world
-from qprof.explain import float_layers
-from qprof.explain.comparison import Comparison
-from qprof.explain.float_layers import layer_errors, lost_score, not_made_anew, section_in_float
+from qprof.findings import float_layers
+from qprof.findings.comparison import Comparison
+from qprof.findings.float_layers import layer_errors, lost_score, not_made_anew, section_in_float
+from qprof.record.manifest import Making, VariantEntry
 from qprof.runtimes.litert import neighbours
+from qprof.runtimes.litert.interventions import LiteRTInterventions
 from qprof.store.run import Run
 
 BAD = {3: LayerError(20.0), 8: LayerError(10.0, saturated=0.3)}
@@ -44,7 +46,8 @@ def test_neighbours_stay_in_float_with_a_layer(tmp_path: Path, monkeypatch: pyte
     found = {one.name: one for one in layer_errors(run, "int8")}
     assert found[layer(3)].skip_layers == (layer(3), layer(2), layer(4))
     assert found[layer(8)].skip_layers == (layer(8),)
-    section = section_in_float({"name": "int8", "skip_layers": ["kept"]}, [found[layer(3)]], "x")
+    entry = VariantEntry(name="int8", section={"name": "int8", "skip_layers": ["kept"]})
+    section = section_in_float(entry, LiteRTInterventions(), [found[layer(3)]], "x")
     assert section == {
         "name": "int8+x",
         "method": "int8",
@@ -56,14 +59,17 @@ def test_neighbours_stay_in_float_with_a_layer(tmp_path: Path, monkeypatch: pyte
     ("entry", "text"),
     [
         ({"section": {"file": "x.tflite"}}, "ready-made file"),
-        ({"section": {"library": "autogptq"}, "runtime": "gptq"}, "AutoGPTQ leaves no single layer"),
-        ({"making": {"tool": "tensorflow"}}, "made by tensorflow"),
-        ({"making": {"tool": "ai-edge-quantizer"}}, None),
+        ({"section": {"library": "autogptq"}, "runtime": "torch_lm"}, "AutoGPTQ leaves no single layer"),
+        ({"making": Making(tool="tensorflow")}, "made by tensorflow"),
+        ({"making": Making(tool="ai-edge-quantizer")}, None),
         ({}, None),
     ],
 )
-def test_what_cannot_be_made_anew(entry: dict[str, Any], text: str | None) -> None:
-    reason = not_made_anew({"section": {}, "runtime": "litert", **entry})
+def test_what_cannot_be_made_anew(tmp_path: Path, entry: dict[str, Any], text: str | None) -> None:
+    run = recorded(tmp_path, world({}, {}))
+    for key, value in {"section": {}, "runtime": "litert", **entry}.items():
+        setattr(run.variant("int8"), key, value)
+    reason = not_made_anew(run, "int8")
     assert (reason is None) == (text is None) and (text or "") in (reason or "")
 
 

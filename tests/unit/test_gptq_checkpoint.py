@@ -11,7 +11,7 @@ import pytest
 
 from checkpoints import float_tensors, quantized_tensors, write_checkpoint, write_json, write_safetensors
 from qprof.errors import ModelError
-from qprof.runtimes.gptq.checkpoint import QuantizedFormat, inspect, normalised
+from qprof.runtimes.torch_lm.checkpoint import QuantizedFormat, inspect, normalised
 
 GPTQMODEL = {
     "bits": 4,

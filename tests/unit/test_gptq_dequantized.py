@@ -16,13 +16,15 @@ pytest.importorskip("transformers")
 
 from checkpoints import save_llama  # noqa: E402
 from lm_layers import PackedLinear, loaded, packed_llama, prompt  # noqa: E402
+from made_variants import KeysMaker  # noqa: E402
+from qprof.record.model import Model  # noqa: E402
 from qprof.runtimes import base  # noqa: E402
-from qprof.runtimes.gptq.checkpoint import inspect  # noqa: E402
-from qprof.runtimes.gptq.dequantized import dequantize_linears  # noqa: E402
-from qprof.runtimes.gptq.make import GPTQMaker  # noqa: E402
-from qprof.runtimes.gptq.model import PREFILL, CausalLM  # noqa: E402
-from qprof.runtimes.gptq.profiled import ProfiledCausalLM  # noqa: E402
-from qprof.runtimes.gptq.runtime import RUNTIME  # noqa: E402
+from qprof.runtimes.torch_lm.checkpoint import inspect  # noqa: E402
+from qprof.runtimes.torch_lm.dequantized import dequantize_linears  # noqa: E402
+from qprof.runtimes.torch_lm.model import PREFILL, CausalLM  # noqa: E402
+from qprof.runtimes.torch_lm.profiled import ProfiledCausalLM  # noqa: E402
+from qprof.runtimes.torch_lm.runtime import RUNTIME  # noqa: E402
+from qprof.runtimes.torch_lm.sections import TorchLMOptions  # noqa: E402
 
 needs_gptqmodel = pytest.mark.skipif(importlib.util.find_spec("gptqmodel") is None, reason="gptqmodel is not installed")
 
@@ -31,7 +33,7 @@ CALIBRATION = base.Calibration(
 )
 
 
-def logits(model: base.Model) -> NDArray[Any]:
+def logits(model: Model) -> NDArray[Any]:
     model.set_inputs([np.arange(2, 10)[None]])
     model.invoke()
     return model.outputs()[0]
@@ -86,7 +88,7 @@ def llama(root: Path) -> Path:
 
 
 def load(made: base.Made) -> CausalLM:
-    options = base.RunOptions(prompt_tokens=8, generated_tokens=2, **made.facts["run"])
+    options = TorchLMOptions(prompt_tokens=8, generated_tokens=2, **made.run)
     model = RUNTIME.load(made.path, options)
     assert isinstance(model, CausalLM)
     return model
@@ -95,7 +97,7 @@ def load(made: base.Made) -> CausalLM:
 @needs_gptqmodel
 @pytest.mark.parametrize("keys", [{"bits": 2}, {"bits": 3}, {"bits": 4, "desc_act": True}])
 def test_gptqmodels_checkpoints(llama: Path, keys: dict[str, Any]) -> None:
-    maker = GPTQMaker({"path": str(llama)})
+    maker = KeysMaker(llama)
     section = {"name": "v", "method": "gptq", **keys}
     packed = maker.make(section, CALIBRATION)
     unpacked = maker.make({**section, "kernel": "dequantized"}, CALIBRATION)
@@ -112,7 +114,7 @@ def test_gptqmodels_checkpoints(llama: Path, keys: dict[str, Any]) -> None:
 
 @needs_gptqmodel
 def test_no_op_dequantizes_any_more(llama: Path) -> None:
-    made = GPTQMaker({"path": str(llama)}).make({"name": "gptq-2bit", "kernel": "dequantized"}, CALIBRATION)
+    made = KeysMaker(llama).make({"name": "gptq-2bit", "kernel": "dequantized"}, CALIBRATION)
     profiled = ProfiledCausalLM(load(made))
     profiled.set_inputs([np.arange(2, 10)[None]])
     ops = [op for op in profiled.discover() if op.phase == PREFILL]
@@ -124,7 +126,7 @@ def test_no_op_dequantizes_any_more(llama: Path) -> None:
 
 @needs_gptqmodel
 def test_a_checkpoint_in_autogptqs_words(llama: Path, tmp_path: Path) -> None:
-    maker = GPTQMaker({"path": str(llama)})
+    maker = KeysMaker(llama)
     made = maker.make({"name": "gptq-2bit"}, CALIBRATION)
     folder = tmp_path / "old"
     folder.mkdir()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from qprof.errors import ModelError
-from qprof.runtimes.gptq.kernels import KERNELS, choose, default_dtype, device_kind
+from qprof.runtimes.torch_lm.kernels import KERNELS, choose, default_dtype, device_kind
 
 ASKED: dict[str, Any] = {"bits": 4, "group_size": 64, "device": "cpu", "dtype": "bfloat16"}
 
@@ -64,7 +64,7 @@ def subclasses(kind: Any) -> Iterator[Any]:
 def test_the_table_is_gptqmodels_own() -> None:
     if importlib.util.find_spec("gptqmodel") is None:
         pytest.skip("gptqmodel is not installed")
-    from qprof.runtimes.gptq.library import import_gptqmodel
+    from qprof.runtimes.torch_lm.library import import_gptqmodel
 
     gptqmodel = import_gptqmodel()
     from gptqmodel.models._const import DEVICE

@@ -19,12 +19,14 @@ pytest.importorskip("transformers")
 from checkpoints import save_llama  # noqa: E402
 from lm_layers import PackedLinear, llama, loaded, packed_llama, prompt  # noqa: E402
 from qprof.errors import ModelError  # noqa: E402
-from qprof.run.layer_errors import measure_layer_errors  # noqa: E402
-from qprof.run.profile import TaskSection  # noqa: E402
-from qprof.runtimes.base import RunOptions  # noqa: E402
-from qprof.runtimes.gptq.layer_errors import LayerErrors  # noqa: E402
+from qprof.measure.requests import CompareLayers, LoadedVariant  # noqa: E402
+from qprof.measure.worker.layer_errors import measure_layer_errors  # noqa: E402
+from qprof.record.manifest import PreparedTask  # noqa: E402
+from qprof.record.rows import LAYER_ERROR_COLUMNS  # noqa: E402
+from qprof.runtimes.torch_lm.layer_errors import LayerErrors  # noqa: E402
+from qprof.runtimes.torch_lm.sections import TorchLMOptions  # noqa: E402
 from qprof.stats.quantization_error import ErrorFigures, QuantizationError  # noqa: E402
-from qprof.store.tables import LAYER_ERROR_COLUMNS  # noqa: E402
+from qprof.tasks.lastword.kind import LastWordSection  # noqa: E402
 
 PLANTED = "model.layers.1.mlp.up_proj"
 
@@ -206,24 +208,25 @@ def test_a_request_gives_one_row_per_layer_that_json_can_hold(tmp_path: Path) ->
         {"text": f"the dog number {i} saw a cat that was as large as the dog itself and ran away"} for i in range(40)
     ]
     text.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    options = RunOptions(prompt_tokens=12, generated_tokens=2)
-    section = TaskSection(kind="lastword", data=str(text), samples=1, prompt_tokens=12, limit=4, calibration_samples=0)
+    options = TorchLMOptions(prompt_tokens=12, generated_tokens=2)
+    section = LastWordSection(data=str(text), samples=1, prompt_tokens=12, limit=4, calibration_samples=0)
     settings = msgspec.to_builtins(options)
-    side = {"runtime": "gptq", "path": str(folder)}
+    side = {"runtime": "torch_lm", "path": str(folder)}
     answer = measure_layer_errors(
-        {
-            "variant": "bfloat16",
-            **side,
-            "options": {**settings, "dtype": "bfloat16"},
-            "baseline": {**side, "options": settings},
-            "task": {**msgspec.to_builtins(section), "skip": []},
-            "samples": 2,
-        }
+        CompareLayers(
+            name="bfloat16",
+            baseline=LoadedVariant(**side, options=settings),
+            variant=LoadedVariant(**side, options={**settings, "dtype": "bfloat16"}),
+            task=PreparedTask(section=msgspec.to_builtins(section)),
+            pairs=[],
+            samples=2,
+        )
     )
-    assert all(set(row) == set(LAYER_ERROR_COLUMNS) for row in answer["rows"])
-    assert answer["samples"] == [0, 1] and answer["seconds"] > 0
-    json.dumps(answer, allow_nan=False)
-    row = next(row for row in answer["rows"] if row["op"] == "prefill/model.layers.0.mlp.up_proj")
+    assert all(set(row) == set(LAYER_ERROR_COLUMNS) for row in answer.rows)
+    assert {row["variant"] for row in answer.rows} == {"bfloat16"}
+    assert answer.samples == [0, 1] and answer.seconds > 0
+    json.dumps(msgspec.to_builtins(answer), allow_nan=False)
+    row = next(row for row in answer.rows if row["op"] == "prefill/model.layers.0.mlp.up_proj")
     assert row["type"] == "Linear" and row["baseline_op"] == row["op"] and row["samples"] == 2
     assert row["count"] == 2 * 11 * 128
     assert 40 < row["sqnr_db"] < 60 and 45 < row["own_sqnr_db"] < 65 and 48 < row["weight_sqnr_db"] < 60

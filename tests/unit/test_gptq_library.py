@@ -13,16 +13,18 @@ import pytest
 
 from checkpoints import save_llama
 from qprof.errors import MissingExtraError
-from qprof.runtimes.gptq import library
+from qprof.runtimes.torch_lm import library
 
 SCRIPT = """
 import json, logging, os, resource, sys, time, warnings
 import numpy as np
 import torch, torch._dynamo, transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from qprof.record.sections import ModelSection
 from qprof.runtimes import base
-from qprof.runtimes.gptq.library import import_gptqmodel
-from qprof.runtimes.gptq.runtime import RUNTIME
+from qprof.runtimes.torch_lm.library import import_gptqmodel
+from qprof.runtimes.torch_lm.runtime import RUNTIME
+from qprof.runtimes.torch_lm.sections import GPTQVariant, TorchLMOptions
 
 def state():
     root = logging.getLogger()
@@ -42,9 +44,10 @@ gptqmodel = import_gptqmodel()
 assert import_gptqmodel() is gptqmodel
 imported = state()
 rows = [[np.random.default_rng(seed).integers(2, 258, (1, 32))] for seed in range(4)]
-made = RUNTIME.maker({"path": sys.argv[1]}).make({"name": "gptq-4bit"}, base.Calibration(lambda: rows, "d"))
+maker = RUNTIME.maker(ModelSection(path=sys.argv[1]), "cpu")
+made = maker.make(GPTQVariant(name="gptq-4bit"), base.Calibration(lambda: rows, "d"))
 quantized = state()
-RUNTIME.load(made.path, base.RunOptions(**made.facts["run"]))
+RUNTIME.load(made.path, TorchLMOptions(**made.run))
 loaded = state()
 switches = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
 time.sleep(1.5)
@@ -96,14 +99,14 @@ def test_versions_leave_out_what_is_not_installed() -> None:
 
 
 def test_unquantized_models_need_no_gptqmodel(monkeypatch: pytest.MonkeyPatch) -> None:
-    from qprof.runtimes.gptq import runtime
+    from qprof.runtimes.torch_lm import runtime
 
     imported: list[str] = []
     monkeypatch.setattr(runtime.library, "import_gptqmodel", lambda: imported.append("gptqmodel"))
-    runtime.RUNTIME.preload()
+    runtime.RUNTIME.preload({})
     assert imported == ["gptqmodel"]
     monkeypatch.setattr(runtime.importlib.util, "find_spec", lambda name: None)
-    runtime.RUNTIME.preload()
+    runtime.RUNTIME.preload({})
     assert imported == ["gptqmodel"]
 
 

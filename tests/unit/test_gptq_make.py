@@ -13,14 +13,17 @@ import pytest
 from numpy.typing import NDArray
 
 from checkpoints import quantized_tensors, save_llama, write_checkpoint
-from qprof.errors import DataError, ModelError
+from made_variants import KeysMaker
+from qprof.errors import DataError, ModelError, ProfileError, QprofError
+from qprof.measure.keys import converted
 from qprof.runtimes import base
-from qprof.runtimes.gptq import make as make_module
-from qprof.runtimes.gptq import quantize as quantize_module
-from qprof.runtimes.gptq.checkpoint import inspect, normalised
-from qprof.runtimes.gptq.make import GPTQMaker, parse_settings
-from qprof.runtimes.gptq.quantize import Settings, check, failures_named, token_rows
-from qprof.runtimes.gptq.runtime import RUNTIME
+from qprof.runtimes.torch_lm import gptq
+from qprof.runtimes.torch_lm.checkpoint import inspect, normalised
+from qprof.runtimes.torch_lm.gptq import Settings, check, failures_named, settings_of
+from qprof.runtimes.torch_lm.methods import gptqmodel
+from qprof.runtimes.torch_lm.methods.base import token_rows
+from qprof.runtimes.torch_lm.runtime import RUNTIME
+from qprof.runtimes.torch_lm.sections import TorchLMOptions
 
 needs_gptqmodel = pytest.mark.skipif(importlib.util.find_spec("gptqmodel") is None, reason="gptqmodel is not installed")
 
@@ -61,12 +64,12 @@ def llama(root: Path) -> Path:
 
 
 @pytest.fixture
-def maker(llama: Path) -> GPTQMaker:
-    return GPTQMaker({"path": str(llama)})
+def maker(llama: Path) -> KeysMaker:
+    return KeysMaker(llama)
 
 
 def logits(made: base.Made, **options: Any) -> NDArray[Any]:
-    model = RUNTIME.load(made.path, base.RunOptions(prompt_tokens=8, generated_tokens=2, **made.facts["run"] | options))
+    model = RUNTIME.load(made.path, TorchLMOptions(prompt_tokens=8, generated_tokens=2, **dict(made.run) | options))
     model.set_inputs([np.arange(2, 10)[None]])
     model.invoke()
     return model.outputs()[0][0]
@@ -82,41 +85,43 @@ def logits(made: base.Made, **options: Any) -> NDArray[Any]:
         ("gptq-2bit-g128", {}, Settings(2, 128)),
         ("gptq-8bit", {"group_size": -1, "desc_act": True, "sym": False}, Settings(8, -1, True, False)),
         ("gptq", {"bits": 3}, Settings(3, 64)),
-        ("gptq-g32", {"bits": 3, "sym": None}, Settings(3, 32)),
+        ("gptq-g32", {"bits": 3}, Settings(3, 32)),
         ("gptq-4bit-g32", {"bits": 4, "group_size": 32}, Settings(4, 32)),
     ],
 )
 def test_what_a_method_and_its_keys_mean(method: str, keys: dict[str, Any], wanted: Settings) -> None:
-    assert parse_settings(method, {"name": "v", **keys}) == wanted
+    keys = {"name": "v", "method": method, **keys}
+    assert settings_of(converted(keys, RUNTIME.variant_section(keys), "variant")) == wanted
 
 
 @pytest.mark.parametrize(
-    ("method", "keys", "text"),
+    ("method", "keys", "error", "text"),
     [
-        ("int8", {}, r"unknown method 'int8' .*gptq-<bits>bit\[-g<group size>\]"),
-        ("gptq-4bits", {}, "unknown method 'gptq-4bits'"),
-        ("gptq-4bit\n", {}, "unknown method"),
-        ("gptq", {}, "names no bits; write gptq-4bit, or bits = 4"),
-        ("gptq-4bit", {"bits": 8}, "its method says 4 and its key bits says 8"),
-        ("gptq-4bit-g32", {"group_size": 64}, "its method says 32 and its key group_size says 64"),
+        ("int8", {}, ProfileError, r"no method 'int8' .*gptq-<bits>bit\[-g<group size>\]"),
+        ("gptq-4bits", {}, ProfileError, "no method 'gptq-4bits'"),
+        ("gptq-4bit\n", {}, ProfileError, r"no method 'gptq-4bit\\n'"),
+        ("gptq", {}, ModelError, "names no bits; write gptq-4bit, or bits = 4"),
+        ("gptq-4bit", {"bits": 8}, ModelError, "its method says 4 and its key bits says 8"),
+        ("gptq-4bit-g32", {"group_size": 64}, ModelError, "its method says 32 and its key group_size says 64"),
     ],
 )
-def test_methods_that_mean_nothing(method: str, keys: dict[str, Any], text: str) -> None:
-    with pytest.raises(ModelError, match=text):
-        parse_settings(method, {"name": "v", **keys})
+def test_methods_that_mean_nothing(method: str, keys: dict[str, Any], error: type[QprofError], text: str) -> None:
+    keys = {"name": "v", "method": method, **keys}
+    with pytest.raises(error, match=text):
+        settings_of(converted(keys, RUNTIME.variant_section(keys), "variant"))
 
 
 @pytest.mark.parametrize(
     ("variant", "text"),
     [
-        ({"name": "float32", "ops": ["CONV_2D"]}, "ops means nothing to a language model"),
-        ({"name": "float32", "skip_ops": ["CONV_2D"]}, "skip_ops means nothing"),
-        ({"name": "float32", "io": "int8"}, "io means nothing"),
-        ({"name": "float32", "delegate": "xnnpack"}, "delegate means nothing"),
-        ({"name": "float32", "kernel": "marlin"}, "kernel = 'marlin' computes quantized layers"),
-        ({"name": "float32", "bits": 4}, "bits means nothing to method float32"),
+        ({"name": "float32", "ops": ["CONV_2D"]}, "unknown key variant.ops"),
+        ({"name": "float32", "skip_ops": ["CONV_2D"]}, "unknown key variant.skip_ops"),
+        ({"name": "float32", "io": "int8"}, "unknown key variant.io"),
+        ({"name": "float32", "delegate": "xnnpack"}, "unknown key variant.delegate"),
+        ({"name": "float32", "kernel": "marlin"}, "unknown key variant.kernel"),
+        ({"name": "float32", "bits": 4}, "unknown key variant.bits"),
         ({"name": "float32", "dtype": "float16"}, "method float32 and dtype float16 disagree"),
-        ({"name": "float32", "skip_layers": ["a"]}, "skip_layers means nothing to method float32"),
+        ({"name": "float32", "skip_layers": ["a"]}, "unknown key variant.skip_layers"),
         ({"name": "gptq-5bit"}, "bits may be 2, 3, 4, 8"),
         (
             {"name": "gptq-4bit", "skip_layers": ["model.layers.0.mlp.down_prj"]},
@@ -131,7 +136,7 @@ def test_methods_that_mean_nothing(method: str, keys: dict[str, Any], text: str)
         ),
         (
             {"name": "gptq-4bit", "library": "autogptq", "skip_layers": ["model.layers.0.mlp.down_proj"]},
-            "AutoGPTQ skips no layers",
+            "unknown key variant.skip_layers",
         ),
         ({"name": "gptq-4bit", "kernel": "torch-aten", "group_size": -1}, "group sizes 16, 32, 64 and 128 only"),
         ({"name": "gptq-4bit", "dtype": "float32"}, "in float16 and bfloat16 only"),
@@ -141,10 +146,10 @@ def test_methods_that_mean_nothing(method: str, keys: dict[str, Any], text: str)
 def test_what_does_not_fit_is_refused_before_anything_is_made(
     tmp_path: Path, variant: dict[str, Any], text: str
 ) -> None:
-    maker = GPTQMaker({"path": str(write_checkpoint(tmp_path / "m"))})
+    maker = KeysMaker(write_checkpoint(tmp_path / "m"))
     samples = Samples()
-    with pytest.raises(ModelError, match=text):
-        maker.make({"io": "float", "ops": [], "delegate": None, **variant}, calibration(samples))
+    with pytest.raises(ProfileError if text.startswith("unknown key") else ModelError, match=text):
+        maker.make(variant, calibration(samples))
     assert samples.drawn == 0
 
 
@@ -153,16 +158,26 @@ def test_a_quantized_model_is_no_source(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "m", quantized_tensors(), quantization_config=quantized)
     for name in ("float16", "gptq-2bit"):
         with pytest.raises(ModelError, match="already quantized"):
-            GPTQMaker({"path": str(folder)}).make({"name": name}, calibration())
-    made = GPTQMaker({"path": ""}).make({"name": "ready", "file": str(folder)}, calibration())
-    assert (made.path, made.facts["bits"], made.facts["run"]) == (folder, 4, {"dtype": "bfloat16", "kernel": "torch"})
-    with pytest.raises(ModelError, match="bits is that of the file"):
-        GPTQMaker({"path": ""}).make({"name": "ready", "file": str(folder), "bits": 4}, calibration())
+            KeysMaker(folder).make({"name": name}, calibration())
+    made = KeysMaker("").make({"name": "ready", "file": str(folder)}, calibration())
+    assert (made.path, made.facts["bits"], made.run) == (folder, 4, {"dtype": "bfloat16", "kernel": "torch"})
+    with pytest.raises(ProfileError, match=r"unknown key variant\.bits"):
+        KeysMaker("").make({"name": "ready", "file": str(folder), "bits": 4}, calibration())
+
+
+def test_a_file_without_quantized_layers_takes_no_kernel(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "m")
+    with pytest.raises(
+        ModelError, match=r"variant ready: kernel = 'marlin' computes quantized layers, and this .* none"
+    ):
+        KeysMaker("").make({"name": "ready", "file": str(folder), "kernel": "marlin"}, calibration())
+    made = KeysMaker("").make({"name": "ready", "file": str(folder), "dtype": "float16"}, calibration())
+    assert (made.method, made.tool, made.run) == ("file", None, {"dtype": "float16", "kernel": ""})
 
 
 def test_only_files_can_do_without_a_model() -> None:
     with pytest.raises(ModelError, match=r"model\.path is missing: only a variant with a file"):
-        GPTQMaker({"path": ""}).make({"name": "gptq-4bit"}, calibration())
+        KeysMaker("").make({"name": "gptq-4bit"}, calibration())
 
 
 def test_three_bits_need_whole_words(tmp_path: Path) -> None:
@@ -214,9 +229,9 @@ def test_a_quantizer_that_fails_stops_one_variant(tmp_path: Path, error: Excepti
 # -- what is made -----------------------------------------------------------------------------------------------------
 
 
-def test_unquantized_variants_are_as_large_as_their_type(maker: GPTQMaker, llama: Path) -> None:
+def test_unquantized_variants_are_as_large_as_their_type(maker: KeysMaker, llama: Path) -> None:
     whole = maker.make({"name": "float32"}, calibration())
-    assert whole.path == llama and whole.facts["run"] == {"dtype": "float32", "kernel": ""}
+    assert whole.path == llama and whole.run == {"dtype": "float32", "kernel": ""}
     for dtype in ("float16", "bfloat16"):
         half = maker.make({"name": dtype}, calibration())
         assert inspect(half.path).dtype == half.facts["stored_dtype"] == dtype
@@ -224,7 +239,7 @@ def test_unquantized_variants_are_as_large_as_their_type(maker: GPTQMaker, llama
         assert half.bytes == pytest.approx(whole.bytes / 2, rel=0.05)
         assert maker.make({"name": dtype}, calibration()) == half
         assert np.allclose(logits(half), logits(whole), atol=0.02)
-    other = GPTQMaker({"path": str(half.path)}).make({"name": "float32"}, calibration())
+    other = KeysMaker(half.path).make({"name": "float32"}, calibration())
     assert other.path != half.path and inspect(other.path).dtype == "float32"
 
 
@@ -237,7 +252,7 @@ def test_a_value_beyond_float16_is_refused(tmp_path: Path) -> None:
     tensors["model.norm.weight"][3] = 1e6
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     assert torch.isfinite(tensors["model.norm.weight"]).all()
-    maker = GPTQMaker({"path": str(folder)})
+    maker = KeysMaker(folder)
     with pytest.raises(ModelError, match=r"model.norm.weight holds 999\d+.*, beyond what float16 can hold"):
         maker.make({"name": "float16"}, calibration())
     assert maker.make({"name": "bfloat16"}, calibration()).path == folder
@@ -252,7 +267,7 @@ def test_a_checkpoint_that_lacks_weights_is_refused(tmp_path: Path) -> None:
     del tensors["model.layers.1.mlp.up_proj.weight"]
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelError, match=r"lacks 1 weights of LlamaForCausalLM \(model.layers.1.mlp.up_proj.weight\)"):
-        RUNTIME.load(folder, base.RunOptions())
+        RUNTIME.load(folder, TorchLMOptions())
 
 
 @pytest.mark.parametrize(
@@ -266,11 +281,11 @@ def test_a_checkpoint_that_lacks_weights_is_refused(tmp_path: Path) -> None:
 )
 def test_what_a_model_cannot_be_run_on(llama: Path, options: dict[str, Any], text: str) -> None:
     with pytest.raises(ModelError, match=text):
-        RUNTIME.load(llama, base.RunOptions(**options))
+        RUNTIME.load(llama, TorchLMOptions(**options))
 
 
 @needs_gptqmodel
-def test_widths_are_made_once_and_run(maker: GPTQMaker, llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_widths_are_made_once_and_run(maker: KeysMaker, llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     samples = Samples()
     exact = logits(maker.make({"name": "float32"}, calibration()))
     made = {bits: maker.make({"name": f"gptq-{bits}bit"}, calibration(samples)) for bits in (8, 2)}
@@ -281,15 +296,21 @@ def test_widths_are_made_once_and_run(maker: GPTQMaker, llama: Path, monkeypatch
     assert samples.drawn == 1  # one drawing serves all widths
     facts = made[2].facts
     assert (facts["bits"], facts["group_size"], facts["sym"], facts["desc_act"]) == (2, 64, True, False)
-    assert facts["library"] == "gptqmodel" and facts["make_seconds"] > 0 and facts["calibration_tokens"] == 12 * 32
+    assert (made[2].method, made[2].tool) == ("gptq-2bit", "gptqmodel")
+    assert (
+        facts["library"] == "gptqmodel"
+        and made[2].make_seconds
+        and made[2].make_seconds > 0
+        and facts["calibration_tokens"] == 12 * 32
+    )
     assert list(facts["losses"]) == list(inspect(llama).linears)
     assert all(loss > made[8].facts["losses"][name] >= 0 for name, loss in facts["losses"].items())
-    monkeypatch.setattr(make_module, "quantize", None)  # a second making would fail
-    assert GPTQMaker({"path": str(llama)}).make({"name": "gptq-2bit"}, calibration(samples)) == made[2]
+    monkeypatch.setattr(gptqmodel, "quantize", None)  # a second making would fail
+    assert KeysMaker(llama).make({"name": "gptq-2bit"}, calibration(samples)) == made[2]
 
 
 @needs_gptqmodel
-def test_layers_that_are_skipped_stay_as_they_are(maker: GPTQMaker, llama: Path) -> None:
+def test_layers_that_are_skipped_stay_as_they_are(maker: KeysMaker, llama: Path) -> None:
     torch = pytest.importorskip("torch")
     from safetensors.torch import load_file
 
@@ -298,7 +319,7 @@ def test_layers_that_are_skipped_stay_as_they_are(maker: GPTQMaker, llama: Path)
     made = maker.make({"name": "v", "method": "gptq-2bit", "skip_layers": [skipped]}, calibration())
     assert made.path != plain.path and made.bytes > plain.bytes
     assert set(plain.facts["losses"]) - set(made.facts["losses"]) == {skipped}
-    model: Any = RUNTIME.load(made.path, base.RunOptions(**made.facts["run"]))
+    model: Any = RUNTIME.load(made.path, TorchLMOptions(**made.run))
     assert model.loaded.facts["quantized_layers"] == 13
     own = load_file(llama / "model.safetensors")[f"{skipped}.weight"]
     assert torch.equal(model.module.get_submodule(skipped).weight, own.to(torch.bfloat16))
@@ -306,46 +327,46 @@ def test_layers_that_are_skipped_stay_as_they_are(maker: GPTQMaker, llama: Path)
 
 
 @needs_gptqmodel
-def test_what_is_loaded_is_what_was_asked_for(maker: GPTQMaker) -> None:
+def test_what_is_loaded_is_what_was_asked_for(maker: KeysMaker) -> None:
     made = maker.make({"name": "gptq-2bit"}, calibration())
-    model = RUNTIME.load(made.path, base.RunOptions(**made.facts["run"]))
+    model = RUNTIME.load(made.path, TorchLMOptions(**made.run))
     facts = model.loaded.facts
     assert (facts["kernel"], facts["dtype"], facts["attention"]) == ("torch", "bfloat16", "sdpa")
     assert (facts["quantized_layers"], facts["architecture"]) == (14, "LlamaForCausalLM")
-    unquantized = RUNTIME.load(maker.source().path, base.RunOptions())
+    unquantized = RUNTIME.load(maker.source.checkpoint().path, TorchLMOptions())
     assert facts["parameters"] == unquantized.loaded.facts["parameters"]
     assert facts["footprint_bytes"] < unquantized.loaded.facts["footprint_bytes"] / 2
     with pytest.raises(ModelError, match="kernel torch-aten computes 4 bits only; for 2 bits choose torch"):
-        RUNTIME.load(made.path, base.RunOptions(kernel="torch-aten"))
+        RUNTIME.load(made.path, TorchLMOptions(kernel="torch-aten"))
 
 
 @needs_gptqmodel
-def test_a_kernel_that_was_swapped_is_found_out(maker: GPTQMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kernel_that_was_swapped_is_found_out(maker: KeysMaker, monkeypatch: pytest.MonkeyPatch) -> None:
     from dataclasses import replace
 
-    from qprof.runtimes.gptq import kernels, load
+    from qprof.runtimes.torch_lm import kernels, load
 
     made = maker.make({"name": "gptq-2bit"}, calibration())
     other = replace(kernels.KERNELS["torch-int8"], backend="GPTQ_TORCH")
     monkeypatch.setattr(load, "choose", lambda *arguments, **keywords: other)
     with pytest.raises(ModelError, match="kernel torch-int8 was asked for, and gptqmodel put TorchLinear in its place"):
-        RUNTIME.load(made.path, base.RunOptions())
+        RUNTIME.load(made.path, TorchLMOptions())
 
 
 @needs_gptqmodel
-def test_an_error_in_a_thread_of_gptqmodel_is_an_error_here(maker: GPTQMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_in_a_thread_of_gptqmodel_is_an_error_here(maker: KeysMaker, monkeypatch: pytest.MonkeyPatch) -> None:
     """It ends the process where a task of its thread pool fails; qprof takes that out."""
-    from qprof.runtimes.gptq.library import import_gptqmodel
+    from qprof.runtimes.torch_lm.library import import_gptqmodel
 
     import_gptqmodel()
-    monkeypatch.setattr(quantize_module, "_refuse_unpackable", lambda source, settings: None)
-    folder = save_llama(maker.source().path.parent / "odd", inner=80)
+    monkeypatch.setattr(gptq, "_refuse_unpackable", lambda source, settings: None)
+    folder = save_llama(maker.source.checkpoint().path.parent / "odd", inner=80)
     with pytest.raises(ModelError, match=r"quantizing to 3 bits, group size -1 failed: .*other variants go on"):
-        GPTQMaker({"path": str(folder)}).make({"name": "gptq-3bit", "group_size": -1}, calibration())
+        KeysMaker(folder).make({"name": "gptq-3bit", "group_size": -1}, calibration())
 
 
 @needs_gptqmodel
-def test_a_checkpoint_in_autogptqs_words_runs_the_same(maker: GPTQMaker, tmp_path: Path) -> None:
+def test_a_checkpoint_in_autogptqs_words_runs_the_same(maker: KeysMaker, tmp_path: Path) -> None:
     made = maker.make({"name": "gptq-2bit"}, calibration())
     folder = tmp_path / "old"
     folder.mkdir()

@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from bound_models import DescribedModel
+from qprof.record.model import Loaded
 from qprof.tasks.base import Scores
 from qprof.tasks.lastword import LastWordTask, Source
 
@@ -42,10 +44,11 @@ GREEDY = [23, 48, 176]
 TOP1, TOP5 = 0.145, 0.48
 
 
-class Loaded:
+class Checkpoint(DescribedModel):
     """A `LanguageModel` with nothing else to it."""
 
     def __init__(self, folder: Path) -> None:
+        super().__init__(Loaded([], [], []))
         self.module = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
         self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
         self.vocabulary = self.module.config.vocab_size
@@ -69,7 +72,7 @@ def model() -> Iterator[Any]:
     assert DATA is not None
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the model is too small to share
-    yield Loaded(Path(DATA) / "llama_stories260K" / "hf")
+    yield Checkpoint(Path(DATA) / "llama_stories260K" / "hf")
     torch.set_num_threads(threads)
 
 

@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from bound_models import described
 from lastword_models import BOS, TableModel, byte_tokenizer
 from qprof.errors import DataError
-from qprof.tasks.base import TextTask
+from qprof.record.model import LanguageModel
+from qprof.tasks.base import Task
 from qprof.tasks.lastword import LastWordTask, Source
 from qprof.tasks.lastword.data import digest
 
@@ -72,8 +74,16 @@ def scattered(prefix: tuple[int, ...]) -> NDArray[np.float32]:
     return np.random.default_rng(seed).normal(size=len(TOKENIZER)).astype(np.float32)
 
 
-def test_it_is_a_text_task(rows: Callable[..., Source]) -> None:
-    assert isinstance(LastWordTask(rows(*TEXTS)), TextTask)
+def test_it_is_a_task_that_predicts_in_passes_of_its_own(rows: Callable[..., Source]) -> None:
+    task: Task = LastWordTask(rows(*TEXTS))
+    assert isinstance(task, Task)
+    assert (task.name, task.sample_count(), task.scored_count()) == ("lastword", 8, len(SCORED))
+    assert isinstance(TableModel(TOKENIZER, answers), LanguageModel)
+
+
+def test_a_model_of_something_else_is_refused(rows: Callable[..., Source]) -> None:
+    with pytest.raises(DataError, match="a lastword task needs a language model; name a folder"):
+        LastWordTask(rows(*TEXTS)).bind(described([], []))
 
 
 def test_scores_by_hand(rows: Callable[..., Source]) -> None:
@@ -238,7 +248,7 @@ def test_digest_is_that_of_the_rows_scored(rows: Callable[..., Source]) -> None:
 
 def test_prompts_are_consecutive_text_of_an_exact_length(rows: Callable[..., Source]) -> None:
     task = LastWordTask(rows(*TEXTS), samples=4, batch=2, prompt_tokens=12, bos="add")
-    task.bind_language(TableModel(TOKENIZER, answers))
+    task.bind(TableModel(TOKENIZER, answers))
     assert task.sample_count() == 4
     prompts = [task.inputs(sample)[0] for sample in range(4)]
     assert all(prompt.shape == (2, 12) and prompt.dtype == np.int64 for prompt in prompts)
@@ -259,20 +269,20 @@ def test_prompts_are_consecutive_text_of_an_exact_length(rows: Callable[..., Sou
 
 def test_prompts_that_data_or_model_are_too_short_for(rows: Callable[..., Source]) -> None:
     task = LastWordTask(rows("the dog", "the cat"), prompt_tokens=9)
-    task.bind_language(TableModel(TOKENIZER, answers))
+    task.bind(TableModel(TOKENIZER, answers))
     with pytest.raises(DataError, match=r"prompts of 9 tokens need that much text, 2 rows have 8 tokens: lower prompt"):
         task.inputs(0)
     task = LastWordTask(rows("the dog", "the cat"), prompt_tokens=8)
-    task.bind_language(TableModel(TOKENIZER, answers))
+    task.bind(TableModel(TOKENIZER, answers))
     assert TOKENIZER.decode(task.inputs(7)[0][0]) == "the cat\n\nthe dog\n\n"  # round the end
-    task.bind_language(TableModel(TOKENIZER, answers, max_tokens=7))
+    task.bind(TableModel(TOKENIZER, answers, max_tokens=7))
     with pytest.raises(DataError, match="prompt_tokens = 8, but the model takes 7 tokens"):
         task.inputs(0)
 
 
 def test_what_a_model_puts_behind_a_prompt(rows: Callable[..., Source]) -> None:
     task = LastWordTask(rows(*TEXTS), batch=2)
-    task.bind_language(TableModel(TOKENIZER, answers))
+    task.bind(TableModel(TOKENIZER, answers))
     assert task.decode(0, [np.stack([answers((5,)), answers((single("Ġmi"),))])]) == {"next": [" dog", "lk"]}
 
 
@@ -282,7 +292,7 @@ def test_long_rows_are_cut_to_the_model(rows: Callable[..., Source]) -> None:
     predictions, (batch,) = task.predict(model, [0])
     assert (predictions[0]["tokens"], batch.tokens, model.passes) == (10, 10, [(1, 11)])
     with pytest.raises(DataError, match=r"rows\.jsonl, line 1: last word 'dog' has 2 tokens"):
-        LastWordTask(rows("the cat  dog")).bind_language(TableModel(TOKENIZER, answers, max_tokens=1))
+        LastWordTask(rows("the cat  dog")).bind(TableModel(TOKENIZER, answers, max_tokens=1))
     # another model: its limit counts
     assert task.predict(TableModel(TOKENIZER, answers), [0])[0][0]["tokens"] == 31
 
@@ -292,13 +302,13 @@ def test_a_tokenizer_of_another_model(rows: Callable[..., Source]) -> None:
     model = TableModel(TOKENIZER, answers)
     model.vocabulary = single("Ġmi")
     with pytest.raises(DataError, match=rf"line 1: the tokenizer gives token \d+, the model has {model.vocabulary}"):
-        task.bind_language(model)
+        task.bind(model)
 
 
 def test_nothing_works_before_a_model_is_bound(rows: Callable[..., Source]) -> None:
     task = LastWordTask(rows(*TEXTS))
     for use in (lambda: task.inputs(0), task.scoring_order, lambda: next(task.calibration(1))):
-        with pytest.raises(DataError, match="bound to no model: call bind_language"):
+        with pytest.raises(DataError, match="bound to no model: call bind first"):
             use()
 
 
@@ -312,7 +322,7 @@ def texts_of(samples: Any) -> list[str]:
 
 def test_calibration_takes_the_rows_behind_those_scored(rows: Callable[..., Source]) -> None:
     task = LastWordTask(rows(*TEXTS), limit=2)
-    task.bind_language(TableModel(TOKENIZER, answers))
+    task.bind(TableModel(TOKENIZER, answers))
     # not line 6, which has the text of line 1, nor line 9, which has none; a single word will do
     assert texts_of(task.calibration(6)) == ["one", TEXTS[3], TEXTS[4], TEXTS[6], TEXTS[7], TEXTS[9]]
     assert texts_of(task.calibration(3)) == ["one", TEXTS[4], TEXTS[7]]  # spread evenly
@@ -336,7 +346,7 @@ def test_calibration_from_a_file_of_its_own(rows: Callable[..., Source]) -> None
     other = rows("a dog of its own", TEXTS[0], "and a cat", TEXTS[1], TEXTS[0], name="train.jsonl")
     task = LastWordTask(rows(*TEXTS), calibration=other, calibration_tokens=4)
     model = TableModel(TOKENIZER, answers)
-    task.bind_language(model)
+    task.bind(model)
     found = list(task.calibration(2))
     assert [ids.shape for (ids,) in found] == [(1, 4), (1, 4)]
     cut = [TOKENIZER.decode(TOKENIZER.encode(text)[:4]) for text in ("a dog of its own", "and a cat")]
@@ -345,7 +355,7 @@ def test_calibration_from_a_file_of_its_own(rows: Callable[..., Source]) -> None
     assert note.startswith("3 calibration rows of ")
     with pytest.raises(DataError, match=r"train\.jsonl: calibration needs 3 rows, but of 5 rows 2 .*: give more rows"):
         next(task.calibration(3))
-    task.bind_language(TableModel(TOKENIZER, answers, max_tokens=3))
+    task.bind(TableModel(TOKENIZER, answers, max_tokens=3))
     assert next(task.calibration(1))[0].shape == (1, 3)
     # digests: of texts and of how they become samples
     assert task.calibration_digest(2) != LastWordTask(rows(*TEXTS), calibration=other).calibration_digest(2)
@@ -353,7 +363,7 @@ def test_calibration_from_a_file_of_its_own(rows: Callable[..., Source]) -> None
 
 def test_calibration_begins_as_the_rows_do(rows: Callable[..., Source]) -> None:
     task = LastWordTask(rows(*TEXTS), limit=2, bos="add")
-    task.bind_language(TableModel(TOKENIZER, answers))
+    task.bind(TableModel(TOKENIZER, answers))
     assert next(task.calibration(1))[0][0, 0] == BOS
 
 
@@ -362,7 +372,7 @@ def test_without_a_limit_the_last_rows_are_left_to_calibration(rows: Callable[..
     task = LastWordTask(rows(*texts), reserve=3)
     assert task.scored_count() == 7
     assert [note for note in task.notes() if note.startswith("the last 3 rows of ")]
-    task.bind_language(TableModel(TOKENIZER, answers))
+    task.bind(TableModel(TOKENIZER, answers))
     kept = [TOKENIZER.decode(ids[0]) for (ids,) in task.calibration(3)]
     assert kept == texts[7:]
     assert LastWordTask(rows(*texts), reserve=3, limit=9).scored_count() == 9
@@ -372,7 +382,7 @@ def test_rows_that_cannot_calibrate_do_not_count_as_left_to_it(rows: Callable[..
     texts = [f"the dog {'barks ' * n}milk" for n in range(8)]
     task = LastWordTask(rows(*texts, texts[0], texts[1], " "), reserve=3)
     assert task.scored_count() == 5
-    task.bind_language(TableModel(TOKENIZER, answers))
+    task.bind(TableModel(TOKENIZER, answers))
     assert [TOKENIZER.decode(ids[0]) for (ids,) in task.calibration(3)] == texts[5:]
 
 

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bound_models import described
 from qprof.errors import DataError
-from qprof.runtimes.base import TensorSpec
+from qprof.record.quantization import dequantize
+from qprof.record.tensors import TensorSpec
 from qprof.tasks.base import Task
 from qprof.tasks.latency import LatencyTask
-from qprof.tasks.quantization import dequantize
 
 
 def spec(
@@ -30,7 +31,7 @@ def spec(
 
 def bound(*inputs: TensorSpec, outputs: tuple[TensorSpec, ...] = (), **settings: Any) -> LatencyTask:
     task = LatencyTask(**settings)
-    task.bind(list(inputs), list(outputs), [])
+    task.bind(described(inputs, outputs))
     return task
 
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from qprof.core import _layers
-from qprof.runtimes.gptq import timing
-from qprof.runtimes.gptq.timing import PythonLayerTimer, layer_timer
+from qprof.runtimes.torch_lm import timing
+from qprof.runtimes.torch_lm.timing import PythonLayerTimer, layer_timer
 
 TIMERS = [_layers.LayerTimer, PythonLayerTimer]
 

@@ -15,21 +15,30 @@ import qprof
 
 ROOT = Path(qprof.__file__).parent
 
-#: Top to bottom; `api` and `coco` are the public faces. `embedded` and `errors` stand below all: files that ship, and
-#: exceptions.
-LAYERS = ["api", "coco", "cli", "report", "explain", "stats", "run", "runtimes", "tasks", "probes", "store", "core"]
-BELOW_ALL = {"errors", "embedded", ""}
+#: Top to bottom: a module imports what stands below it, never what stands beside it on the same floor. `api` and `coco`
+#: are the public faces. `record` and `stats` are the ground floor.
+FLOORS = [
+    {"api", "coco"},
+    {"cli"},
+    {"report"},
+    {"findings"},
+    {"measure"},
+    {"tasks", "runtimes"},
+    {"probes"},
+    {"store"},
+    {"record", "stats", "core"},
+]
+#: Exceptions, how parts are found, and files that ship: below all.
+BELOW_ALL = {"errors", "extensions", "embedded", ""}
 
 #: importer -> imported, upward all the same, and why that does no harm.
 EXCEPTIONS = {
-    ("run", "qprof.stats"): "pure functions that import no other layer; warm-up and order are decided by them",
-    ("run.__init__", "qprof.api"): "`qprof.run(...)` is the API's verb: a forwarding call, inside a function",
-    ("explain.__init__", "qprof.api"): "`qprof.explain(...)` is the API's verb, as `qprof.run(...)` is",
-    ("tasks", "qprof.runtimes.base"): "TensorSpec is the contract between a task and the runtime that it is bound to",
-    ("embedded.train_detector", "qprof.tasks"): "trains the shipped model; no part of qprof imports it",
-    ("embedded.train_language_model", "qprof.tasks"): "trains the shipped model; no part of qprof imports it",
-    ("", "qprof.api"): "`qprof.layers` and the others are looked up there when first used",
+    ("", "qprof.api"): "`qprof.run` and the others are looked up there when they are first used",
+    ("", "qprof.coco"): "as those of `qprof.api`: for type checkers alone",
 }
+
+#: Runtimes that qprof brings, as manifests name them, and as earlier versions did.
+RUNTIMES = {"litert", "torch_lm", "gptq", "autogptq"}
 
 HEAVY = {
     "torch",
@@ -104,13 +113,18 @@ def upward(module: str, tree: ast.Module) -> list[str]:
         below = layer_of(target.removeprefix("qprof."))
         if below == layer or below in BELOW_ALL or below == "__version__" or is_exception(module, target):
             continue
-        if layer in BELOW_ALL or LAYERS.index(below) < LAYERS.index(layer):
+        if layer in BELOW_ALL or floor_of(below) <= floor_of(layer):
             found.append(target)
     return found
 
 
+def floor_of(layer: str) -> int:
+    """0 is the top."""
+    return next(number for number, floor in enumerate(FLOORS) if layer in floor)
+
+
 def test_every_module_belongs_to_a_layer() -> None:
-    assert {layer_of(module) for module in MODULES} <= {*LAYERS, *BELOW_ALL}
+    assert {layer_of(module) for module in MODULES} == set().union(*FLOORS, BELOW_ALL)
     assert len(MODULES) > 60
 
 
@@ -121,11 +135,17 @@ def test_imports_point_downward(module: str) -> None:
 
 def test_an_upward_import_is_found() -> None:
     tree = ast.parse("import os\nfrom qprof.report import units\ndef f():\n    import qprof.cli.main\n")
-    assert upward("explain.new", tree) == ["qprof.report.units", "qprof.cli.main"]
+    assert upward("findings.new", tree) == ["qprof.report.units", "qprof.cli.main"]
     assert upward("cli.new", tree) == []
-    assert upward("run.new", ast.parse("from qprof.stats.steady import SteadyState")) == []
-    assert upward("tasks.new", ast.parse("from qprof.runtimes.litert import make")) == ["qprof.runtimes.litert.make"]
+    assert upward("measure.new", ast.parse("from qprof.stats.steady import SteadyState")) == []
+    assert upward("tasks.new", ast.parse("from qprof.runtimes.base import Made")) == ["qprof.runtimes.base.Made"]
+    assert upward("runtimes.new", ast.parse("from qprof.tasks import base")) == ["qprof.tasks.base"]
+    assert upward("record.new", ast.parse("from qprof.stats import rounds")) == ["qprof.stats.rounds"]
     assert upward("errors", ast.parse("from qprof.store import run")) == ["qprof.store.run"]
+
+
+def test_there_are_few_exceptions() -> None:
+    assert len(EXCEPTIONS) <= 2
 
 
 def test_every_exception_is_still_needed() -> None:
@@ -139,11 +159,42 @@ def test_every_exception_is_still_needed() -> None:
         assert users, (importer, wanted)
 
 
-def test_stats_import_no_layer() -> None:
+@pytest.mark.parametrize("floor", ["record", "stats"])
+def test_the_ground_floor_imports_nothing_but_errors(floor: str) -> None:
     for module, tree in MODULES.items():
-        if layer_of(module) == "stats":
+        if layer_of(module) == floor:
             targets = {t for t in imported(tree) if t.startswith("qprof.")}
-            assert all(t.startswith(("qprof.stats.", "qprof.errors.")) for t in targets), module
+            assert all(t.startswith((f"qprof.{floor}.", "qprof.errors.")) for t in targets), module
+
+
+def names_a_runtime(tree: ast.AST) -> list[str]:
+    """Constants that are the name of a runtime, and imports of one by its name."""
+    words = [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+    named = [word for word in words if word in RUNTIMES]
+    return named + [t for t in imported(tree) if t.startswith(tuple(f"qprof.runtimes.{name}" for name in RUNTIMES))]
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if layer_of(m) != "runtimes" and m != "store.upgrade"])
+def test_nothing_outside_asks_for_the_name_of_a_runtime(module: str) -> None:
+    """What a runtime can do, its attributes and methods say. (Manifests of the past name those of the past.)"""
+    assert names_a_runtime(MODULES[module]) == []
+
+
+def test_a_question_for_the_name_of_a_runtime_is_found() -> None:
+    assert names_a_runtime(ast.parse("if entry.runtime == 'litert': pass")) == ["litert"]
+    assert names_a_runtime(ast.parse("from qprof.runtimes.torch_lm import ops")) == ["qprof.runtimes.torch_lm.ops"]
+
+
+def test_no_module_is_long() -> None:
+    """One that is does more than one thing."""
+    folders = [ROOT, Path(__file__).parents[2] / "training"]
+    long = {
+        str(path): lines
+        for folder in folders
+        for path in folder.rglob("*.py")
+        if (lines := len(path.read_text(encoding="utf-8").splitlines())) > 400
+    }
+    assert long == {}
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -169,10 +220,10 @@ def loaded_by(code: str) -> set[str]:
     [
         "import qprof",
         "import qprof.cli.main; qprof.cli.main._parser()",
-        "import qprof.run.profile; qprof.run.profile.validate({'name': 'a', 'model': {'path': 'x'}}, 'p')",
-        "import qprof.run.execute, qprof.run.worker",
+        "import qprof.measure.profile; qprof.measure.profile.validate({'name': 'a', 'model': {'path': 'x'}}, 'p')",
+        "import qprof.measure.parent.execution, qprof.measure.worker.server",
         "import qprof.coco",
-        "import qprof.explain.layers, qprof.explain.differ, qprof.explain.summary, qprof.report.run_export",
+        "import qprof.findings.layers, qprof.findings.difference, qprof.findings.summary, qprof.report.run_export",
     ],
 )
 def test_import_loads_nothing_heavy(code: str) -> None:
@@ -183,9 +234,27 @@ def test_import_qprof_alone_costs_next_to_nothing() -> None:
     assert loaded_by("import qprof") & {"numpy", "msgspec"} == set()
 
 
-def test_every_package_is_installed() -> None:
-    """An editable install finds what the list leaves out; a user's does not."""
+def test_every_package_is_found() -> None:
+    """An editable install finds what has no `__init__.py`; a user's does not."""
+    root = Path(__file__).parents[2] / "src"
+    folders = {path.parent for path in (root / "qprof").rglob("*.py")}
+    assert {folder for folder in folders if not (folder / "__init__.py").is_file()} == set()
+
+
+def test_the_version_is_written_once() -> None:
     root = Path(__file__).parents[2]
-    listed = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    found = {".".join(path.parent.relative_to(root / "src").parts) for path in (root / "src").rglob("__init__.py")}
-    assert found - {""} <= set(listed)
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    assert "version" not in project and project["dynamic"] == ["version"]
+    assert f"## {qprof.__version__}" in (root / "CHANGELOG.md").read_text()
+
+
+def test_the_sources_of_the_core_have_one_style() -> None:
+    root = Path(__file__).parents[2]
+    sources = [str(path) for path in sorted((root / "csrc").rglob("*")) if path.suffix in (".h", ".cpp")]
+    formatter = Path(sys.executable).parent / "clang-format"
+    if not formatter.exists():
+        pytest.skip("clang-format is not installed (extra test)")
+    done = subprocess.run(
+        [str(formatter), "--dry-run", "--Werror", *sources], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[:2000]

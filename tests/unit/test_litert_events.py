@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 core = pytest.importorskip("qprof.core._op_profiler")
 
-from qprof.runtimes.base import SOURCES, OpEvents  # noqa: E402
+from qprof.record.ops import SOURCES, OpEvents  # noqa: E402
 from qprof.runtimes.litert.events import EventLayout, to_events  # noqa: E402
 
 NODE, KERNEL = (SOURCES.index(name) for name in ("node", "kernel"))

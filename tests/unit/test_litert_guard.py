@@ -14,9 +14,10 @@ litert = pytest.importorskip("ai_edge_litert.interpreter")
 
 from qprof.errors import ModelError  # noqa: E402
 from qprof.runtimes.litert import profiled  # noqa: E402
-from qprof.runtimes.litert.flatbuffer import ModelFacts, read_model  # noqa: E402
+from qprof.runtimes.litert.flatbuffer import read_model  # noqa: E402
 from qprof.runtimes.litert.guard import LayoutError, arena_bytes, builtin_code, check_layout  # noqa: E402
 from qprof.runtimes.litert.interpreter import LiteRTModel  # noqa: E402
+from qprof.runtimes.litert.model_facts import ModelFacts  # noqa: E402
 from qprof.runtimes.litert.profiled import ProfiledModel, ProfilingUnavailableError  # noqa: E402
 
 

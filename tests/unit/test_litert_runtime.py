@@ -18,12 +18,14 @@ builder = pytest.importorskip("tflite_builder", reason="the builder of tiny mode
 
 from qprof.core._op_profiler import KIND_KERNEL  # noqa: E402
 from qprof.errors import ModelError  # noqa: E402
+from qprof.record.ops import FUSED, SOURCES, OpMeta  # noqa: E402
+from qprof.record.tensors import TensorSpec  # noqa: E402
 from qprof.runtimes import base, registry  # noqa: E402
-from qprof.runtimes.base import FUSED, SOURCES, OpMeta  # noqa: E402
 from qprof.runtimes.litert import ops as ops_module  # noqa: E402
 from qprof.runtimes.litert.align import Alignment, align_kernels  # noqa: E402
 from qprof.runtimes.litert.interpreter import LiteRTModel  # noqa: E402
 from qprof.runtimes.litert.profiled import ProfiledModel  # noqa: E402
+from qprof.runtimes.litert.sections import LiteRTFile, LiteRTModelSection, LiteRTOptions  # noqa: E402
 
 NODE = SOURCES.index("node")
 NETS: dict[str, bytes] = {
@@ -155,11 +157,8 @@ def test_every_op_is_listed_and_every_record_has_its_op(net: Callable[[str], Pat
     if delegate == "none":
         assert {op.delegate for op in model.ops} == {None} and {op.kernel for op in model.ops} == {"builtin"}
     assert model.untimed_nodes == 0
-    assert model.timing_facts() == {
-        "timed_nodes": model.hooked_nodes,
-        "untimed_nodes": 0,
-        "ops": len(model.ops),
-    }
+    facts = {"timed_nodes": model.hooked_nodes, "untimed_nodes": 0, "ops": len(model.ops), "lost_events": 0}
+    assert model.timing_facts() == {"facts": facts}
 
 
 def test_top_level_ops_fill_the_inference(tmp_path: Path) -> None:
@@ -423,10 +422,10 @@ def test_several_inputs_and_outputs(net: Callable[[str], Path]) -> None:
 def test_tensor_specs(net: Callable[[str], Path]) -> None:
     loaded = LiteRTModel(net("int8")).loaded
     assert loaded.inputs == [
-        base.TensorSpec("image", (1, 16, 16, 3), "int8", scale=1 / 128, zero_point=0, shape_signature=(1, 16, 16, 3))
+        TensorSpec("image", (1, 16, 16, 3), "int8", scale=1 / 128, zero_point=0, shape_signature=(1, 16, 16, 3))
     ]
     assert loaded.outputs == [
-        base.TensorSpec("probabilities", (1, 10), "int8", scale=1 / 256, zero_point=-128, shape_signature=(1, 10))
+        TensorSpec("probabilities", (1, 10), "int8", scale=1 / 256, zero_point=-128, shape_signature=(1, 10))
     ]
     assert loaded.op_types == ["CONV_2D", "MEAN", "FULLY_CONNECTED", "SOFTMAX"]
     plain = LiteRTModel(net("conv")).loaded.inputs[0]
@@ -497,10 +496,10 @@ def test_the_registry_finds_the_runtime(net: Callable[[str], Path], tmp_path: Pa
     assert "litert" in registry.names()
     runtime = registry.for_model(net("conv"))
     assert runtime is registry.get("litert") and runtime.name == "litert"
-    runtime.preload()
-    options = base.RunOptions(delegate="none", input_shapes={"image": (2, 16, 16, 3)})
+    runtime.preload({})
+    options = LiteRTOptions(delegate="none", input_shapes={"image": [2, 16, 16, 3]})
     assert runtime.load(net("dynamic"), options).loaded.inputs[0].shape == (2, 16, 16, 3)
-    options = base.RunOptions(delegate="none")
+    options = LiteRTOptions(delegate="none")
     profiled = runtime.instrument(runtime.load(net("conv"), options), net("conv"), options)
     assert {op.kernel for op in profiled.discover()} == {"builtin"}
     (tmp_path / "saved").mkdir()
@@ -515,11 +514,11 @@ def test_the_registry_finds_the_runtime(net: Callable[[str], Path], tmp_path: Pa
 
 
 def test_the_maker_runs_a_file_as_it_is(net: Callable[[str], Path]) -> None:
-    maker = registry.get("litert").maker({"path": str(net("conv")), "input_shapes": {}})
+    maker = registry.get("litert").maker(LiteRTModelSection(path=str(net("conv"))), "cpu")
     assert maker.float_model().loaded.op_types[0] == "CONV_2D"
     none_needed = base.Calibration(samples=lambda: iter(()), digest="")
-    made = maker.make({"name": "theirs", "file": str(net("int8"))}, none_needed)
-    assert made.path == net("int8") and made.facts["method"] == "file" and made.bytes == len(NETS["int8"])
+    made = maker.make(LiteRTFile(name="theirs", file=str(net("int8"))), none_needed)
+    assert made.path == net("int8") and made.method == "file" and made.bytes == len(NETS["int8"])
 
 
 # -- bad files and bad inputs -----------------------------------------------------------------------------------

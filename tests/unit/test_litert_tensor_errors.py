@@ -14,16 +14,18 @@ import pytest
 from numpy.typing import NDArray
 
 from qprof.errors import ModelError
-from qprof.run.layer_errors import measure_layer_errors
-from qprof.run.profile import TaskSection
-from qprof.runtimes.base import RunOptions
+from qprof.measure.requests import CompareLayers, LoadedVariant
+from qprof.measure.worker.layer_errors import measure_layer_errors
+from qprof.record.manifest import PreparedTask
+from qprof.record.quantization import dequantize
+from qprof.record.quantization import quantize as store
+from qprof.record.rows import LAYER_ERROR_COLUMNS
 from qprof.runtimes.litert import calibrate, float_model, quantize
 from qprof.runtimes.litert.interpreter import LiteRTModel
+from qprof.runtimes.litert.sections import LiteRTOptions
 from qprof.runtimes.litert.tensor_errors import TensorErrors
 from qprof.stats.quantization_error import ErrorFigures, QuantizationError
-from qprof.store.tables import LAYER_ERROR_COLUMNS
-from qprof.tasks.quantization import dequantize
-from qprof.tasks.quantization import quantize as store
+from qprof.tasks.latency.kind import LatencySection
 
 pytest.importorskip("ai_edge_quantizer")
 builder = pytest.importorskip("tflite_builder", reason="the builder of tiny models needs ai_edge_litert")
@@ -31,7 +33,7 @@ builder = pytest.importorskip("tflite_builder", reason="the builder of tiny mode
 IMAGE = (1, 12, 12, 3)
 CHANNELS = 16
 CONVS = ["first", "second", "third"]
-OPTIONS = RunOptions()
+OPTIONS = LiteRTOptions()
 
 Errors = dict[tuple[str, str], ErrorFigures]
 
@@ -318,21 +320,20 @@ def test_ops_that_are_not_the_same_layer_are_named(baseline: Path) -> None:
 def test_a_request_gives_one_row_per_op_that_json_can_hold(baseline: Path, ranges: calibrate.ActivationRanges) -> None:
     variant = int8(baseline, ranges)
     options = msgspec.to_builtins(OPTIONS)
-    side = {"runtime": "litert", "options": options}
     answer = measure_layer_errors(
-        {
-            "variant": "int8",
-            "path": str(variant),
-            **side,
-            "baseline": {"path": str(baseline), **side},
-            "task": {**msgspec.to_builtins(TaskSection(samples=2)), "skip": []},
-            "pairs": by_name(LiteRTModel(baseline), LiteRTModel(variant)),
-            "samples": 3,
-        }
+        CompareLayers(
+            name="int8",
+            baseline=LoadedVariant(runtime="litert", path=str(baseline), options=options),
+            variant=LoadedVariant(runtime="litert", path=str(variant), options=options),
+            task=PreparedTask(section=msgspec.to_builtins(LatencySection(samples=2))),
+            pairs=by_name(LiteRTModel(baseline), LiteRTModel(variant)),
+            samples=3,
+        )
     )
-    assert all(set(row) == set(LAYER_ERROR_COLUMNS) for row in answer["rows"])
-    assert answer["samples"] == [0, 1, 2]
-    json.dumps(answer, allow_nan=False)
-    rows = {row["name"]: row for row in answer["rows"]}
+    assert all(set(row) == set(LAYER_ERROR_COLUMNS) for row in answer.rows)
+    assert {row["variant"] for row in answer.rows} == {"int8"}
+    assert answer.samples == [0, 1, 2]
+    json.dumps(msgspec.to_builtins(answer), allow_nan=False)
+    rows = {row["name"]: row for row in answer.rows}
     assert rows["third"]["own_sqnr_db"] > 30 and rows["third"]["weight_sqnr_db"] > 35
     assert rows["third"]["count"] == 3 * 12 * 12 * CHANNELS and rows["third"]["samples"] == 3

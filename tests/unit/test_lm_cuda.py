@@ -13,14 +13,14 @@ pytest.importorskip("transformers")
 
 from lm_layers import llama, loaded, packed_llama, prompt  # noqa: E402
 from qprof.errors import ModelError  # noqa: E402
-from qprof.explain.measured import leaves  # noqa: E402
-from qprof.runtimes.base import SOURCES  # noqa: E402
-from qprof.runtimes.gptq import cuda, cuda_audit, timing  # noqa: E402
-from qprof.runtimes.gptq.cuda import CUDAClock, DeviceLayerTimer  # noqa: E402
-from qprof.runtimes.gptq.cuda_audit import clock_audit  # noqa: E402
-from qprof.runtimes.gptq.cuda_kernels import attribute_kernels, kernels  # noqa: E402
-from qprof.runtimes.gptq.cuda_replay import Replay, replay, replayed_shares  # noqa: E402
-from qprof.runtimes.gptq.profiled import ProfiledCausalLM  # noqa: E402
+from qprof.findings.measured import leaves  # noqa: E402
+from qprof.record.ops import SOURCES  # noqa: E402
+from qprof.runtimes.torch_lm import cuda, cuda_audit, timing  # noqa: E402
+from qprof.runtimes.torch_lm.cuda import CUDAClock, DeviceLayerTimer  # noqa: E402
+from qprof.runtimes.torch_lm.cuda_audit import clock_audit  # noqa: E402
+from qprof.runtimes.torch_lm.cuda_kernels import attribute_kernels, kernels  # noqa: E402
+from qprof.runtimes.torch_lm.cuda_replay import Replay, replay, replayed_shares  # noqa: E402
+from qprof.runtimes.torch_lm.profiled import ProfiledCausalLM  # noqa: E402
 
 
 class FakeDevice:
@@ -203,11 +203,11 @@ def test_a_model_on_a_device_is_timed_by_events_and_divided_by_replay(device: Fa
     leaf = leaves(profiled.ops)[events.op]
     assert events.duration_ns[leaf].sum() == 410
     facts = profiled.timing_facts()
-    assert facts["timer"] == "device events"
+    assert facts["facts"]["timer"] == "device events"
     assert facts["split"]["prefill"]["how"] == "replayed"
     assert facts["split"]["prefill"]["in_situ_ms"] is None
     assert facts["split"]["prefill"]["replayed_ms"] == 300 / 1e6
-    assert facts["device"]["device_ms"] == 410 / 1e6
+    assert facts["facts"]["device"]["device_ms"] == 410 / 1e6
 
 
 def test_a_model_on_a_device_audits_its_clocks(device: FakeDevice) -> None:

@@ -10,9 +10,10 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from lm_layers import PackedLinear, llama, loaded, packed_llama, prompt  # noqa: E402
-from qprof.runtimes.base import OpMeta  # noqa: E402
-from qprof.runtimes.gptq import ops as lm_ops  # noqa: E402
-from qprof.runtimes.gptq.ops import attention_macs, describe, find_layers, observe, stored_bytes  # noqa: E402
+from qprof.record.ops import OpMeta  # noqa: E402
+from qprof.runtimes.torch_lm import ops as lm_ops  # noqa: E402
+from qprof.runtimes.torch_lm.observe import attention_macs, is_quantized_linear, observe  # noqa: E402
+from qprof.runtimes.torch_lm.ops import describe, find_layers, stored_bytes  # noqa: E402
 
 
 def op_list(module: Any, phase: str = "prefill", divided: bool = False) -> dict[str, OpMeta]:
@@ -21,7 +22,7 @@ def op_list(module: Any, phase: str = "prefill", divided: bool = False) -> dict[
     model.set_inputs(prompt())
     layers = find_layers(module)
     seen = observe(layers, model.invoke)
-    packed = {n for n, layer in enumerate(layers) if divided and lm_ops.is_quantized_linear(layer.module)}
+    packed = {n for n, layer in enumerate(layers) if divided and is_quantized_linear(layer.module)}
     ops, positions = describe(layers, phase, seen, packed, 0)
     assert [ops[position].name for position in positions.values()] == [layers[number].name for number in positions]
     assert [op.index for op in ops] == list(range(len(ops)))
@@ -124,8 +125,8 @@ def test_a_divided_linear_is_a_container_of_three() -> None:
 def test_quantized_linears_are_known_by_what_they_hold_or_where_they_come_from() -> None:
     packed = PackedLinear(torch.nn.Linear(8, 4))
     repacked = type("TorchInt8Linear", (torch.nn.Module,), {"__module__": "gptqmodel.nn_modules.qlinear.torch_int8"})()
-    assert lm_ops.is_quantized_linear(packed) and lm_ops.is_quantized_linear(repacked)
-    assert not lm_ops.is_quantized_linear(torch.nn.Linear(8, 4))
+    assert is_quantized_linear(packed) and is_quantized_linear(repacked)
+    assert not is_quantized_linear(torch.nn.Linear(8, 4))
     # Its own weights and those of the module inside are the same memory.
     repacked.register_buffer("int8_weight_nk", torch.zeros((4, 8), dtype=torch.int8))
     repacked.inner = torch.nn.Module()

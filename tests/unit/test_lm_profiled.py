@@ -7,6 +7,7 @@ import sys
 import time
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -15,9 +16,11 @@ pytest.importorskip("transformers")
 
 from lm_layers import PackedLinear, llama, loaded, packed_llama, prompt  # noqa: E402
 from qprof.errors import ModelError  # noqa: E402
-from qprof.explain.measured import leaves  # noqa: E402
-from qprof.runtimes.base import SOURCES, OpEvents, ProfiledModel  # noqa: E402
-from qprof.runtimes.gptq.profiled import ProfiledCausalLM  # noqa: E402
+from qprof.findings.measured import leaves  # noqa: E402
+from qprof.record.manifest import Timing  # noqa: E402
+from qprof.record.ops import SOURCES, OpEvents  # noqa: E402
+from qprof.runtimes.base import ProfiledModel  # noqa: E402
+from qprof.runtimes.torch_lm.profiled import ProfiledCausalLM  # noqa: E402
 
 
 def profiled(module: Any) -> ProfiledCausalLM:
@@ -114,15 +117,17 @@ def test_the_model_computes_the_same_and_is_clean_in_between(packed: ProfiledCau
 
 def test_facts_for_the_manifest() -> None:
     model = profiled(packed_llama())
-    facts = json.loads(json.dumps(model.timing_facts()))
-    assert (facts["timer"], facts["timed_layers"]) == ("compiled", len(model.layers))
-    assert (facts["lost_calls"], facts["foreign_calls"], facts["unlisted_calls"]) == (0, 0, 0)
-    for split in facts["split"].values():
-        assert (split["how"], split["reason"], split["linears"], split["passes"]) == ("in situ", None, 14, 1)
-        assert sum(split["shares"].values()) == pytest.approx(1)
-        assert sum(split["dequantize_ops"].values()) == pytest.approx(1)
-        assert {"aten::mul", "aten::sub"} <= set(split["dequantize_ops"])
-        assert split["in_situ_ms"] > 0 and split["replayed_ms"] > 0
+    timing = msgspec.convert(json.loads(json.dumps(model.timing_facts())), Timing)
+    assert (timing.facts["timer"], timing.facts["timed_layers"]) == ("compiled", len(model.layers))
+    assert [timing.facts[f"{what}_calls"] for what in ("lost", "foreign", "unlisted")] == [0, 0, 0]
+    assert list(timing.split) == ["prefill", "decode"]
+    for split in timing.split.values():
+        assert (split.how, split.reason, split.linears, split.passes) == ("in situ", None, 14, 1)
+        assert split.shares and split.dequantize_ops and split.in_situ_ms and split.replayed_ms
+        assert sum(split.shares.values()) == pytest.approx(1)
+        assert sum(split.dequantize_ops.values()) == pytest.approx(1)
+        assert {"aten::mul", "aten::sub"} <= set(split.dequantize_ops)
+        assert split.in_situ_ms > 0 and split.replayed_ms > 0
     model.reserve(1)
     assert model.timing_facts()["split"]["prefill"]["passes"] == 2
 
@@ -161,7 +166,7 @@ def test_a_layer_that_only_runs_later_is_counted_and_not_mistaken() -> None:
     module.started = True
     after, _ = block(model, "prefill", inferences=1)
     assert after.op.tolist() == before.op.tolist()
-    assert model.timing_facts()["unlisted_calls"] == 1
+    assert model.timing_facts()["facts"]["unlisted_calls"] == 1
 
 
 def test_the_timer_in_python_serves_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +174,7 @@ def test_the_timer_in_python_serves_as_well(monkeypatch: pytest.MonkeyPatch) -> 
     model = profiled(packed_llama())
     events, durations = block(model, "decode", inferences=2)
     leaf = leaves(model.ops)[events.op]
-    assert model.timing_facts()["timer"] == "python"
+    assert model.timing_facts()["facts"]["timer"] == "python"
     assert 0 < events.duration_ns[leaf].sum() <= sum(durations)
 
 

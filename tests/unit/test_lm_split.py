@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from lm_layers import PackedLinear  # noqa: E402
-from qprof.runtimes.gptq.split import SplitPass, TimedOp, Trace, divide, time_dequantize  # noqa: E402
+from qprof.runtimes.torch_lm.split import LinearCall, SplitPass, TimedOp, divide, time_dequantize  # noqa: E402
 
 
 def packed(features: tuple[int, int] = (8, 4), bias: bool = True) -> PackedLinear:
@@ -17,7 +17,7 @@ def packed(features: tuple[int, int] = (8, 4), bias: bool = True) -> PackedLinea
     return PackedLinear(torch.nn.Linear(*features, bias=bias))
 
 
-def trace(module: Any, x: Any = None) -> Trace:
+def trace(module: Any, x: Any = None) -> LinearCall:
     """A call, op by op; it computes the same as without, and leaves nothing behind."""
     given = torch.ones(2, 8) if x is None else x
     got: list[Any] = []
@@ -29,7 +29,7 @@ def trace(module: Any, x: Any = None) -> Trace:
     return found
 
 
-def parts(traced: Trace) -> list[tuple[str, str]]:
+def parts(traced: LinearCall) -> list[tuple[str, str]]:
     return [(op.part, op.name.removeprefix("aten::")) for op in traced.ops]
 
 
@@ -170,8 +170,8 @@ def test_a_forward_that_fails_leaves_nothing_behind() -> None:
     assert "forward" not in module.__dict__
 
 
-def run(*ops: tuple[str, str, int]) -> list[Trace]:
-    return [Trace([TimedOp(part, name, ns, True) for part, name, ns in ops])]
+def run(*ops: tuple[str, str, int]) -> list[LinearCall]:
+    return [LinearCall([TimedOp(part, name, ns, True) for part, name, ns in ops])]
 
 
 def test_what_the_pass_adds_to_every_op_is_taken_off_again() -> None:
@@ -211,7 +211,7 @@ def test_dequantization_alone_is_timed_where_it_can_be() -> None:
 
 def test_gptqmodels_own_linear_is_divided() -> None:
     pytest.importorskip("gptqmodel")
-    from qprof.runtimes.gptq.library import import_gptqmodel
+    from qprof.runtimes.torch_lm.library import import_gptqmodel
 
     import_gptqmodel()
     from gptqmodel.nn_modules.qlinear.torch import TorchLinear

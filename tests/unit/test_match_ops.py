@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qprof.runtimes.base import OpMeta
+from qprof.record.ops import OpMeta
 from qprof.runtimes.match_ops import OpMatch, match_ops
 
 

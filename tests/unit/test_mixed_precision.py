@@ -11,11 +11,11 @@ import pytest
 from planted.cases_layers import LAYERS, LayerError, LayerWorld, layer, variant, world
 from planted.world import PlantedVariant
 from qprof.errors import ModelError, StoreError
-from qprof.explain import mixed_precision
-from qprof.explain.mixed_precision import float_layer_pareto, layer_rows
-from qprof.explain.verify import Verification
-from qprof.run.profile import resolved, validate
-from qprof.run.progress import SilentProgress
+from qprof.findings import mixed_precision
+from qprof.findings.mixed_precision import float_layer_pareto, layer_rows
+from qprof.findings.verify import Verification
+from qprof.measure.profile import resolved, validate
+from qprof.measure.progress import SilentProgress
 from qprof.store.run import Run
 
 ERRORS = {3: LayerError(10.0), 7: LayerError(13.0), 9: LayerError(16.0)}
@@ -32,7 +32,9 @@ def slower_in_float(made: LayerWorld) -> LayerWorld:
         lost = sum(cost for number, cost in COSTS.items() if layer(number) not in left)
         return variant(section["name"], 0.8 - lost, outside_us=20.0 + 20.0 * len(left))
 
-    return LayerWorld(**{**vars(made), "respond": respond})
+    task = {"kind": "detection", "annotations": "/nowhere/annotations.json", "images": "/nowhere"}
+    manifest = {**made.manifest, "profile": {"task": task}}
+    return LayerWorld(**{**vars(made), "respond": respond, "manifest": manifest})
 
 
 @pytest.fixture
@@ -43,7 +45,7 @@ def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Run, list[
     def carried_out(run: Run, verification: Verification, progress: object) -> Run:
         asked.append(verification)
         profile = resolved(validate(verification.profile, source="test"))
-        answers = [made._answer(section, {}) for section in profile["variants"]]
+        answers = [made._answer(section, {}) for section in profile.variants]
         return made._written(tmp_path / "verified", answers, profile, 5)
 
     monkeypatch.setattr(mixed_precision, "carry_out", carried_out)
@@ -76,7 +78,7 @@ def test_what_cannot_be_left_in_float_is_refused(tmp_path: Path, planted: tuple[
     run, _ = planted
     with pytest.raises(StoreError, match=r"no errors of quantized layers of float32; .*protocol\.layer_errors"):
         float_layer_pareto(run, "float32", SilentProgress())
-    run.variant("int8")["section"]["file"] = "x.tflite"
+    run.variant("int8").section["file"] = "x.tflite"
     with pytest.raises(ModelError, match="int8: it is a ready-made file"):
         float_layer_pareto(run, "int8", SilentProgress())
 

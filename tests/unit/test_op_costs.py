@@ -10,12 +10,13 @@ import pytest
 from planted.cases_speed import MOBILE, conv
 from planted.litert_machine import Machine
 from planted.world import Noise, PlantedOp, PlantedVariant, World
-from qprof.explain.comparison import Comparison
-from qprof.explain.difference import DifferenceRow
-from qprof.explain.op_costs import OpCosts, as_ratio, predicted_fall
-from qprof.explain.sections import changed, in_float, without_delegate
-from qprof.run.profile import VariantSection, validate
-from qprof.runtimes.base import OpMeta
+from qprof.findings.comparison import Comparison
+from qprof.findings.difference_table import DifferenceRow
+from qprof.findings.op_costs import OpCosts, as_ratio, predicted_fall
+from qprof.measure.profile import validate
+from qprof.record.ops import OpMeta
+from qprof.runtimes.interventions import changed
+from qprof.runtimes.litert.interventions import LiteRTInterventions
 from qprof.stats.intervals import Interval
 
 
@@ -84,6 +85,7 @@ def test_a_fall_as_a_ratio() -> None:
     assert low < high < math.log(0.1)
 
 
+LITERT = LiteRTInterventions()
 SECTION = {"name": "int8-dynamic", "method": "", "file": "", "skip_ops": ["ADD"], "skip_layers": []}
 
 
@@ -95,24 +97,23 @@ def test_a_changed_section_spells_its_method_out() -> None:
     expected = {**SECTION, "name": "int8-dynamic+x", "method": SECTION["name"], "threads": 2}
     assert changed(SECTION, "x", threads=2) == expected
     file = {**SECTION, "file": "/a.tflite"}
-    assert without_delegate(file) == {**file, "name": "int8-dynamic+no-delegate", "delegate": "none"}
+    assert LITERT.without_delegate(file) == {**file, "name": "int8-dynamic+no-delegate", "delegate": "none"}
 
 
 def test_whole_types_and_single_ops_are_left_in_float() -> None:
     every = [op("a", "CONV_2D"), op("b", "CONV_2D"), op("c", "DEPTHWISE_CONV_2D"), op("d", "MUL")]
-    assert in_float(SECTION, [], every) == SECTION
-    whole = in_float(SECTION, [every[2]], every)
+    assert LITERT.in_float(SECTION, [], every) == SECTION
+    whole = LITERT.in_float(SECTION, [every[2]], every)
     assert (whole["skip_ops"], whole["skip_layers"]) == (["ADD", "DEPTHWISE_CONV_2D"], [])
     assert whole["name"] == "int8-dynamic+float:DEPTHWISE_CONV_2D"
-    mixed = in_float(SECTION, [every[0], every[2]], every)
+    mixed = LITERT.in_float(SECTION, [every[0], every[2]], every)
     assert (mixed["skip_ops"], mixed["skip_layers"]) == (["ADD", "DEPTHWISE_CONV_2D"], ["a"])
-    assert mixed["name"] != in_float(SECTION, [every[1], every[2]], every)["name"]
+    assert mixed["name"] != LITERT.in_float(SECTION, [every[1], every[2]], every)["name"]
 
 
 def test_names_are_those_that_a_profile_takes() -> None:
     types = [op(f"op{number}", f"A_RATHER_LONG_OP_TYPE_{number}") for number in range(9)]
-    made = [in_float(SECTION, types[:count], types) for count in (8, 9)]
+    made = [LITERT.in_float(SECTION, types[:count], types) for count in (8, 9)]
     assert made[0]["name"] != made[1]["name"]
     for section in made:
-        known = {key: value for key, value in section.items() if key in VariantSection.__struct_fields__}
-        validate({"name": "p", "model": {"path": "m.tflite"}, "variants": [known]}, source="test")
+        validate({"name": "p", "model": {"path": "m.tflite"}, "variants": [section]}, source="test")

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from qprof.errors import StoreError
-from qprof.explain.differ import differ
-from qprof.explain.layers import layers
-from qprof.explain.measured import fact, leaves, measured_variant, op_list, op_matrix
-from qprof.explain.summary import summarize
+from qprof.findings.difference import differ
+from qprof.findings.layers import layers
+from qprof.findings.measured import leaves, measured_variant, op_list, op_matrix
+from qprof.findings.summary import summarize
+from qprof.record.blocks import Block, Samples
+from qprof.record.manifest import Manifest, Memory, RecordedProfile, VariantEntry
+from qprof.record.ops import FUSED, SOURCES, OpEvents, OpMeta
+from qprof.record.rows import ScoreRow
+from qprof.record.sections import ProtocolSection
 from qprof.report.layers import selected
-from qprof.runtimes.base import FUSED, SOURCES, OpMeta
-from qprof.store.blocks import Block
 from qprof.store.run import Latencies, OpTimes, Run
 from qprof.store.writer import RunWriter, save_scores
 
@@ -109,38 +112,36 @@ def profiled_block(number: int, round_: int, variant: str, scale: int = 1) -> Bl
         variant,
         "profiled",
         samples([total * scale for *_, total in PROFILED]),
-        dict(zip(("inference", "op", "start_ns", "duration_ns", "source"), events.T, strict=True)),
+        OpEvents(*events.T),
     )
 
 
-def samples(durations: Sequence[int]) -> dict[str, Any]:
+def samples(durations: Sequence[int]) -> Samples:
     n = len(durations)
-    return {"sample": np.zeros(n), "start_ns": np.arange(n), "duration_ns": np.array(durations)}
+    return Samples(np.zeros(n, np.int32), np.arange(n), np.array(durations))
 
 
-def entry(name: str, **more: Any) -> dict[str, Any]:
-    memory = {"peak_rss_above_runtime_bytes": 5, "pss_above_runtime_bytes": 4, "missing": {}}
-    fields = {"name": name, "status": "ok", "reason": None, "notes": [], "bytes": 10, "memory": memory}
-    return {**fields, "arena_bytes": 3, **more}
+def entry(name: str, **more: Any) -> VariantEntry:
+    memory = Memory(peak_rss_above_runtime_bytes=5, pss_above_runtime_bytes=4)
+    return VariantEntry(name=name, **{"bytes": 10, "memory": memory, "arena_bytes": 3, **more})
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     """a and b (twice as slow) over two rounds; c failed after one clean block, d before any."""
-    manifest = {
-        "status": "running",
-        "created": "2026",
-        "machine": {"cpu_model": None},
-        "profile": {"protocol": {"profiled": True, "threads": 1}},
-        "op_sources": list(SOURCES),
-        "score_columns": ["AP"],
-        "variants": [
+    killed = "the worker was killed by SIGSEGV"
+    manifest = Manifest(
+        created="2026",
+        profile=RecordedProfile(name="profile"),
+        op_sources=list(SOURCES),
+        score_columns=["AP"],
+        variants=[
             entry("a"),
             entry("b", notes=["a remark"]),
-            entry("c", status="failed", reason="the worker was killed by SIGSEGV", memory=None, arena_bytes=None),
-            {"name": "d", "status": "failed", "reason": "not a .tflite file", "notes": []},
+            entry("c", status="failed", reason=killed, memory=Memory(), arena_bytes=None),
+            VariantEntry(name="d", status="failed", reason="not a .tflite file"),
         ],
-    }
+    )
     writer = RunWriter.create(tmp_path / "run", manifest)
     number = 0
     for round_ in range(2):
@@ -150,8 +151,8 @@ def run(tmp_path: Path) -> Run:
             number += 2
     writer.save_block(Block(number, 0, "c", "clean", samples(CLEAN)))
     for name in ("a", "b", "c"):
-        writer.save_ops(name, [asdict(meta) for meta in OPS])
-    save_scores(writer.folder, "a", [{"variant": "a", "metric": "AP", "sample": None, "value": 0.25}])
+        writer.save_ops(name, OPS)
+    save_scores(writer.folder, "a", [ScoreRow("a", "AP", None, 0.25)])
     writer.finalize(SOURCES)
     writer.close()
     return Run(tmp_path / "run")
@@ -247,7 +248,8 @@ def test_ops_that_were_not_timed_say_why(run: Run, tmp_path: Path) -> None:
     run.op_meta.pop("b")
     with pytest.raises(StoreError, match=r"the ops of b were not timed \(a remark\)"):
         op_list(run, "b")
-    run.manifest["profile"]["protocol"]["profiled"] = False
+    untimed = msgspec.structs.replace(run.manifest.profile, protocol=ProtocolSection(profiled=False))
+    run.manifest.profile = untimed
     with pytest.raises(StoreError, match=r"protocol\.profiled is off"):
         op_list(run, "b")
 
@@ -290,10 +292,3 @@ def test_summary_of_failed_variants(run: Run) -> None:
     assert d.reasons == {"status": "not a .tflite file", "latency": "no clean block is finished"}
     assert (d.latency_us, d.ratio, d.file_bytes) == (None, None, None)
     assert (d.phases[0].inferences, d.phases[0].blocks) == (0, 0)
-
-
-def test_facts() -> None:
-    assert fact({"a": {"b": 0}}, "a", "b") == 0
-    assert fact({"a": None}, "a", "b") is None
-    assert fact({}, "a") is None
-    assert fact({"a": 3}, "a", "b", "c") is None

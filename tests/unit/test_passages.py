@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from qprof.errors import DataError
-from qprof.tasks import passages
-from qprof.tasks.passages import SENTENCES, SPLITS, WORDS, render_exercise, render_passage, write_split
+from qprof.tasks.lastword import passages
+from qprof.tasks.lastword.passage_words import POOLS, RELATIONS
+from qprof.tasks.lastword.passages import SENTENCES, SPLITS, WORDS, render_exercise, render_passage, write_split
 
-KIND = {word: kind for kind, words in passages._POOLS.items() for word in words}
+KIND = {word: kind for kind, words in POOLS.items() for word in words}
 
 
 @pytest.fixture(scope="module")
@@ -78,10 +79,10 @@ def test_a_passage_is_a_few_plain_sentences(test: list[str]) -> None:
 
 
 def test_there_is_variety() -> None:
-    assert len(passages._RELATIONS) >= 12
-    assert len(KIND) == sum(map(len, passages._POOLS.values())) > 400  # no word of two kinds
-    assert len({fact for relation in passages._RELATIONS for fact in relation.facts}) > 35
-    for relation in passages._RELATIONS:
+    assert len(RELATIONS) >= 12
+    assert len(KIND) == sum(map(len, POOLS.values())) > 400  # no word of two kinds
+    assert len({fact for relation in RELATIONS for fact in relation.facts}) > 35
+    for relation in RELATIONS:
         assert all("{key}" in fact and "{value}" in fact for fact in relation.facts)
         assert all(fact.endswith((" {value}", " {key}")) for fact in relation.facts)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +12,26 @@ import numpy as np
 import pytest
 
 from qprof.errors import StoreError
-from qprof.explain.device import device_audits
-from qprof.explain.differ import differ
-from qprof.explain.layers import layers
-from qprof.explain.summary import summarize
+from qprof.findings.device import device_audits
+from qprof.findings.difference import differ
+from qprof.findings.layers import layers
+from qprof.findings.summary import summarize
+from qprof.record.blocks import Block, Samples
+from qprof.record.machine import Machine
+from qprof.record.manifest import ClockAudit, KernelFacts, Manifest, Memory, RecordedProfile, Timing, VariantEntry
+from qprof.record.ops import SOURCES, OpEvents, OpMeta
+from qprof.record.phases import Phase
+from qprof.record.readings import SCORED_TOKENS, Reading
+from qprof.record.sections import ProtocolSection
 from qprof.report.difference import difference_table
 from qprof.report.layers import layers_table
 from qprof.report.run_export import export_run
 from qprof.report.summary import summary_table
 from qprof.report.table import render
-from qprof.runtimes.base import SOURCES, OpMeta
-from qprof.store.blocks import SCORED_TOKENS, Block, Reading
 from qprof.store.run import Run
 from qprof.store.writer import RunWriter
 
-PHASES = [{"name": "prefill", "tokens": 64, "steps": 1}, {"name": "decode", "tokens": 1, "steps": 4}]
+PHASES = [Phase("prefill", tokens=64), Phase("decode", tokens=1, steps=4)]
 ROUNDS = 6
 LINEAR, NORM, DEQUANTIZE, MATMUL = 0, 1, 2, 3
 #: Microseconds of an inference, and of its ops, by variant and phase. What no op accounts for: 10 us.
@@ -68,8 +73,9 @@ def blocks(variant: str, first: int) -> list[Block]:
             events = None
             if kind == "profiled":
                 rows = [(i, offset + op, 0, us * 1000, 2) for i in range(2) for op, us in parts.items()]
-                names = ("inference", "op", "start_ns", "duration_ns", "source")
-                events = dict(zip(names, np.array(rows, np.int64).T, strict=True))
+                inference, number_of, start_ns, duration_ns, source = np.array(rows, np.int64).T
+                small = (inference.astype(np.int32), number_of.astype(np.int32))
+                events = OpEvents(*small, start_ns, duration_ns, source.astype(np.uint8))
             made.append(
                 Block(
                     first + 10 * round_ + number,
@@ -90,29 +96,26 @@ def blocks(variant: str, first: int) -> list[Block]:
     return made
 
 
-def samples(durations_ns: Sequence[int]) -> dict[str, Any]:
+def samples(durations_ns: Sequence[int]) -> Samples:
     count = len(durations_ns)
-    return {"sample": np.zeros(count), "start_ns": np.arange(count), "duration_ns": np.array(durations_ns)}
+    return Samples(np.zeros(count, np.int32), np.arange(count), np.array(durations_ns))
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    memory = {"peak_rss_above_runtime_bytes": 5_000_000, "footprint_bytes": 4_000_000, "missing": {}}
-    entries = [
-        {"name": name, "status": "ok", "reason": None, "notes": [], "bytes": 10**6, "memory": memory, "runtime": "gptq"}
-        for name in ("float", "int4")
-    ]
-    manifest = {
-        "status": "running",
-        "created": "2026-01-01T00:00:00+00:00",
-        "profile": {"protocol": {"threads": 1}},
-        "machine": {"cpu_model": "CPU"},
-        "variants": [{**entry, "phases": PHASES} for entry in entries],
-        "score_columns": [],
-    }
+    memory = Memory(peak_rss_above_runtime_bytes=5_000_000, footprint_bytes=4_000_000)
+    manifest = Manifest(
+        created="2026-01-01T00:00:00+00:00",
+        profile=RecordedProfile(name="lm", protocol=ProtocolSection(threads=1)),
+        machine=Machine(cpu_model="CPU"),
+        variants=[
+            VariantEntry(name=name, bytes=10**6, memory=memory, runtime="torch_lm", phases=list(PHASES))
+            for name in ("float", "int4")
+        ],
+    )
     writer = RunWriter.create(tmp_path / "run", manifest)
     for number, name in enumerate(("float", "int4")):
-        writer.save_ops(name, [asdict(op) for op in op_list(name)])
+        writer.save_ops(name, op_list(name))
         for block in blocks(name, 1000 * number):
             writer.save_block(block)
     writer.finalize(SOURCES)
@@ -169,8 +172,7 @@ def test_summary_tells_both_phases_in_tokens(run: Run) -> None:
 
 
 def test_a_variant_with_a_batch_of_its_own_counts_its_own_tokens(run: Run) -> None:
-    eight = [{**phase, "tokens": 8 * phase["tokens"]} for phase in PHASES]
-    run.manifest["variants"][1]["phases"] = eight
+    run.variants[1].phases = [replace(phase, tokens=8 * (phase.tokens or 0)) for phase in PHASES]
     int4 = summarize(run)[1]
     assert [phase.tokens_per_s.value for phase in int4.phases] == pytest.approx([8 * 64e6 / 3010, 8e6 / 2110])
     assert int4.tokens_per_s_together == pytest.approx(8 * (64 + 4) * 1e6 / (3010 + 4 * 2110))
@@ -201,9 +203,9 @@ def test_export_holds_both_phases(run: Run, tmp_path: Path) -> None:
 
 
 def test_what_asynchronous_timing_would_have_shown_is_told(run: Run) -> None:
-    clocks = {"unsynchronized_us": 101.0, "synchronized_us": 1010.0, "events_us": 1000.0, "asynchronous_error": 0.9}
-    kernels = {"launches": 40.0, "busy_us": 808.0, "span_us": 1000.0, "idle_share": 0.2, "layers": {}}
-    run.variants[0]["timing"] = {"clocks": {"prefill": clocks}, "kernels": {"prefill": kernels}}
+    clocks = ClockAudit(unsynchronized_us=101.0, synchronized_us=1010.0, events_us=1000.0, asynchronous_error=0.9)
+    kernels = KernelFacts(launches=40.0, busy_us=808.0, span_us=1000.0, idle_share=0.2)
+    run.variants[0].timing = Timing(clocks={"prefill": clocks}, kernels={"prefill": kernels})
     (audit,) = device_audits(run, {("float", "prefill"): 1010.0})
     assert (audit.variant, audit.phase, audit.kernels, audit.busy_us) == ("float", "prefill", 40.0, 808.0)
     assert audit.idle_share == pytest.approx(0.2)
@@ -214,7 +216,7 @@ def test_what_asynchronous_timing_would_have_shown_is_told(run: Run) -> None:
 
 def test_clocks_without_kernels_and_runs_without_either(run: Run) -> None:
     assert device_audits(run, {}) == []
-    clocks = {"unsynchronized_us": 1.0, "synchronized_us": 2.0, "events_us": 2.0, "asynchronous_error": 0.5}
-    run.variants[1]["timing"] = {"clocks": {"decode": clocks}}
+    clocks = ClockAudit(unsynchronized_us=1.0, synchronized_us=2.0, events_us=2.0, asynchronous_error=0.5)
+    run.variants[1].timing = Timing(clocks={"decode": clocks})
     (audit,) = device_audits(run, {("int4", "decode"): 3.0})
     assert (audit.kernels, audit.busy_us, audit.idle_share) == (None, None, None)

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qprof.run.plan import WHOLE_SET, plan_blocks, round_samples, warmup_number
+from qprof.measure.plan import WHOLE_SET, plan_blocks, round_samples, warmup_number
 
 SIZES = {"variants": st.integers(1, 6), "rounds": st.integers(1, 25), "samples": st.integers(1, 200)}
 

@@ -9,10 +9,11 @@ import pytest
 
 from planted.world import Noise, PlantedOp, PlantedVariant, World
 from qprof.errors import ModelError
-from qprof.explain.causes.base import Evidence, Hypothesis, Intervention, Prediction
-from qprof.explain.differ import differ
-from qprof.explain.measured import op_list
-from qprof.store.blocks import Reading
+from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Prediction
+from qprof.findings.difference import differ
+from qprof.findings.measured import op_list
+from qprof.record.phases import Phase
+from qprof.record.readings import Reading
 
 A = PlantedVariant(
     "float32",
@@ -35,7 +36,7 @@ def seen(round_: int, start_ns: int, end_ns: int) -> list[Reading]:
 def test_a_run_holds_what_was_planted(tmp_path: Path) -> None:
     world = World([A, PlantedVariant(**{**vars(B), "readings": seen})])
     run = world.record(tmp_path / "run")
-    assert run.complete and [entry["name"] for entry in run.variants] == ["float32", "int8"]
+    assert run.complete and [entry.name for entry in run.variants] == ["float32", "int8"]
     assert np.median(run.latency("float32").duration_ns) == pytest.approx(420e3, rel=0.03)
     assert np.median(run.latency("int8").duration_ns) == pytest.approx(620e3, rel=0.03)
     assert len(run.latency("float32").duration_ns) == 200
@@ -44,7 +45,7 @@ def test_a_run_holds_what_was_planted(tmp_path: Path) -> None:
     conv = op_list(run, "float32")[1]
     assert (conv.name, conv.partition, conv.macs) == ("conv", 0, 1000) and conv.parent == op_list(run, "float32")[0].op
     assert run.score("float32", "accuracy") == pytest.approx(2 / 3) and len(run.scores) == 4
-    assert run.readings.num_rows == 20 and set(run.readings["variant"].to_pylist()) == {"int8"}
+    assert run.readings_table.num_rows == 20 and set(run.readings_table["variant"].to_pylist()) == {"int8"}
     table = differ(run, "float32", "int8")
     rows = {row.label: row.delta_us.value for row in table.rows}
     assert rows["conv"] == pytest.approx(200.0, rel=0.1) and rows["nms"] == pytest.approx(0.0, abs=5.0)
@@ -53,12 +54,12 @@ def test_a_run_holds_what_was_planted(tmp_path: Path) -> None:
 
 
 def test_phases_are_told_apart(tmp_path: Path) -> None:
-    phases = [{"name": "prefill", "tokens": 64, "steps": 1}, {"name": "decode", "tokens": 1, "steps": 16}]
+    phases = [Phase("prefill", tokens=64), Phase("decode", tokens=1, steps=16)]
     ops = [PlantedOp("linear", "linear", 800.0, phase="prefill"), PlantedOp("linear", "linear", 80.0, phase="decode")]
-    run = World([PlantedVariant("a", ops, runtime="gptq")], phases=phases).record(tmp_path / "run")
-    assert np.median(run.latency("a", phase="decode").duration_ns) == pytest.approx(100e3, rel=0.03)
-    assert [op.phase for op in op_list(run, "a", "decode")] == ["decode"]
-    assert np.median(run.ops("a", "prefill").duration_ns) == pytest.approx(800e3, rel=0.03)
+    run = World([PlantedVariant("bfloat16", ops, runtime="torch_lm")], phases=phases).record(tmp_path / "run")
+    assert np.median(run.latency("bfloat16", phase="decode").duration_ns) == pytest.approx(100e3, rel=0.03)
+    assert [op.phase for op in op_list(run, "bfloat16", "decode")] == ["decode"]
+    assert np.median(run.ops("bfloat16", "prefill").duration_ns) == pytest.approx(800e3, rel=0.03)
 
 
 def test_noise_drifts_and_is_disturbed_by_round(tmp_path: Path) -> None:
@@ -79,7 +80,7 @@ class Delegated:
     name, title = "delegated", "no delegate"
 
     def hypotheses(self, comparison):
-        assert comparison.b["section"]["name"] == comparison.variant
+        assert comparison.b.section["name"] == comparison.variant
         extra = f"{comparison.variant}+xnnpack"
         intervention = Intervention(
             "runs it in the delegate",
@@ -144,6 +145,6 @@ def test_what_a_world_cannot_answer_is_an_error_of_the_test(tmp_path: Path) -> N
 def test_a_manifest_is_laid_upon_the_runs(tmp_path: Path) -> None:
     manifest = {"machine": {"cpu_model": "other"}, "profile": {"task": {"samples": 3}, "protocol": {"threads": 2}}}
     run = World([A, B], manifest=manifest, rounds=5).record(tmp_path / "run")
-    assert run.manifest["machine"]["cpu_model"] == "other" and run.manifest["machine"]["logical_cpus"] == 4
-    assert run.manifest["profile"]["task"]["samples"] == 3 and run.manifest["profile"]["protocol"]["rounds"] == 5
-    assert run.variant("int8")["options"]["threads"] == 2
+    assert run.manifest.machine.cpu_model == "other" and run.manifest.machine.logical_cpus == 4
+    assert run.manifest.profile.task["samples"] == 3 and run.manifest.profile.protocol.rounds == 5
+    assert run.variant("int8").threads == 2

@@ -11,19 +11,9 @@ import pytest
 
 from fake_clock import FakeClock
 from qprof.probes import sampler as sampling
-from qprof.probes.base import (
-    Channel,
-    JoinedProbe,
-    Missing,
-    NullProbe,
-    Part,
-    PartsProbe,
-    Probe,
-    ProbeError,
-    ProbeReading,
-    SensorGoneError,
-)
+from qprof.probes.base import JoinedProbe, NullProbe, Part, PartsProbe, Probe, ProbeError, ProbeReading, SensorGoneError
 from qprof.probes.sampler import FAILURES_IN_A_ROW, Sampler, open_in_time, sleep_or_stop
+from qprof.record.sensors import Channel, Missing
 from sensor_fakes import FakeProbe, fails_at, vanishes_at
 
 ALWAYS = (0, 1 << 62)

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from fake_clock import FakeClock
@@ -182,7 +183,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_machine_facts(root: Path) -> None:
-    facts = machine.describe_machine(root)
+    facts = msgspec.to_builtins(machine.describe_machine(root))
     for name in ("architecture", "libc", "python"):  # of the machine that runs the test
         assert facts.pop(name) or name in facts["missing"]
     facts["missing"].pop("libc", None)
@@ -217,7 +218,7 @@ def test_machine_facts(root: Path) -> None:
 
 
 def test_machine_without_proc_and_sys_gives_a_reason_for_each_fact(tmp_path: Path) -> None:
-    facts = machine.describe_machine(tmp_path)
+    facts = msgspec.to_builtins(machine.describe_machine(tmp_path))
     missing = facts.pop("missing")
     assert {name for name, value in facts.items() if value is None} == set(missing)
     assert missing["cpu_model"] == f"{tmp_path}/proc/cpuinfo: No such file or directory"
@@ -226,7 +227,7 @@ def test_machine_without_proc_and_sys_gives_a_reason_for_each_fact(tmp_path: Pat
 
 def test_machine_with_files_of_an_unexpected_form(root: Path) -> None:
     _files(root, {"sys/devices/system/cpu/online": "all", "proc/meminfo": "nothing", "proc/self/cgroup": "nonsense"})
-    missing = machine.describe_machine(root)["missing"]
+    missing = machine.describe_machine(root).missing
     assert missing["logical_cpus"].startswith("unexpected form: ")
     assert missing["memory_bytes"] == "/proc/meminfo has no MemTotal"
     assert missing["cgroup_cpus"].startswith("unexpected form: ")
@@ -236,11 +237,11 @@ def test_machine_arm_and_amd_forms(root: Path) -> None:
     arm = "processor\t: 0\nFeatures\t: fp asimd asimddp i8mm\nCPU implementer\t: 0x41\nCPU part\t: 0xd0b\nSerial\t: 123"
     _files(root, {"proc/cpuinfo": arm, "sys/devices/system/cpu/cpufreq/boost": "1"})
     facts = machine.describe_machine(root)
-    assert facts["cpu_model"] == "implementer 0x41 part 0xd0b"
-    assert facts["cpu_flags"] == ["asimd", "asimddp", "i8mm"]
-    assert facts["boost"] is True
-    assert facts["missing"]["hypervisor"] == "the processor shows no hypervisor"
-    assert "123" not in json.dumps(facts)
+    assert facts.cpu_model == "implementer 0x41 part 0xd0b"
+    assert facts.cpu_flags == ["asimd", "asimddp", "i8mm"]
+    assert facts.boost is True
+    assert facts.missing["hypervisor"] == "the processor shows no hypervisor"
+    assert "123" not in json.dumps(msgspec.to_builtins(facts))
 
 
 def test_machine_limits_of_cgroup_v1(root: Path) -> None:
@@ -258,19 +259,19 @@ def test_machine_limits_of_cgroup_v1(root: Path) -> None:
         },
     )
     facts = machine.describe_machine(root)
-    assert (facts["cgroup_cpus"], facts["cgroup_memory_bytes"], facts["container"]) == (0.5, 2 << 20, "docker")
+    assert (facts.cgroup_cpus, facts.cgroup_memory_bytes, facts.container) == (0.5, 2 << 20, "docker")
     _files(root, {f"{group}/memory/docker/ab/memory.limit_in_bytes": "9223372036854771712"})
-    assert machine.describe_machine(root)["missing"]["cgroup_memory_bytes"] == "no cgroup limits the memory"
+    assert machine.describe_machine(root).missing["cgroup_memory_bytes"] == "no cgroup limits the memory"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc and /sys")
 def test_the_real_machine_is_told_without_its_name() -> None:
     facts = machine.describe_machine()
-    assert facts["logical_cpus"] == os.sysconf("SC_NPROCESSORS_ONLN")
-    assert facts["affinity"] == sorted(os.sched_getaffinity(0))
-    assert facts["memory_bytes"] == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    assert facts["kernel"] == os.uname().release
-    text = json.dumps(facts, allow_nan=False)
+    assert facts.logical_cpus == os.sysconf("SC_NPROCESSORS_ONLN")
+    assert facts.affinity == sorted(os.sched_getaffinity(0))
+    assert facts.memory_bytes == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert facts.kernel == os.uname().release
+    text = json.dumps(msgspec.to_builtins(facts), allow_nan=False)
     name = socket.gethostname()
     assert len(name) < 4 or name not in text
 

@@ -11,12 +11,15 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from fake_clock import FakeClock
 from qprof.probes import carbon
 from qprof.probes.base import ProbeError
 from qprof.probes.carbon import CarbonEstimator, CarbonTask, NoCarbon, open_carbon, preload, to_readings
+from qprof.record.readings import Reading
+from qprof.record.sensors import CodeCarbonFacts
 
 COST_S = 0.003  # of each thing that the fake CodeCarbon does
 MIXES = {
@@ -167,6 +170,12 @@ def test_each_window_starts_anew_also_after_one_that_was_left_open(package: Pack
         estimator.end()
 
 
+def facts_of(estimator: CarbonEstimator) -> CodeCarbonFacts:
+    facts = estimator.facts()
+    assert isinstance(facts, CodeCarbonFacts)
+    return facts
+
+
 def test_codecarbon_samples_power_while_a_window_is_open_and_only_then(package: Package) -> None:
     estimator = package.open()
     assert not package.sampling
@@ -181,12 +190,13 @@ def test_codecarbon_samples_power_while_a_window_is_open_and_only_then(package: 
 
 def test_readings_carry_the_names_units_and_labels_of_what_is_known(package: Package) -> None:
     assert to_readings(package.window(package.open()), 7) == [
-        ("codecarbon.seconds", 7, pytest.approx(0.1), "s", "measured"),
-        ("codecarbon.cpu.energy", 7, pytest.approx(0.5), "J", "estimated"),
-        ("codecarbon.ram.energy", 7, pytest.approx(2.0), "J", "modelled"),
-        ("codecarbon.emissions", 7, pytest.approx(3.888888e-5), "g", "modelled"),
+        Reading("codecarbon.seconds", 7, pytest.approx(0.1), "s", "measured"),
+        Reading("codecarbon.cpu.energy", 7, pytest.approx(0.5), "J", "estimated"),
+        Reading("codecarbon.ram.energy", 7, pytest.approx(2.0), "J", "modelled"),
+        Reading("codecarbon.emissions", 7, pytest.approx(3.888888e-5), "g", "modelled"),
     ]
-    assert [name for name, *_ in to_readings(CarbonTask(1.0, None, None, None, None, {}), 7)] == ["codecarbon.seconds"]
+    (alone,) = to_readings(CarbonTask(1.0, None, None, None, None, {}), 7)
+    assert alone.probe == "codecarbon.seconds"
 
 
 @pytest.mark.parametrize(
@@ -197,11 +207,11 @@ def test_how_the_power_is_known_decides_the_label(package: Package, mode: str, l
     package.cpu = CPU(package.clock, 5.0, mode)
     estimator = package.open()
     assert package.window(estimator).provenance["cpu"] == label
-    assert estimator.facts()["mode"] == name
+    assert facts_of(estimator).mode == name
 
 
 def test_the_facts_name_grid_processor_and_memory(package: Package) -> None:
-    facts = package.open("fra").facts()
+    facts = msgspec.to_builtins(facts_of(package.open("fra")))
     start_s = facts.pop("start_s")
     assert start_s >= 0
     assert facts == {
@@ -236,12 +246,12 @@ def _generic(package: Package) -> None:
 )
 def test_where_the_processors_power_is_from(package: Package, change: Callable[[Package], None], text: str) -> None:
     change(package)
-    assert text in package.open().facts()["cpu"]
+    assert text in str(facts_of(package.open()).cpu)
 
 
 def test_memory_of_a_power_that_the_user_has_set(package: Package) -> None:
     package.attributes["_force_ram_power"] = 20
-    assert "force_ram_power" in package.open().facts()["ram"]
+    assert "force_ram_power" in str(facts_of(package.open()).ram)
 
 
 def test_zero_energy_is_missing_and_never_zero(package: Package) -> None:
@@ -289,7 +299,7 @@ def test_a_machine_that_codecarbon_reads_in_another_way_is_not_labelled_by_guess
     task = package.window(estimator)
     assert (task.cpu_j, task.ram_j, task.emissions_g) == (None, pytest.approx(2.0), None)
     assert estimator.missing[0].probe == "codecarbon.cpu.energy" and "Raspberry" in estimator.missing[0].reason
-    assert (estimator.facts()["cpu"], estimator.facts()["mode"]) == (None, None)
+    assert (facts_of(estimator).cpu, facts_of(estimator).mode) == (None, None)
 
 
 @pytest.mark.parametrize("country", [None, ""])
@@ -299,7 +309,7 @@ def test_without_a_country_there_is_energy_and_no_co2e(package: Package, country
     assert (task.cpu_j, task.emissions_g) == (pytest.approx(0.5), None)
     (missing,) = estimator.missing
     assert missing.probe == "codecarbon.emissions" and "protocol.country" in missing.remedy
-    assert (estimator.facts()["country"], estimator.facts()["grid_g_per_kwh"]) == (None, None)
+    assert (facts_of(estimator).country, facts_of(estimator).grid_g_per_kwh) == (None, None)
 
 
 def test_an_unknown_country_is_named_with_its_neighbours(package: Package) -> None:
@@ -332,7 +342,7 @@ def test_preloading_counts_as_starting_and_never_fails(package: Package, monkeyp
     assert "ZeroDivisionError" in open_carbon("FRA").missing[0].reason
     with monkeypatch.context() as patches:
         patches.setattr(carbon, "_load", lambda: 1.5)
-        assert package.open().facts()["start_s"] >= 1.5
+        assert (facts_of(package.open()).start_s or 0.0) >= 1.5
 
 
 # --- the real package
@@ -360,6 +370,7 @@ def refuse(event, arguments):
         raise OSError("no network")
 sys.addaudithook(refuse)
 before = (list(logging.getLogger().handlers), logging.getLogger().level)
+from msgspec.structs import asdict
 from qprof.probes.carbon import open_carbon
 estimator = open_carbon(sys.argv[1] or None)
 tasks = []
@@ -374,7 +385,8 @@ estimator.close()
 time.sleep(0.1)
 from codecarbon.input import DataSource
 print(json.dumps({
-    "sockets": sockets, "tasks": tasks, "facts": estimator.facts(), "missing": [m.probe for m in estimator.missing],
+    "sockets": sockets, "tasks": tasks, "facts": asdict(estimator.facts()),
+    "missing": [m.probe for m in estimator.missing],
     "root_as_it_was": before == (list(logging.getLogger().handlers), logging.getLogger().level),
     "threads": threading.active_count(), "files": os.listdir(os.environ["TMPDIR"]),
     "grid": DataSource().get_global_energy_mix_data()["USA"]["carbon_intensity"],

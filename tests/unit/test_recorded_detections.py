@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +11,17 @@ import pytest
 
 from planted.detector import Detector, DetectorWorld, called
 from qprof.errors import DataError
-from qprof.explain import coco_intervals
-from qprof.explain.effects import score_difference
-from qprof.explain.recorded_detections import Unbounded, image_evidence, recorded_detections
-from qprof.stats.verdict import judge
+from qprof.findings.effects import score_difference
+from qprof.record.manifest import PreparedTask
+from qprof.stats.verdict import Unbounded, judge
 from qprof.store.run import Run
+from qprof.tasks.coco import intervals as coco_intervals
+from qprof.tasks.detection.recorded import image_evidence, recorded_detections
 
-WORLD = DetectorWorld.of(
+PLANTED = DetectorWorld.of(
     {"float32": Detector(), "int8": Detector(found=0.75), "twin": Detector(), "odd": Detector(relabel=called(2, 5))}
 )
+WORLD = replace(PLANTED, variants=[replace(each, section={"method": "float32"}) for each in PLANTED.variants])
 
 
 @pytest.fixture
@@ -92,7 +95,7 @@ def test_lost_predictions_and_other_tasks_are_refused(run: Run) -> None:
     with pytest.raises(DataError, match="no predictions of int8"):
         recorded_detections(run).of("int8")
     other = Run(run.folder)
-    other.manifest["task"] = {"kind": "latency"}
+    other.manifest.task = PreparedTask(section={"kind": "latency"})
     with pytest.raises(DataError, match="not detection"):
         recorded_detections(other).of("float32")
 

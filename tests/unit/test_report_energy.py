@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from energy_runs import TWO, Recording, Variant, a100, h100
-from qprof.explain.energy import Change, Figure, PowerTrace, energy_table
+from qprof.findings.energy import Change, Figure, PowerTrace, energy_table
 from qprof.report.energy import energy_report, split_text
 from qprof.report.power import power_charts
 from qprof.report.table import Table, render

@@ -12,8 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from qprof.errors import DataError
-from qprof.tasks import scenes
-from qprof.tasks.scenes import CLASSES, SIZE, SPLITS, Scene, render_scene, write_split
+from qprof.tasks.detection import scenes
+from qprof.tasks.detection.scenes import CLASSES, SIZE, SPLITS, Scene, render_scene, write_split
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,8 @@ from typing import Any, cast
 
 import pytest
 
+from qprof.record.manifest import Manifest, RecordedProfile, VariantEntry
+from qprof.record.rows import ScoreRow
 from qprof.report.scores import score_text, scores_table
 from qprof.report.table import render
 from qprof.report.units import MISSING
@@ -20,16 +22,19 @@ def test_a_score_as_text(value: float | None, text: str | None) -> None:
     assert score_text(value) == text
 
 
-def run(scores: list[dict[str, Any]]) -> Any:
-    variants = [{"name": "a"}, {"name": "b"}]
-    manifest = {"score_columns": ["accuracy", "perplexity"]}
+def run(scores: list[ScoreRow], columns: tuple[str, ...] = ("accuracy", "perplexity")) -> Any:
+    variants = [VariantEntry(name="a"), VariantEntry(name="b")]
+    manifest = Manifest(
+        created="2026-01-01", profile=RecordedProfile(name="r"), variants=variants, score_columns=list(columns)
+    )
     return cast(Any, SimpleNamespace(name="r", variants=variants, manifest=manifest, scores=scores))
 
 
 def test_leading_metrics_come_first_and_samples_are_left_out() -> None:
+    rows: list[tuple[str, str, int | None, float | None]]
     rows = [("a", "naive_top1", None, 0.25), ("a", "accuracy", None, 0.5), ("b", "accuracy", None, 0.75)]
     rows += [("a", "correct", 3, 1.0), ("a", "perplexity", None, 2e9), ("b", "perplexity", None, None)]
-    found = run([dict(zip(("variant", "metric", "sample", "value"), row, strict=True)) for row in rows])
+    found = run([ScoreRow(*row) for row in rows])
     lines = [line.split() for line in render(scores_table(found), width=None, color=False).splitlines()[1:]]
     assert lines == [
         ["metric", "a", "b"],
@@ -40,6 +45,5 @@ def test_leading_metrics_come_first_and_samples_are_left_out() -> None:
 
 
 def test_a_run_without_scores_says_so() -> None:
-    found = run([])
-    found.manifest = {}
+    found = run([], columns=())
     assert "nothing was scored" in render(scores_table(found), width=80, color=False)

@@ -8,48 +8,78 @@ import os
 import random
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import IO, Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from qprof.errors import StoreError
-from qprof.store import files, tables
-from qprof.store.blocks import Block, Reading, SensorTrace, block_files, block_path, read_block, write_block
-from qprof.store.files import read_json, write_atomic, write_json
-from qprof.store.run import Run, find_run, list_runs, runs_folder
-from qprof.store.writer import (
+from qprof.measure.profile import validate_recorded
+from qprof.record import rows
+from qprof.record.blocks import Block, BlockFacts, Samples
+from qprof.record.columns import columns
+from qprof.record.machine import Machine
+from qprof.record.manifest import (
     SCHEMA_VERSION,
-    RunWriter,
-    read_manifest,
-    save_predictions,
-    save_scores,
-    saved_predictions,
+    ClockAudit,
+    KernelFacts,
+    LayersCompared,
+    Making,
+    Manifest,
+    PreparedTask,
+    RecordedProfile,
+    SplitFacts,
+    Timing,
+    VariantEntry,
+    Warmup,
 )
+from qprof.record.ops import OpEvents, OpMeta
+from qprof.record.phases import Phase
+from qprof.record.readings import Reading, SensorTrace
+from qprof.record.rows import LayerErrorRow, ScoreRow
+from qprof.record.sections import ProtocolSection
+from qprof.record.tensors import TensorSpec
+from qprof.store import files, tables
+from qprof.store.blocks import block_files, block_path, read_block, write_block
+from qprof.store.files import read_json, write_atomic, write_json
+from qprof.store.manifests import read_manifest, write_manifest
+from qprof.store.run import Run, find_run, list_runs, runs_folder
+from qprof.store.writer import RunWriter, save_layer_errors, save_predictions, save_scores, saved_predictions
 
 SOURCES = ("node", "kernel")
 OPS = {"a": ["conv", "add"], "b": ["fc"]}
-MANIFEST = {
-    "status": "running",
-    "created": "2026-01-01T00:00:00+00:00",
-    "profile": {"protocol": {"profiled": True}},
-    "machine": {"cpu_model": None},
-    "op_sources": list(SOURCES),
-    "variants": [{"name": name, "status": "ok", "reason": None, "notes": []} for name in OPS],
-}
 
 
-def samples(*rows: tuple[int, int, int]) -> dict[str, Any]:
+def manifest() -> Manifest:
+    return Manifest(
+        created="2026-01-01T00:00:00+00:00",
+        profile=RecordedProfile(name="p", protocol=ProtocolSection(profiled=True)),
+        machine=Machine(cpu_model=None),
+        op_sources=list(SOURCES),
+        variants=[VariantEntry(name=name) for name in OPS],
+    )
+
+
+def written(**changes: Any) -> dict[str, Any]:
+    """A manifest as it is on the disk, some of its keys changed; `...` takes one out."""
+    plain = {**msgspec.to_builtins(manifest()), **changes}
+    return {key: value for key, value in plain.items() if value is not ...}
+
+
+def samples(*rows: tuple[int, int, int]) -> Samples:
     table = np.array(rows, np.int64).reshape(-1, 3)
-    return {"sample": table[:, 0], "start_ns": table[:, 1], "duration_ns": table[:, 2]}
+    return Samples(sample=table[:, 0].astype(np.int32), start_ns=table[:, 1], duration_ns=table[:, 2])
 
 
-def events(*rows: tuple[int, int, int, int, int]) -> dict[str, Any]:
+def events(*rows: tuple[int, int, int, int, int]) -> OpEvents:
     table = np.array(rows, np.int64).reshape(-1, 5)
-    return dict(zip(("inference", "op", "start_ns", "duration_ns", "source"), table.T, strict=True))
+    inference, op, start_ns, duration_ns, source = table.T
+    small = (inference.astype(np.int32), op.astype(np.int32))
+    return OpEvents(*small, start_ns=start_ns, duration_ns=duration_ns, source=source.astype(np.uint8))
 
 
 def clean_block(number: int = 0, variant: str = "a") -> Block:
@@ -61,7 +91,7 @@ def clean_block(number: int = 0, variant: str = "a") -> Block:
         samples=samples((4, 100, 10), (5, 110, 11)),
         predictions={4: [{"score": 0.5}], 5: None},
         readings=[Reading("host.user_s", 200, 0.25, "s", "measured")],
-        facts={"lead_in": 2},
+        facts=BlockFacts(lead_in=2),
         traces=[SensorTrace("nvml.0.energy", "mJ", "measured", np.array([190, 205]), np.array([5.0, 7.5]))],
     )
 
@@ -71,24 +101,15 @@ def profiled_block(number: int, variant: str, round_: int = 0) -> Block:
     return Block(number, round_, variant, "profiled", samples((7, 100, 10), (8, 110, 11)), ops)
 
 
-def ops_rows(variant: str) -> list[dict[str, Any]]:
+def ops_rows(variant: str) -> list[OpMeta]:
     return [
-        {
-            "phase": "inference",
-            "op": op,
-            "name": f"{op}/name",
-            "type": op.upper(),
-            "index": i,
-            "inputs": ["f[1]"],
-            "outputs": [],
-            "macs": None,
-        }
+        OpMeta(op=op, name=f"{op}/name", type=op.upper(), index=i, inputs=["f[1]"], outputs=[], macs=None)
         for i, op in enumerate(OPS[variant])
     ]
 
 
 def started(folder: Path) -> RunWriter:
-    writer = RunWriter.create(folder, MANIFEST)
+    writer = RunWriter.create(folder, manifest())
     for name in OPS:
         writer.save_ops(name, ops_rows(name))
     for block in (clean_block(), profiled_block(2, "a"), profiled_block(1, "b"), clean_block(3, "b")):
@@ -203,10 +224,10 @@ def test_missing_json(tmp_path: Path) -> None:
 # -- blocks -------------------------------------------------------------------------------------------------------
 
 
-def same_arrays(a: dict[str, Any] | None, b: dict[str, Any] | None) -> bool:
+def same_arrays(a: Samples | OpEvents | None, b: Samples | OpEvents | None) -> bool:
     if a is None or b is None:
         return a is b
-    return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
+    return type(a) is type(b) and all(np.array_equal(getattr(a, f.name), getattr(b, f.name)) for f in fields(a))
 
 
 @pytest.mark.parametrize(
@@ -215,7 +236,8 @@ def same_arrays(a: dict[str, Any] | None, b: dict[str, Any] | None) -> bool:
         clean_block(12),
         profiled_block(3, "a"),
         Block(0, -1, "v:1+x.y", "warmup", samples(), None),
-        Block(1, 5, "b", "profiled", samples(), events(), {}, [], {"µ": [1.5, None, "x"]}),
+        Block(1, 5, "b", "profiled", samples(), events(), {}, [], BlockFacts(window_ns=(1, 2**62), when="µ")),
+        Block(2, 5, "b", "clean", samples(), predictions={3: {"µ": [1.5, None, "x"]}}, phase="decode"),
     ],
 )
 def test_block_comes_back_as_it_was(block: Block, tmp_path: Path) -> None:
@@ -227,10 +249,10 @@ def test_block_comes_back_as_it_was(block: Block, tmp_path: Path) -> None:
         assert (ours.probe, ours.unit, ours.provenance) == (theirs.probe, theirs.unit, theirs.provenance)
         assert ours.t_ns.tolist() == theirs.t_ns.tolist()
         assert ours.values.tolist() == theirs.values.tolist()
-    for name in ("number", "round", "variant", "kind", "predictions", "readings", "facts"):
+    for name in ("number", "round", "variant", "kind", "phase", "predictions", "readings", "facts"):
         assert getattr(back, name) == getattr(block, name), name
-    assert back.samples["sample"].dtype == np.int32
-    assert back.samples["start_ns"].dtype == np.int64
+    assert back.samples.sample.dtype == np.int32
+    assert back.samples.start_ns.dtype == np.int64
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"not a zip", b"\x93NUMPY\x01\x00", bytes(100)])
@@ -296,7 +318,7 @@ def test_samples_table_cell_by_cell() -> None:
 
 def test_ops_table_cell_by_cell() -> None:
     table = tables.ops_table([clean_block(0), profiled_block(1, "b"), profiled_block(2, "a")], OPS, SOURCES)
-    rows = [tuple(row.values()) for row in table.to_pylist()]
+    found = [tuple(row.values()) for row in table.to_pylist()]
     assert table.column_names == [
         "variant",
         "block",
@@ -310,7 +332,7 @@ def test_ops_table_cell_by_cell() -> None:
         "duration_ns",
         "source",
     ]
-    assert rows == [
+    assert found == [
         ("b", 1, 0, "profiled", "inference", 0, 7, "fc", 5, 1, "node"),
         ("a", 2, 0, "profiled", "inference", 0, 7, "conv", 100, 6, "kernel"),
         ("a", 2, 0, "profiled", "inference", 0, 7, "add", 106, 3, "node"),
@@ -342,12 +364,94 @@ def test_tables_without_rows_keep_their_columns(blocks: list[Block], tmp_path: P
         assert table.schema == make(full).schema
         tables.write_table(tmp_path / f"{number}", table)
         assert tables.read_table(tmp_path / f"{number}").schema.names == table.schema.names
-    assert tables.rows_table([], tables.OP_META_COLUMNS).column_names == list(tables.OP_META_COLUMNS)
+    assert tables.op_meta_table({}).column_names == list(rows.OP_META_COLUMNS)
+    assert tables.op_meta_table({}).schema == tables.op_meta_table({"a": ops_rows("a")}).schema
+
+
+def whole_layer_row(**changes: Any) -> LayerErrorRow:
+    values = {name: None for name in columns(LayerErrorRow)}
+    values |= {"variant": "a", "op": "conv", "name": "conv/name", "type": "CONV", "samples": 3, **changes}
+    return LayerErrorRow(**values)
+
+
+def plain_schema(table: Any) -> dict[str, str]:
+    """Column -> its Arrow type as `qprof.record.columns` calls it; a dictionary column as what it stands for."""
+    found = {}
+    for field in table.schema:
+        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        found[field.name] = {"list<element: string>": "list<string>", "double": "float64"}.get(str(kind), str(kind))
+    return found
+
+
+def test_columns_of_every_table_are_those_of_its_rows(tmp_path: Path) -> None:
+    writer = started(tmp_path / "run")
+    save_scores(tmp_path / "run", "a", [ScoreRow("a", "AP", 3, 0.5)])
+    save_layer_errors(tmp_path / "run", "b", [whole_layer_row(variant="b", sqnr_db=20.0, identical=False)])
+    writer.finalize(SOURCES)
+    writer.close()
+    expected = {
+        "samples": columns(rows.SampleRow),
+        "ops": columns(rows.OpRow),
+        "op_meta": {"variant": "string", **columns(OpMeta)},
+        "readings": columns(rows.ReadingRow),
+        "scores": columns(ScoreRow),
+        "layer_errors": columns(LayerErrorRow),
+    }
+    assert {path.stem for path in (tmp_path / "run").glob("*.parquet")} == expected.keys()
+    for name, kinds in expected.items():
+        table = tables.read_table(tmp_path / "run" / f"{name}.parquet")
+        assert table.num_rows > 0, name
+        assert list(plain_schema(table).items()) == list(kinds.items()), name
+
+
+def test_columns_are_derived_from_the_types_of_fields() -> None:
+    assert columns(rows.SampleRow) == {
+        **{"variant": "string", "block": "int32", "round": "int32", "kind": "string", "phase": "string"},
+        **{"inference": "int32", "sample": "int32", "start_ns": "int64", "duration_ns": "int64"},
+    }
+    assert columns(ScoreRow) == {"variant": "string", "metric": "string", "sample": "int32", "value": "float64"}
+    kinds = columns(OpMeta)
+    assert (kinds["inputs"], kinds["macs"], kinds["partition"]) == ("list<string>", "int64", "int32")
+
+    class Odd:
+        value: complex
+
+    with pytest.raises(TypeError, match=r"Odd\.value: no column holds <class 'complex'>"):
+        columns(Odd)
+
+
+def test_rows_come_back_as_the_types_that_were_saved(tmp_path: Path) -> None:
+    writer = started(tmp_path / "run")
+    scores = [ScoreRow("a", "AP", None, 0.5), ScoreRow("a", "AP", 3, None), ScoreRow("b", "AP", None, None)]
+    layers = [whole_layer_row(sqnr_db=20.0, identical=True, nonfinite=0, count=7), whole_layer_row(op="add")]
+    save_scores(tmp_path / "run", "a", scores[:2])
+    save_scores(tmp_path / "run", "b", scores[2:])
+    save_layer_errors(tmp_path / "run", "a", layers)
+    writer.finalize(SOURCES)
+    writer.close()
+    run = Run(tmp_path / "run")
+    assert run.scores == scores
+    assert run.layer_errors == layers
+    assert run.op_meta == {"a": ops_rows("a"), "b": ops_rows("b")}
+    assert run.ops_of("a") == ops_rows("a")
+
+
+@pytest.mark.parametrize("content", ["3", '[{"op": "conv"}]', '[{"variant": 3}]'])
+@pytest.mark.parametrize("what", ["ops", "scores", "layers"])
+def test_saved_rows_of_another_form_are_named(what: str, content: str, tmp_path: Path) -> None:
+    writer = started(tmp_path / "run")
+    (tmp_path / f"run/parts/{what}-a.json").write_text(content)
+    with pytest.raises(StoreError, match=rf"{what}-a\.json: damaged \(.+\); remove it and resume") as caught:
+        writer.finalize(SOURCES)
+    writer.close()
+    assert "\n" not in str(caught.value)
+    assert not Run(tmp_path / "run").complete
 
 
 def test_missing_values_are_null() -> None:
-    rows = tables.rows_table([{"variant": "a", "metric": "AP"}], tables.SCORE_COLUMNS).to_pylist()
-    assert rows == [{"variant": "a", "metric": "AP", "sample": None, "value": None}]
+    found = tables.rows_table([{"variant": "a", "metric": "AP"}], rows.SCORE_COLUMNS).to_pylist()
+    assert found == [{"variant": "a", "metric": "AP", "sample": None, "value": None}]
+    assert tables.scores_table([ScoreRow("a", "AP", None, None)]).to_pylist() == found
 
 
 def test_damaged_or_missing_parquet(tmp_path: Path) -> None:
@@ -363,7 +467,7 @@ def test_damaged_or_missing_parquet(tmp_path: Path) -> None:
 
 
 def arrays_of(run: Run) -> dict[str, Any]:
-    found: dict[str, Any] = {"meta": run.op_meta, "readings": run.readings.to_pylist()}
+    found: dict[str, Any] = {"meta": run.op_meta, "readings": run.readings_table.to_pylist()}
     for name in OPS:
         for kind in ("clean", "profiled", "warmup"):
             latency = run.latency(name, kind)
@@ -384,28 +488,27 @@ def test_finished_and_unfinished_runs_read_alike(tmp_path: Path) -> None:
     assert before["b ops"]["op"] == [0]
     assert before["a warmup"]["duration_ns"] == []
     save_predictions(tmp_path / "run", "a", [{"score": 1}])
-    save_scores(tmp_path / "run", "a", [{"variant": "a", "metric": "AP", "sample": None, "value": 0.5}])
+    save_scores(tmp_path / "run", "a", [ScoreRow("a", "AP", None, 0.5)])
     writer.finalize(SOURCES)
     writer.close()
     finished = Run(tmp_path / "run")
     assert finished.complete
     after = arrays_of(finished)
-    filled = {"variant", "phase", "name", "type", "index", "macs", "inputs", "outputs", "op"}
-    after["meta"] = {v: [{k: r[k] for k in r if k in filled} for r in rows] for v, rows in after["meta"].items()}
     assert after == before
     assert not (tmp_path / "run/parts").exists()
     assert finished.score("a", "AP") == 0.5
     assert finished.score("b", "AP") is None
     assert finished.score("a", "AR") is None
     assert read_json(tmp_path / "run/predictions/a.json") == [{"score": 1}]
-    assert [block["number"] for block in finished.manifest["blocks"]] == [0, 1, 2, 3]
-    assert finished.manifest["blocks"][0]["lead_in"] == 2
+    assert [block.number for block in finished.manifest.blocks] == [0, 1, 2, 3]
+    assert finished.manifest.blocks[0].lead_in == 2
+    assert finished.blocks() == unfinished.blocks() == finished.manifest.blocks
 
 
 def test_predictions_are_read_only_where_they_are_wanted(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    writer = RunWriter.create(folder, MANIFEST)
-    arrays = {"sample": np.array([0, 1]), "start_ns": np.array([1, 2]), "duration_ns": np.array([1, 1])}
+    writer = RunWriter.create(folder, manifest())
+    arrays = samples((0, 1, 1), (1, 2, 1))
     for number, variant in enumerate(["a", "b", "a"]):
         found = {10 * number: [{"score": 0.5}], 10 * number + 1: []}
         writer.save_block(Block(number, number, variant, "clean", arrays, predictions=found))
@@ -478,15 +581,15 @@ def test_interrupted_finish_loses_nothing(interrupt: bool, tmp_path: Path, monke
                 ended = True
             except _PowerCutError:
                 ended = False
-        if interrupt and writer.manifest["status"] != "complete":  # as the run's handler of Ctrl-C does
-            writer.manifest["status"] = "interrupted"
+        if interrupt and not writer.manifest.complete:  # as the run's handler of Ctrl-C does
+            writer.manifest.status = "interrupted"
             writer.save_manifest()
         writer.close()
         assert arrays_of(Run(folder))["a clean"] == expected, f"after {calls} steps"
         if ended:
             break
         again = RunWriter.resume(folder)
-        if again.manifest["status"] != "complete":
+        if not again.manifest.complete:
             again.finalize(SOURCES)
         again.close()
         assert Run(folder).complete
@@ -534,11 +637,12 @@ def test_damaged_block_in_a_run_is_named(tmp_path: Path) -> None:
         _ = Run(tmp_path / "run").samples
 
 
-@pytest.mark.parametrize("version", [0, 2, "3", None])
+@pytest.mark.parametrize("version", [0, 1, 2, 5, "3", "4", 3.5, True, None])
 def test_other_schema_version_is_refused(version: object, tmp_path: Path) -> None:
-    (tmp_path / "manifest.json").write_text(json.dumps({**MANIFEST, "schema_version": version}))
-    with pytest.raises(StoreError, match=rf"schema version {version}, this qprof reads 3"):
+    (tmp_path / "manifest.json").write_text(json.dumps(written(schema_version=version)))
+    with pytest.raises(StoreError, match=rf"schema version {version}, this qprof reads 3 to 4; use the") as caught:
         read_manifest(tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("content", ["[]", "3", "null"])
@@ -548,33 +652,340 @@ def test_manifest_that_is_no_object(content: str, tmp_path: Path) -> None:
         Run(tmp_path)
 
 
-@pytest.mark.parametrize("key", ["status", "variants", "profile"])
+@pytest.mark.parametrize("key", ["status", "created", "machine", "variants", "profile"])
 def test_manifest_that_lacks_what_readers_count_on(key: str, tmp_path: Path) -> None:
-    manifest = {"schema_version": SCHEMA_VERSION, **MANIFEST}
-    manifest.pop(key)
-    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(StoreError, match=f"manifest.json: damaged, it has no '{key}'"):
+    (tmp_path / "manifest.json").write_text(json.dumps(written(**{key: ...})))
+    with pytest.raises(StoreError, match=rf"manifest.json: damaged \(Object missing required field `{key}`\)"):
         Run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"variants": []}, "it has no variants"),
+        ({"variants": None}, r"Expected `array`, got `null` - at `\$.variants`"),
+        ({"status": "done"}, r"Invalid enum value 'done' - at `\$.status`"),
+        ({"machine": {"cpu": "x"}}, r"Object contains unknown field `cpu` - at `\$.machine`"),
+        ({"colour": "red"}, "Object contains unknown field `colour`"),
+        ({"profile": {"name": "p", "colour": 1}}, r"Object contains unknown field `colour` - at `\$.profile`"),
+        ({"variants": [{"name": "a", "colour": 1}]}, r"unknown field `colour` - at `\$.variants\[0\]`"),
+        ({"blocks": [{"number": 0, "colour": 1}]}, r"`\$.blocks\[...\]`|unknown field `colour`"),
+    ],
+)
+def test_manifest_of_another_form_is_refused_in_one_line(changes: Any, says: str, tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text(json.dumps(written(**changes)))
+    with pytest.raises(
+        StoreError, match=rf"manifest\.json: damaged \(.*({says}).*\); restore it or run anew"
+    ) as caught:
+        Run(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def full_manifest() -> Manifest:
+    """One with something in every place that a run fills."""
+    audit = ClockAudit(unsynchronized_us=1.0, synchronized_us=3.0, events_us=2.0, asynchronous_error=0.5)
+    split = SplitFacts(how="in situ", linears=2, passes=3, shares={"matmul": 0.75}, in_situ_ms=1.5)
+    kernels = KernelFacts(launches=12.0, busy_us=80.0, layers={"fc": {"gemm": (1.0, 40.0)}})
+    entry = VariantEntry(
+        name="b",
+        section={"name": "b", "bits": 4},
+        runtime="torch_lm",
+        making=Making(method="gptq-4bit", tool="x", make_seconds=1.5, run={"kernel": "torch"}, facts={"bits": 4}),
+        phases=[Phase("prefill", 64), Phase("decode", 1, 8)],
+        structure="modules",
+        options={"threads": 2, "device": "cuda:1"},
+        warmup={"decode": Warmup(steady=True, reason="still", inferences=9)},
+        timing=Timing(split={"decode": split}, clocks={"decode": audit}, kernels={"decode": kernels}, facts={"ops": 3}),
+        layer_errors=LayersCompared(samples=[0, 4], seconds=0.5),
+    )
+    found = manifest()
+    found.variants = [VariantEntry(name="a", status="failed", reason="no"), entry]
+    found.task = PreparedTask(section={"kind": "lastword", "limit": 3}, skip=[1])
+    found.blocks = [clean_block().entry(), profiled_block(1, "b").entry()]
+    found.score_columns = ["accuracy", "perplexity"]
+    return found
+
+
+def test_a_manifest_comes_back_as_it_was(tmp_path: Path) -> None:
+    write_manifest(tmp_path, full_manifest())
+    found = read_manifest(tmp_path)
+    assert found == full_manifest()
+    assert found.schema_version == SCHEMA_VERSION == 4
+    assert (found.baseline.name, found.metric, [entry.name for entry in found.living()]) == ("a", "accuracy", ["b"])
+    assert (found.variants[0].threads, found.variants[0].device) == (None, "")
+    assert (found.variants[1].threads, found.variants[1].device) == (2, "cuda:1")
+    assert found.task is not None
+    assert found.task.kind == "lastword"
+    assert found.blocks[0].lead_in == 2
+
+
+def test_figures_that_are_not_finite_are_null(tmp_path: Path) -> None:
+    found = full_manifest()
+    found.variants[1].making = Making(method="x", facts={"losses": {"fc": float("nan"), "fd": 0.5}})
+    found.variants[1].inputs = [TensorSpec("in", (1,), "int8", float("inf"), 0)]
+    write_manifest(tmp_path, found)
+    text = (tmp_path / "manifest.json").read_text()
+    json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
+    again = read_manifest(tmp_path).variants[1]
+    assert again.making.facts["losses"] == {"fc": None, "fd": 0.5}
+    assert again.inputs[0].scale is None
+
+
+# -- manifests of version 3 ---------------------------------------------------------------------------------------
+
+#: What version 3 wrote into every section, whichever runtime and task it was of.
+V3_VARIANT = {
+    **{"method": "", "file": "", "ops": [], "skip_ops": [], "skip_layers": [], "io": "float", "threads": None},
+    **{"delegate": None, "bits": None, "group_size": None, "desc_act": False, "sym": True, "kernel": "", "dtype": ""},
+    **{"library": "gptqmodel", "batch": None},
+}
+V3_TASK = {
+    **{"dataset": "", "data": "", "config": "", "split": "test", "scoring": "lambada_openai", "bos": "auto"},
+    **{"batch_tokens": 4096, "calibration_data": "", "calibration_split": "train", "calibration_tokens": 128},
+    **{"prompt_tokens": 64, "generated_tokens": 16, "batch": 1, "annotations": "", "images": "", "limit": None},
+    **{"calibration_annotations": "", "calibration_images": "", "calibration_samples": 100, "inputs": [], "samples": 8},
+    "preprocess": {"resize": "stretch", "interpolation": "bilinear", "color": "rgb", "mean": 127.5, "std": 127.5},
+    "head": {"kind": "auto", "variances": [10.0, 10.0, 5.0, 5.0], "strides": [8, 16, 32], "clip": True},
+    "categories": {"rule": "order", "offset": 0, "ids": None},
+}
+V3_OPTIONS = {
+    **{"threads": 1, "delegate": "xnnpack", "input_shapes": {}, "device": "cpu", "dtype": "", "kernel": "", "batch": 1},
+    **{"prompt_tokens": 64, "generated_tokens": 8},
+}
+
+
+def v3_variant(name: str, runtime: str | None, **changes: Any) -> dict[str, Any]:
+    section = {"name": name, **V3_VARIANT, **changes.pop("section", {})}
+    entry = {"name": name, "section": section, "status": "ok", "reason": None, "notes": [], "runtime": runtime}
+    if runtime is None:  # it failed as it was made
+        return {**entry, "status": "failed", **changes}
+    tensor = {"name": "in", "shape": [1, 64], "dtype": "int64", "scale": None, "zero_point": None}
+    return {
+        **entry,
+        "path": "/cache/model",
+        "sha256": "0" * 64,
+        "bytes": 1000,
+        "making": {"method": "float32", "tool": "none", "tool_version": "", "make_seconds": 0.5, "settings": {}},
+        "inputs": [{**tensor, "shape_signature": None}],
+        "outputs": [{**tensor, "shape_signature": [-1, 64]}],
+        "phases": [{"name": "prefill", "tokens": 64, "steps": 1}, {"name": "decode", "tokens": 1, "steps": 8}],
+        "facts": {"device": "cpu"},
+        "memory": {"rss_above_runtime_bytes": 5, "runtime_rss_bytes": 6, "missing": {"pss": "no /proc"}},
+        "scored": 3,
+        "options": dict(V3_OPTIONS),
+        "instrumented": True,
+        "arena_bytes": None,
+        "outputs_identical": True,
+        "warmup": {"prefill": {"steady": True, "reason": "no trend", "inferences": 40}},
+        "timing": {"timed_nodes": 1, "untimed_nodes": 0, "ops": 2},
+        "layer_errors": {"samples": [0, 43], "seconds": 1.5},
+        **changes,
+    }
+
+
+def v3_manifest() -> dict[str, Any]:
+    """A finished run of a language model, as version 3 kept it."""
+    task = {"kind": "lastword", "dataset": "passages", **{k: v for k, v in V3_TASK.items() if k != "dataset"}}
+    task |= {"limit": 300, "generated_tokens": 8}
+    protocol = {"threads": 1, "delegate": "xnnpack", "device": "cpu", "rounds": 10, "seed": 1, "energy": "auto"}
+    ceiling = {"kind": "compute", "name": "matmul", "dtype": "float32", "unit": "GMAC/s", "how": "x", "value": 57.5}
+    quantized = {"bits": 4, "kernel": "torch"}
+    making = {"library": "gptqmodel", "method": "gptq-4bit", "tool": "gptqmodel", "tool_version": "7", **quantized}
+    making |= {"make_seconds": 4.5, "losses": {"fc": 2e-9}, "run": {"dtype": "bfloat16", "kernel": "torch"}}
+    timing = {"timer": "compiled", "timed_layers": 58, "lost_calls": 0}
+    timing |= {
+        "split": {"prefill": {"how": "in situ", "reason": None, "linears": 2, "passes": 3, "shares": {"matmul": 0.5}}},
+        "clocks": {
+            "prefill": {
+                **{"unsynchronized_us": 1.0, "synchronized_us": 2.0, "events_us": 2.0, "asynchronous_error": 0.5}
+            }
+        },
+        "kernels": {"prefill": {"launches": 3.0, "busy_us": 2.0, "span_us": 2.5, "idle_share": 0.2, "layers": {}}},
+    }
+    variants = [
+        v3_variant("bfloat16", "gptq"),
+        v3_variant("gptq-4bit", "gptq", section=quantized, making=making, timing=timing),
+        v3_variant("gptq-8bit", "autogptq", section={"library": "autogptq", "group_size": 64}, timing=None),
+        v3_variant("gptq-2bit", None, reason="out of memory"),
+    ]
+    return {
+        "schema_version": 3,
+        "status": "complete",
+        "name": "lm",
+        "description": "",
+        "created": "2026-11-28T22:26:36+00:00",
+        "qprof": "0.1.0",
+        "profile": {
+            "name": "lm",
+            "description": "",
+            "model": {"path": "embedded:passages_lm", "input_shapes": {}, "batch": 1},
+            "variants": [entry["section"] for entry in variants],
+            "task": task,
+            "protocol": protocol,
+        },
+        "machine": {"cpu_model": "AMD EPYC", "logical_cpus": 2, "missing": {"governor": "no cpufreq"}},
+        "packages": {"qprof": "0.1.0", "torch": None},
+        "clock": {"source": "CLOCK_MONOTONIC", "resolution_ns": 70, "reading_cost_ns": 81.0, "wall_offset_ns": 17},
+        "op_sources": ["node", "kernel"],
+        "samples": 4,
+        "notes": ["a note"],
+        "variants": variants,
+        "task": {**task, "data": "/cache/test.jsonl", "skip": [5, 9]},
+        "sensors": None,
+        "energy": {"blocks": False, "reason": "nothing here measures the power of cpu"},
+        "ceilings": {"gptq": [{**ceiling, "spread": 0.5, "repetitions": 7, "reason": None}]},
+        "score_columns": ["accuracy"],
+        "blocks": [
+            {"number": 0, "round": 0, "variant": "bfloat16", "kind": "clean", "phase": "prefill", "lead_in": 1},
+            {"number": 1, "round": -1, "variant": "", "kind": "idle", "phase": "", "when": "before"},
+        ],
+    }
+
+
+@pytest.fixture
+def upgraded(tmp_path: Path) -> Manifest:
+    (tmp_path / "manifest.json").write_text(json.dumps(v3_manifest()))
+    return Run(tmp_path).manifest
+
+
+def test_version_3_is_brought_up_to_the_present_one(upgraded: Manifest) -> None:
+    assert upgraded.schema_version == SCHEMA_VERSION
+    assert upgraded.complete
+    assert (upgraded.name, upgraded.samples, upgraded.notes, upgraded.metric) == ("lm", 4, ["a note"], "accuracy")
+    assert upgraded.machine.cpu_model == "AMD EPYC"
+    assert upgraded.clock.resolution_ns == 70
+    assert upgraded.energy is not None
+    assert not upgraded.energy.blocks
+    assert [(b.number, b.kind, b.phase, b.lead_in, b.when) for b in upgraded.blocks] == [
+        (0, "clean", "prefill", 1, None),
+        (1, "idle", "", None, "before"),
+    ]
+
+
+def test_the_runtimes_of_version_3_are_named_as_they_are_now(upgraded: Manifest) -> None:
+    assert [entry.runtime for entry in upgraded.variants] == ["torch_lm", "torch_lm", "torch_lm", None]
+    assert [entry.structure for entry in upgraded.variants] == ["modules", "modules", "modules", "graph"]
+    assert list(upgraded.ceilings) == ["torch_lm"]
+    assert upgraded.ceilings["torch_lm"][0].value == 57.5
+    assert [entry.options.get("library") for entry in upgraded.variants] == [None, None, "autogptq", None]
+
+
+def test_keys_of_version_3_that_say_nothing_are_gone(upgraded: Manifest) -> None:
+    sections = [
+        {"name": "bfloat16"},
+        {"name": "gptq-4bit", "bits": 4, "kernel": "torch"},
+        {"name": "gptq-8bit", "library": "autogptq", "group_size": 64},
+        {"name": "gptq-2bit"},
+    ]
+    assert [entry.section for entry in upgraded.variants] == sections
+    assert upgraded.profile.variants == sections
+    assert upgraded.profile.model == {"path": "embedded:passages_lm"}
+    assert upgraded.profile.task == {"kind": "lastword", "dataset": "passages", "limit": 300, "generated_tokens": 8}
+    assert upgraded.profile.protocol.rounds == 10
+    options = {"threads": 1, "device": "cpu", "dtype": "", "kernel": "", "batch": 1}
+    assert upgraded.variants[0].options == {**options, "prompt_tokens": 64, "generated_tokens": 8}
+    assert upgraded.variants[3].options == {}
+    assert validate_recorded(upgraded.profile, "run").variants[1].name == "gptq-4bit"
+
+
+def test_what_version_3_said_of_making_and_timing_is_sorted(upgraded: Manifest) -> None:
+    plain, quantized, old, broken = upgraded.variants
+    assert plain.making == Making(
+        method="float32", tool="none", tool_version="", make_seconds=0.5, facts={"settings": {}}
+    )
+    assert (quantized.making.method, quantized.making.tool, quantized.making.tool_version) == (
+        "gptq-4bit",
+        "gptqmodel",
+        "7",
+    )
+    assert quantized.making.run == {"dtype": "bfloat16", "kernel": "torch"}
+    facts = {"library": "gptqmodel", "bits": 4, "kernel": "torch", "losses": {"fc": 2e-9}}
+    assert quantized.making.facts == facts
+    assert plain.timing == Timing(facts={"timed_nodes": 1, "untimed_nodes": 0, "ops": 2})
+    assert quantized.timing is not None
+    assert quantized.timing.facts == {"timer": "compiled", "timed_layers": 58, "lost_calls": 0}
+    assert quantized.timing.split["prefill"].shares == {"matmul": 0.5}
+    assert quantized.timing.clocks["prefill"].asynchronous_error == 0.5
+    assert quantized.timing.kernels["prefill"].idle_share == 0.2
+    assert old.timing is None
+    assert (broken.status, broken.reason, broken.making) == ("failed", "out of memory", Making())
+    assert plain.memory.rss_above_runtime_bytes == 5
+    assert plain.memory.missing == {"pss": "no /proc"}
+    assert plain.warmup["prefill"].inferences == 40
+    assert plain.outputs[0].shape_signature == (-1, 64)
+    assert plain.layer_errors == LayersCompared(samples=[0, 43], seconds=1.5)
+
+
+def test_the_task_of_version_3_has_its_skipped_samples_beside_it(upgraded: Manifest) -> None:
+    section = {"kind": "lastword", "dataset": "passages", "limit": 300, "generated_tokens": 8}
+    assert upgraded.task == PreparedTask(section={**section, "data": "/cache/test.jsonl"}, skip=[5, 9])
+
+
+def test_version_3_of_a_detector_keeps_its_sections_and_its_runtimes_options(tmp_path: Path) -> None:
+    plain = v3_manifest()
+    task = {"kind": "detection", **V3_TASK, "dataset": "shapes", "limit": 7}
+    plain["profile"] |= {"task": task, "model": {"path": "embedded:x", "input_shapes": {"in": [1, 8]}, "batch": 1}}
+    plain["task"] = None
+    plain["variants"] = [v3_variant("int8", "litert", section={"io": "int8", "skip_ops": ["ADD"]})]
+    plain["profile"]["variants"] = [plain["variants"][0]["section"]]
+    plain["ceilings"] = None
+    (tmp_path / "manifest.json").write_text(json.dumps(plain))
+    found = Run(tmp_path).manifest
+    detectors = {key: V3_TASK[key] for key in ("preprocess", "head", "categories")}
+    assert found.profile.task == {"kind": "detection", "dataset": "shapes", "limit": 7, **detectors}
+    assert found.profile.model == {"path": "embedded:x", "input_shapes": {"in": [1, 8]}}
+    assert (found.task, found.ceilings) == (None, {})
+    (entry,) = found.variants
+    assert (entry.runtime, entry.structure) == ("litert", "graph")
+    assert entry.section == {"name": "int8", "io": "int8", "skip_ops": ["ADD"]}
+    assert entry.options == {"threads": 1, "delegate": "xnnpack", "input_shapes": {}, "device": "cpu"}
+
+
+def test_an_unfinished_run_of_version_3_is_resumed_as_the_present_version(tmp_path: Path) -> None:
+    plain = {**v3_manifest(), "status": "interrupted", "blocks": None, "score_columns": None, "task": None}
+    (tmp_path / "manifest.json").write_text(json.dumps(plain))
+    writer = RunWriter.resume(tmp_path)
+    writer.save_manifest()
+    writer.close()
+    assert json.loads((tmp_path / "manifest.json").read_text())["schema_version"] == SCHEMA_VERSION
+    again = read_manifest(tmp_path)
+    assert again == writer.manifest
+    assert (again.status, again.blocks, again.score_columns, again.task) == ("interrupted", [], [], None)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"profile": None}, {"profile": {"name": "a"}}, {"variants": [{"name": "a"}]}, {"variants": [3]}),
+        *({"variants": None}, {"task": [1]}, {"ceilings": [1]}, {"colour": "red"}),
+    ],
+    ids=str,
+)
+def test_version_3_that_is_damaged_is_refused_in_one_line(change: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text(json.dumps({**v3_manifest(), **change}))
+    with pytest.raises(StoreError, match=r"manifest\.json: damaged \(.+\); restore it or run anew") as caught:
+        Run(tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 def test_places_where_no_run_can_be(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="cannot be written"):
-        RunWriter.create(blocked(tmp_path), MANIFEST)
+        RunWriter.create(blocked(tmp_path), manifest())
     with pytest.raises(StoreError, match="exists already"):
-        RunWriter.create(tmp_path / "file", MANIFEST)
+        RunWriter.create(tmp_path / "file", manifest())
     (tmp_path / "link").symlink_to(tmp_path / "nowhere" / "else")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     for name in ("link", "loop", "x" * 300):
         with pytest.raises(StoreError) as caught:
-            RunWriter.create(tmp_path / name, MANIFEST)
+            RunWriter.create(tmp_path / name, manifest())
         assert "\n" not in str(caught.value)
 
 
 def test_existing_folder_is_taken_only_if_it_is_empty(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    RunWriter.create(tmp_path / "empty", MANIFEST).close()
+    RunWriter.create(tmp_path / "empty", manifest()).close()
     with pytest.raises(StoreError, match="exists already; continue it with --resume"):
-        RunWriter.create(tmp_path / "empty", MANIFEST)
+        RunWriter.create(tmp_path / "empty", manifest())
 
 
 def test_no_run_to_resume_or_read(tmp_path: Path) -> None:

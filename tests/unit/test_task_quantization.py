@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qprof.errors import DataError
-from qprof.runtimes.base import TensorSpec
-from qprof.tasks.quantization import QUANTIZED_DTYPES, dequantize, is_quantized, quantize, real_range
+from qprof.record.quantization import QUANTIZED_DTYPES, dequantize, is_quantized, quantize, real_range
+from qprof.record.tensors import TensorSpec
 
 
 def spec(dtype: str, scale: float | None = None, zero_point: int | None = None) -> TensorSpec:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import detector
 import numpy as np
 import pytest
+from detector import Samples, coco_ap
+from detector_network import CELLS, INPUT, MAX_OBJECTS, decode
 from numpy.typing import NDArray
 
-from qprof.embedded import train_detector
-from qprof.embedded.train_detector import CELLS, INPUT, MAX_OBJECTS, Samples, coco_ap, decode
-from qprof.tasks.scenes import CLASSES, SIZE, render_scene, write_split
+from qprof.tasks.detection.scenes import CLASSES, SIZE, render_scene, write_split
 
 
 def _empty_maps() -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
@@ -51,7 +52,7 @@ def test_coco_ap_of_the_ground_truth_is_one_and_falls_with_its_boxes(tmp_path: P
 
 
 def test_samples_hold_the_boxes_of_their_scene_in_cells() -> None:
-    image, objects = train_detector._sample("train", 5)
+    image, objects = detector._sample("train", 5)
     scene = render_scene("train", 5)
     assert image.shape == (INPUT, INPUT, 3) and objects.shape == (MAX_OBJECTS, 5)
     count = len(scene.areas)
@@ -69,7 +70,7 @@ def test_augmentation_moves_objects_with_their_pixels() -> None:
     objects[0] = (105 / 4, 30 / 4, 10 / 4, 20 / 4, 2)
     seen = set()
     for seed in range(40):
-        changed, moved = train_detector._transform(np.random.default_rng(seed), image, objects)
+        changed, moved = detector._transform(np.random.default_rng(seed), image, objects)
         rows, columns = np.nonzero(np.abs(changed[..., 0].astype(int) - 128) > 2)
         expected = [columns.min() + columns.max() + 1, rows.min() + rows.max() + 1]
         assert (moved[0, :2] * 8).tolist() == expected
@@ -83,6 +84,6 @@ def test_augmentation_moves_objects_with_their_pixels() -> None:
 def test_batches_cover_every_sample_once_an_epoch() -> None:
     images = np.arange(10, dtype=np.uint8)[:, None, None, None] + np.full((10, INPUT, INPUT, 3), 100, np.uint8)
     objects = np.full((10, MAX_OBJECTS, 5), -1.0, np.float32)
-    batches = list(train_detector._batches(np.random.default_rng(0), Samples(images, objects), 5))
+    batches = list(detector._batches(np.random.default_rng(0), Samples(images, objects), 5))
     values = [int(image[0, 0, 0]) for batch, _ in batches for image in batch]
     assert sorted(v if v < 128 else 255 - v for v in values) == list(range(100, 110))

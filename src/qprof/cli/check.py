@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
     import sys
 
     from qprof.errors import QprofError
-    from qprof.explain.check import check_against, check_limits
+    from qprof.findings.check import check_against, check_limits
     from qprof.report.check import check_table, junit_xml, markdown
     from qprof.report.table import print_table
     from qprof.store.files import write_text
@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     limits = limits_of(options)
     if limits is None and not options.against:
         raise QprofError("nothing to check: give a limit, such as --max-p50 5ms, or a run with --against")
-    names = options.variant or [entry["name"] for entry in found.variants[1:]] or [found.variants[0]["name"]]
+    names = options.variant or [entry.name for entry in found.variants[1:]] or [found.baseline]
     checks = check_limits(found, limits, names) if limits else []
     if options.against:
         latency = quantity(options.latency_margin, {"%": 0.01}, "5%")

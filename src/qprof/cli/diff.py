@@ -23,7 +23,7 @@ def run(options: argparse.Namespace) -> int:
     import sys
 
     from qprof.errors import QprofError
-    from qprof.explain.differ import differ
+    from qprof.findings.difference import differ
     from qprof.report.difference import difference_table
     from qprof.report.export import write_json
     from qprof.report.table import print_table

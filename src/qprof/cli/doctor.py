@@ -12,10 +12,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     import sys
 
+    from qprof.measure.doctor import diagnose
     from qprof.report.doctor import doctor_table
     from qprof.report.export import write_json
     from qprof.report.table import print_table
-    from qprof.run.doctor import diagnose
 
     findings = diagnose()
     if options.json:

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     import sys
 
-    from qprof.explain.energy import energy_table, power_traces
+    from qprof.findings.energy import energy_table, power_traces
     from qprof.report.energy import energy_report
     from qprof.report.export import write_json
     from qprof.report.power import power_charts

@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     import sys
 
     from qprof.errors import QprofError
-    from qprof.explain.coco_table import Resampling, figure_rows
+    from qprof.findings.coco_table import Resampling, figure_rows
     from qprof.probes.machine import available_cores
     from qprof.report.coco import CSV_COLUMNS, CSV_COLUMNS_PAIR, coco_json, coco_tables, csv_rows
     from qprof.report.export import write_csv, write_json

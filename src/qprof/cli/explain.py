@@ -14,7 +14,7 @@ from qprof.cli.common import add_run_argument, count
 from qprof.cli.quantity import add_limit_arguments, limits_of
 
 if TYPE_CHECKING:
-    from qprof.explain.choice import Limits
+    from qprof.findings.choice import Limits
     from qprof.store.run import Run
 
 
@@ -49,7 +49,7 @@ def _float_layers(run: Run, options: argparse.Namespace) -> int:
     import sys
     from dataclasses import asdict
 
-    from qprof.explain.mixed_precision import float_layer_pareto
+    from qprof.findings.mixed_precision import float_layer_pareto
     from qprof.probes.clock import MonotonicClock
     from qprof.report.export import write_json
     from qprof.report.layer_costs import float_layers_table
@@ -61,7 +61,7 @@ def _float_layers(run: Run, options: argparse.Namespace) -> int:
     if options.json:
         write_json(sys.stdout, [asdict(row) for row in rows])
     else:
-        metric = next(iter(run.manifest.get("score_columns", [])), "score")
+        metric = run.metric or "score"
         print_table(float_layers_table(rows, metric), sys.stdout)
     return 0
 
@@ -73,7 +73,7 @@ def print_explanation(
     import sys
     from dataclasses import asdict
 
-    from qprof.explain.explanation import explain, save
+    from qprof.findings.explanation import explain, save
     from qprof.probes.clock import MonotonicClock
     from qprof.report.explain import explanation_lines, verdict_table
     from qprof.report.export import write_json

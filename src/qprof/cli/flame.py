@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from qprof.cli.common import add_run_argument
 
 if TYPE_CHECKING:
-    from qprof.explain.flame import Flame
+    from qprof.findings.flame import Flame
     from qprof.store.run import Run
 
 
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from qprof.errors import QprofError
-    from qprof.explain.flame import flame_difference
+    from qprof.findings.flame import flame_difference
     from qprof.report.export import write_json
     from qprof.report.flame import difference_svg, flame_svg
     from qprof.report.speedscope import speedscope
@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     if options.diff and options.variant:
         raise QprofError("qprof flame takes --variant V or --diff A B, not both")
     found = Run(find_run(options.reference))
-    chosen = options.diff or [options.variant or found.variants[0]["name"]]
+    chosen = options.diff or [options.variant or found.baseline]
     target = options.output or Path(_default_name(options, chosen))
     if target.name.endswith(".svg"):
         flames = [_flame(found, name, options) for name in chosen]
@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _flame(run: Run, variant: str, options: argparse.Namespace) -> Flame:
-    from qprof.explain.flame import host_flame, model_flame
+    from qprof.findings.flame import host_flame, model_flame
 
     return (
         host_flame(run, variant, options.phase) if options.kind == "host" else model_flame(run, variant, options.phase)
@@ -66,11 +66,11 @@ def _flame(run: Run, variant: str, options: argparse.Namespace) -> Flame:
 def _profiles(run: Run, variants: list[str] | None, options: argparse.Namespace) -> list[Flame]:
     """One flame per variant and phase; of all variants, those that have any."""
     from qprof.errors import StoreError
-    from qprof.explain.flame import host_flame, model_flame
+    from qprof.findings.flame import host_flame, model_flame
 
-    phases = [options.phase] if options.phase else [phase["name"] for phase in run.phases()]
+    phases = [options.phase] if options.phase else [phase.name for phase in run.phases()]
     found, refused = [], None
-    for name in variants or [entry["name"] for entry in run.variants]:
+    for name in variants or [entry.name for entry in run.variants]:
         try:
             found += [(host_flame if options.kind == "host" else model_flame)(run, name, phase) for phase in phases]
         except StoreError as error:

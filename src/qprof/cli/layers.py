@@ -37,14 +37,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     import sys
 
-    from qprof.explain.layers import layers
+    from qprof.findings.layers import layers
     from qprof.report.export import write_json
     from qprof.report.layers import layers_table, selected
     from qprof.report.table import print_table
     from qprof.store.run import Run, find_run
 
     found = Run(find_run(options.reference))
-    variant = options.variant or found.variants[0]["name"]
+    variant = options.variant or found.baseline
     if options.errors:
         return _errors(found, variant, options)
     table = layers(found, variant, options.by, options.phase)
@@ -62,9 +62,9 @@ def _errors(run: Run, variant: str, options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from qprof.errors import QprofError
-    from qprof.explain.binding import binding
-    from qprof.explain.comparison import Comparison
-    from qprof.explain.mixed_precision import layer_rows
+    from qprof.findings.binding import binding
+    from qprof.findings.comparison import Comparison
+    from qprof.findings.mixed_precision import layer_rows
     from qprof.report.export import write_json
     from qprof.report.layer_costs import layer_costs_table
     from qprof.report.table import print_table
@@ -74,7 +74,7 @@ def _errors(run: Run, variant: str, options: argparse.Namespace) -> int:
             "--errors goes with --top and --json alone: one row per op of the first phase, the worst first"
         )
     rows = layer_rows(run, variant)
-    bound = binding(Comparison(run, str(run.variants[0]["name"]), variant, run.phase()))
+    bound = binding(Comparison(run, run.baseline, variant, run.phase()))
     bounds = {} if bound is None else {row.op.op: row for row in bound.rows}
     if options.json:
         write_json(

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from qprof.explain.choice import Limits
+    from qprof.findings.choice import Limits
 
 _POINTS = {"pt": 0.01, "": 1.0}
 _TIMES_US = {"ns": 1e-3, "us": 1.0, "µs": 1.0, "ms": 1e3, "s": 1e6}
@@ -37,7 +37,7 @@ def add_limit_arguments(parser: argparse.ArgumentParser) -> None:
 
 def limits_of(options: argparse.Namespace) -> Limits | None:
     """The limits that a command line sets, `None` for none. Raises `QprofError` for one that cannot be read."""
-    from qprof.explain.choice import Limits
+    from qprof.findings.choice import Limits
 
     texts = (options.max_accuracy_drop, options.max_p50, options.max_size, options.max_energy)
     if all(text is None for text in texts):

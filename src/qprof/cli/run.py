@@ -41,10 +41,10 @@ def run(options: argparse.Namespace) -> int:
     import sys
 
     from qprof.errors import QprofError
+    from qprof.measure.command_line import profile_for
+    from qprof.measure.parent.execution import new_run_folder, resume, start
     from qprof.probes.clock import MonotonicClock
     from qprof.report.progress import make_progress
-    from qprof.run.adhoc import profile_for
-    from qprof.run.execute import new_run_folder, resume, start
     from qprof.store.run import find_run
 
     models = (options.targets, options.variants, options.inputs, options.bits, options.group_size, options.data)
@@ -79,10 +79,10 @@ def _quickstart(options: argparse.Namespace) -> int:
     import sys
 
     from qprof.errors import MissingExtraError
+    from qprof.measure.command_line import QUICKSTART, profile_for
+    from qprof.measure.parent.execution import new_run_folder, require_runtime, start
     from qprof.probes.clock import MonotonicClock
     from qprof.report.progress import make_progress
-    from qprof.run.adhoc import QUICKSTART, profile_for
-    from qprof.run.execute import new_run_folder, require_runtime, start
 
     codes = []
     for name in QUICKSTART:
@@ -105,14 +105,14 @@ def _shown(folder: Path) -> int:
     """Print a finished run's table; returns the exit code."""
     import sys
 
-    from qprof.explain.summary import summarize
+    from qprof.findings.summary import summarize
     from qprof.report.summary import summary_table
     from qprof.report.table import print_table
     from qprof.store.run import Run
 
     finished = Run(folder)
     print_table(summary_table(finished, summarize(finished)), sys.stdout)
-    return 1 if any(entry["status"] != "ok" for entry in finished.variants) else 0
+    return 1 if any(entry.failed for entry in finished.variants) else 0
 
 
 def _explained(folder: Path, quiet: bool) -> None:

@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     import sys
 
-    from qprof.explain.summary import summarize
+    from qprof.findings.summary import summarize
     from qprof.report.export import write_json
     from qprof.report.scores import scores_table
     from qprof.report.summary import summary_table

@@ -1,10 +1,11 @@
 """Files that ship inside the package: a small detector and a small language model, so that the first run needs no
 download.
 
-`shapes_detector.tflite` is a float32 CenterNet detector of the shapes that `qprof.tasks.scenes` renders;
+`shapes_detector.tflite` is a float32 CenterNet detector of the shapes that `qprof.tasks.detection.scenes` renders;
 `shapes_detector.json` beside it tells its inputs, outputs, training and measured accuracy. Both are made by
-`python -m qprof.embedded.train_detector`. `passages_lm` is a causal language model of the passages that
-`qprof.tasks.passages` writes, in Hugging Face's layout, made by `python -m qprof.embedded.train_language_model`.
+`training/detector.py`. `passages_lm` is a causal language model of the passages that
+`qprof.tasks.lastword.passages` writes, in Hugging Face's layout, made by
+`training/language_model.py`.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from qprof.errors import QprofError
 from qprof.probes.clock import Clock, MonotonicClock
+from qprof.record.sensors import Channel, Missing
 
 #: (channel position, t_ns on CLOCK_MONOTONIC, value)
 ProbeReading = tuple[int, int, float]
@@ -26,31 +27,6 @@ class ProbeError(QprofError):
 
 class SensorGoneError(ProbeError):
     """A sensor is lost for the rest of the run: its driver was unloaded, its device removed, its process ended."""
-
-
-@dataclass(frozen=True, slots=True)
-class Channel:
-    """One figure that a probe reads.
-
-    `kind` is "counter" (only grows, but for a wrap at `wraps_at`, in `unit`) or "gauge"; `provenance` is "measured",
-    "estimated" or "modelled"; `sensor` tells a reader what it is.
-    """
-
-    name: str
-    unit: str
-    kind: str
-    provenance: str
-    sensor: str
-    wraps_at: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Missing:
-    """A sensor, or a part of one, that is not there; `probe` names the probe or the channel."""
-
-    probe: str
-    reason: str
-    remedy: str
 
 
 class Probe(Protocol):

@@ -19,12 +19,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from qprof.probes.base import Missing, NullProbe, ProbeError
+from qprof.probes.base import NullProbe, ProbeError
 from qprof.probes.clock import Clock, MonotonicClock
 from qprof.probes.machine import packages
+from qprof.record.readings import Reading
+from qprof.record.sensors import CodeCarbonFacts, Missing
 
 #: (probe, t_ns, value, unit, provenance): the fields of `qprof.store.blocks.Reading`
-CarbonReading = tuple[str, int, float, str, str]
 
 _J_PER_KWH = 3.6e6
 #: Linux counts load in ticks (proc_stat(5)); a window without any shows a busy machine as idle.
@@ -52,14 +53,14 @@ class CarbonTask:
     provenance: Mapping[str, str]
 
 
-def to_readings(task: CarbonTask, t_ns: int) -> list[CarbonReading]:
+def to_readings(task: CarbonTask, t_ns: int) -> list[Reading]:
     """What is known of a task, as readings taken at `t_ns`; the emissions are modelled whatever the energies are."""
-    readings: list[CarbonReading] = [("codecarbon.seconds", t_ns, task.seconds, "s", "measured")]
+    readings: list[Reading] = [Reading("codecarbon.seconds", t_ns, task.seconds, "s", "measured")]
     for name, joules in (("cpu", task.cpu_j), ("ram", task.ram_j), ("gpu", task.gpu_j)):
         if joules is not None:
-            readings.append((f"codecarbon.{name}.energy", t_ns, joules, "J", task.provenance[name]))
+            readings.append(Reading(f"codecarbon.{name}.energy", t_ns, joules, "J", task.provenance[name]))
     if task.emissions_g is not None:
-        readings.append(("codecarbon.emissions", t_ns, task.emissions_g, "g", "modelled"))
+        readings.append(Reading("codecarbon.emissions", t_ns, task.emissions_g, "g", "modelled"))
     return readings
 
 
@@ -139,20 +140,20 @@ class CarbonEstimator:
             {part.name: part.provenance for part in self._parts},
         )
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> CodeCarbonFacts:
         """What the manifest keeps of it."""
         texts = {part.name: part.text for part in self._parts}
         modes = [_MODE_TEXTS[part.hardware._mode] for part in self._parts if part.name == "cpu"]
-        return {
-            "version": importlib.import_module("codecarbon").__version__,
-            "country": self._tracker._country_iso_code,
-            "grid_g_per_kwh": self._grid_g_per_kwh,
-            "grid_source": self._grid,
-            "cpu": texts.get("cpu"),
-            "ram": texts.get("ram"),
-            "start_s": self._start_s,
-            "mode": modes[0] if modes else None,
-        }
+        return CodeCarbonFacts(
+            version=importlib.import_module("codecarbon").__version__,
+            country=self._tracker._country_iso_code,
+            grid_g_per_kwh=self._grid_g_per_kwh,
+            grid_source=self._grid,
+            cpu=texts.get("cpu"),
+            ram=texts.get("ram"),
+            start_s=self._start_s,
+            mode=modes[0] if modes else None,
+        )
 
     @property
     def missing(self) -> Sequence[Missing]:

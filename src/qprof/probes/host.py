@@ -10,19 +10,9 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-from qprof.probes.base import (
-    Channel,
-    Missing,
-    NullProbe,
-    Part,
-    PartsProbe,
-    Probe,
-    ProbeError,
-    SensorFile,
-    SensorGoneError,
-    read_text,
-)
+from qprof.probes.base import NullProbe, Part, PartsProbe, Probe, ProbeError, SensorFile, SensorGoneError, read_text
 from qprof.probes.clock import Clock
+from qprof.record.sensors import Channel, Missing
 
 PROC, SYS = Path("/proc"), Path("/sys")
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from qprof.record.machine import Machine
+
 #: CPU features that inference kernels choose by (XNNPACK, oneDNN, ruy); x86 names first, then Arm's, as the kernel
 #: spells them in /proc/cpuinfo.
 # fmt: off
@@ -29,10 +31,10 @@ class _AbsentError(Exception):
     """A fact that this machine does not tell; the text is the reason."""
 
 
-def describe_machine(root: Path = Path("/")) -> dict[str, Any]:
-    """Facts about processor, memory, system and surroundings, ready for JSON.
+def describe_machine(root: Path = Path("/")) -> Machine:
+    """Facts about processor, memory, system and surroundings.
 
-    A fact that cannot be had is `None`, with its reason under "missing" (fact -> reason). No host name, user name,
+    A fact that cannot be had is `None`, with its reason in `missing`. No host name, user name,
     address or serial number is read. `root` is the folder that holds proc/, sys/ and etc/.
     """
     facts: dict[str, Any] = {}
@@ -46,7 +48,7 @@ def describe_machine(root: Path = Path("/")) -> dict[str, Any]:
             facts[name], missing[name] = None, f"{error.filename}: {error.strerror}"
         except ValueError as error:
             facts[name], missing[name] = None, f"unexpected form: {error}"
-    return {**facts, "missing": missing}
+    return Machine(**facts, missing=missing)
 
 
 def available_memory_bytes(root: Path = Path("/")) -> int | None:

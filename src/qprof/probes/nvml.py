@@ -11,11 +11,25 @@ import importlib
 import os
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from qprof.probes.base import Channel, Missing, NullProbe, Part, PartsProbe, Probe, ProbeError, SensorGoneError
+from qprof.probes.base import NullProbe, Part, PartsProbe, Probe, ProbeError, SensorGoneError
 from qprof.probes.clock import Clock
+from qprof.probes.nvml_devices import choose
+from qprof.probes.nvml_driver import (
+    DRIVER_NOT_LOADED,
+    FUNCTION_NOT_FOUND,
+    GONE,
+    LIBRARY_NOT_FOUND,
+    NO_PERMISSION,
+    NOT_SUPPORTED,
+    UNINITIALIZED,
+    VERSION_MISMATCH,
+    Device,
+    Nvml,
+    RefusedError,
+)
+from qprof.record.sensors import Channel, Missing
 
 #: What is cheap to read and needs a high rate.
 FAST_FIGURES = ("energy", "power")
@@ -40,21 +54,17 @@ SLOWED_BITS = 0x004 | 0x008 | 0x020 | 0x040 | 0x080
 _AMPERE, _UNKNOWN_ARCHITECTURE = 7, 0xFFFFFFFF
 _FIELD_AVERAGE, _FIELD_INSTANT = 185, 186
 _CLOCK_SM, _CLOCK_MEMORY, _TEMPERATURE_GPU = 1, 2, 0
-_UNINITIALIZED, _NOT_SUPPORTED, _NO_PERMISSION, _NOT_FOUND = 1, 3, 4, 6
-_DRIVER_NOT_LOADED, _LIBRARY_NOT_FOUND, _FUNCTION_NOT_FOUND, _GPU_IS_LOST = 9, 12, 13, 15
-_RESET_REQUIRED, _VERSION_MISMATCH, _GPU_NOT_FOUND = 16, 18, 28
-_GONE = {_UNINITIALIZED, _DRIVER_NOT_LOADED, _GPU_IS_LOST, _RESET_REQUIRED, _GPU_NOT_FOUND}
 #: PCI device ids of GA100 (A100, A800, A30, CMP 170HX); the other Ampere chips are GA10x, from 0x2200 on.
 _GA100_IDS = range(0x2080, 0x2100)
 _GA100_NAME = re.compile(r"\b(A100X?|AX?800|A30X?|CMP 170HX)\b")
 
 _INIT_REMEDIES = {
-    _LIBRARY_NOT_FOUND: "install the NVIDIA driver; start a container with --gpus all, or with the NVIDIA runtime and "
+    LIBRARY_NOT_FOUND: "install the NVIDIA driver; start a container with --gpus all, or with the NVIDIA runtime and "
     "NVIDIA_DRIVER_CAPABILITIES=compute,utility",
-    _DRIVER_NOT_LOADED: "sudo modprobe nvidia; see `nvidia-smi` and `sudo dmesg | grep NVRM`",
-    _NO_PERMISSION: "make /dev/nvidiactl and /dev/nvidia* readable for this user (group video), or pass them into the "
+    DRIVER_NOT_LOADED: "sudo modprobe nvidia; see `nvidia-smi` and `sudo dmesg | grep NVRM`",
+    NO_PERMISSION: "make /dev/nvidiactl and /dev/nvidia* readable for this user (group video), or pass them into the "
     "container",
-    _VERSION_MISMATCH: "the driver was updated beneath a loaded module: reboot, or unload and load the nvidia modules",
+    VERSION_MISMATCH: "the driver was updated beneath a loaded module: reboot, or unload and load the nvidia modules",
 }
 _REMEDIES = {
     "energy": "the counter needs Volta or newer; the power's integral stands in",
@@ -70,28 +80,6 @@ _MIG_REMEDY = "let no other instance work and read the whole card, or turn MIG o
 _OF_THE_CARD = ("energy", "power", "utilization")
 
 _Reader = Callable[[], Sequence[float]]
-
-
-class _RefusedError(ProbeError):
-    """NVML said no; `code` is its nvmlReturn_t, `None` where nvidia-ml-py has no such function."""
-
-    def __init__(self, text: str, code: int | None) -> None:
-        super().__init__(text)
-        self.code = code
-
-
-@dataclass(frozen=True, slots=True)
-class _Device:
-    index: int
-    handle: Any
-    name: str
-    uuid: str
-    mig: bool  # the card is split
-    instance: Any | None  # handle of the MIG instance that was asked for
-
-    @property
-    def label(self) -> str:
-        return f"{self.name} ({self.uuid})"
 
 
 def throttle_reasons(mask: int) -> list[str]:
@@ -123,14 +111,14 @@ def open_nvml(
             module = importlib.import_module("pynvml")
         except ImportError:
             return NullProbe(name, "nvidia-ml-py is not installed", "pip install 'qprof[energy]'")
-    nvml = _Nvml(module)
+    nvml = Nvml(module)
     try:
         nvml.call("nvmlInit")
     except ProbeError as error:
         return NullProbe(name, f"no NVIDIA driver answers: {error}", _init_remedy(error))
     missing: list[Missing] = []
     try:
-        chosen = _choose(nvml, devices, environ, missing)
+        chosen = choose(nvml, devices, environ, missing)
         parts = [part for device in chosen for part in _parts(nvml, device, figures, missing)]
     except ProbeError as error:
         nvml.shut_down()
@@ -143,146 +131,14 @@ def open_nvml(
 
 
 def _init_remedy(error: ProbeError) -> str:
-    code = error.code if isinstance(error, _RefusedError) else None
+    code = error.code if isinstance(error, RefusedError) else None
     return _INIT_REMEDIES.get(code or 0, "see whether `nvidia-smi` works")
-
-
-class _Nvml:
-    """pynvml with its errors turned into `ProbeError`."""
-
-    def __init__(self, module: Any) -> None:
-        self._module = module
-        self._error: type[Exception] = module.NVMLError
-
-    def call(self, function: str, *arguments: Any) -> Any:
-        """Raises `ProbeError`; `SensorGoneError` where driver or device are no more."""
-        found = getattr(self._module, function, None)
-        if found is None:
-            raise _RefusedError(f"{function} is not in this nvidia-ml-py", None)
-        try:
-            return found(*arguments)
-        except self._error as error:
-            code = int(getattr(error, "value", 0))
-            text = f"{function}: {' '.join(str(error).split())}"
-            if function != "nvmlInit" and code in _GONE:
-                raise SensorGoneError(text) from error
-            raise _RefusedError(text, code) from error
-
-    def shut_down(self) -> None:
-        try:
-            self.call("nvmlShutdown")
-        except ProbeError:
-            return  # the driver went first: there is nothing left to give back
-
-
-def _text(value: str | bytes) -> str:
-    """Older nvidia-ml-py gives bytes."""
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-
-
-# --- which devices
-
-
-def _choose(
-    nvml: _Nvml, devices: Sequence[int | str] | None, environ: Mapping[str, str], missing: list[Missing]
-) -> list[_Device]:
-    everyone = _everyone(nvml, missing)
-    wanted: Sequence[int | str]
-    if devices is not None:
-        wanted = devices
-    elif "CUDA_VISIBLE_DEVICES" in environ:
-        visible = environ["CUDA_VISIBLE_DEVICES"].strip()
-        wanted = _visible(visible)
-        if not wanted:
-            missing.append(
-                Missing("nvml", f"CUDA_VISIBLE_DEVICES={visible!r} hides every GPU", "unset CUDA_VISIBLE_DEVICES")
-            )
-        elif _order_is_unknown(wanted, everyone, environ):
-            missing.append(
-                Missing(
-                    "nvml",
-                    f"CUDA_VISIBLE_DEVICES={visible} counts in CUDA's order, fastest first, which NVML does not know: "
-                    "every GPU is read",
-                    "export CUDA_DEVICE_ORDER=PCI_BUS_ID, or name the GPU by its UUID (nvidia-smi -L)",
-                )
-            )
-            return everyone
-    else:
-        return everyone
-    chosen: dict[tuple[int, str], _Device] = {}
-    for one in wanted:
-        try:
-            device = _find(nvml, one, everyone)
-        except ProbeError as error:
-            missing.append(Missing(f"nvml.{one}", str(error), "see `nvidia-smi -L` for what there is"))
-            continue
-        if any(device.index == index for index, _ in chosen):
-            continue  # a second instance of the same card shares its sensors
-        chosen[device.index, str(one)] = device
-    return list(chosen.values())
-
-
-def _everyone(nvml: _Nvml, missing: list[Missing]) -> list[_Device]:
-    """Every GPU that answers; a lost one goes to `missing`."""
-    answering: list[_Device] = []
-    for index in range(nvml.call("nvmlDeviceGetCount")):
-        try:
-            answering.append(_device(nvml, index, nvml.call("nvmlDeviceGetHandleByIndex", index), None))
-        except ProbeError as error:
-            remedy = "see `nvidia-smi` and `sudo dmesg | grep NVRM`; a lost GPU needs a reset or a reboot"
-            missing.append(Missing(f"nvml.{index}", str(error), remedy))
-    return answering
-
-
-def _visible(text: str) -> list[int | str]:
-    """What CUDA takes from the variable: entries up to the first that is not valid (CUDA C++ Programming Guide)."""
-    entries: list[int | str] = []
-    for entry in (part.strip() for part in text.split(",")):
-        if entry.isdecimal():
-            entries.append(int(entry))
-        elif entry.startswith(("GPU-", "MIG-")):
-            entries.append(entry)
-        else:
-            break
-    return entries
-
-
-def _order_is_unknown(wanted: Sequence[int | str], everyone: list[_Device], environ: Mapping[str, str]) -> bool:
-    by_number = any(isinstance(one, int) for one in wanted)
-    alike = len({device.name for device in everyone}) == 1
-    return by_number and not alike and environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID"
-
-
-def _find(nvml: _Nvml, wanted: int | str, everyone: list[_Device]) -> _Device:
-    """Raises `ProbeError` where there is no such device."""
-    if isinstance(wanted, int):
-        for device in everyone:
-            if device.index == wanted:
-                return device
-        raise ProbeError(f"no GPU {wanted} answers: NVML reads {len(everyone)}")
-    if wanted.startswith("MIG-"):
-        instance = nvml.call("nvmlDeviceGetHandleByUUID", wanted)
-        parent = nvml.call("nvmlDeviceGetDeviceHandleFromMigDeviceHandle", instance)
-        return _device(nvml, nvml.call("nvmlDeviceGetIndex", parent), parent, instance)
-    matching = [device for device in everyone if device.uuid.startswith(wanted)]  # CUDA allows a prefix
-    if len(matching) != 1:
-        raise ProbeError(f"{len(matching)} GPUs have a UUID that starts with {wanted}")
-    return matching[0]
-
-
-def _device(nvml: _Nvml, index: int, handle: Any, instance: Any | None) -> _Device:
-    try:
-        mig = instance is not None or nvml.call("nvmlDeviceGetMigMode", handle)[0] == 1
-    except _RefusedError:
-        mig = False  # not supported: a GPU that cannot be split
-    name, uuid = (_text(nvml.call(function, handle)) for function in ("nvmlDeviceGetName", "nvmlDeviceGetUUID"))
-    return _Device(index, handle, name, uuid, mig, instance)
 
 
 # --- which figures
 
 
-def _parts(nvml: _Nvml, device: _Device, figures: Collection[str], missing: list[Missing]) -> list[Part]:
+def _parts(nvml: Nvml, device: Device, figures: Collection[str], missing: list[Missing]) -> list[Part]:
     """The figures that the device has; the others go to `missing`."""
     parts: list[Part] = []
     for figure in figures:
@@ -299,17 +155,17 @@ def _parts(nvml: _Nvml, device: _Device, figures: Collection[str], missing: list
 
 
 def _figure_remedy(figure: str, error: ProbeError) -> str:
-    code = error.code if isinstance(error, _RefusedError) else _UNINITIALIZED
+    code = error.code if isinstance(error, RefusedError) else UNINITIALIZED
     if code is None:
         return "pip install -U nvidia-ml-py"
-    if code == _FUNCTION_NOT_FOUND:
+    if code == FUNCTION_NOT_FOUND:
         return "update the NVIDIA driver: it is older than this figure"
-    if code == _NO_PERMISSION:
+    if code == NO_PERMISSION:
         return "the administrator has withheld it from users: run as root, or ask for it to be allowed"
-    return _REMEDIES[figure] if code == _NOT_SUPPORTED else "see whether `nvidia-smi -q` shows it"
+    return _REMEDIES[figure] if code == NOT_SUPPORTED else "see whether `nvidia-smi -q` shows it"
 
 
-def _part(figure: str, device: _Device, channels: Sequence[tuple[str, str, str, str]], read: _Reader) -> Part:
+def _part(figure: str, device: Device, channels: Sequence[tuple[str, str, str, str]], read: _Reader) -> Part:
     """A part of channels (suffix, unit, kind, what it is), read once to see whether the device has them."""
     made = tuple(
         Channel(f"nvml.{device.index}.{suffix}", unit, kind, "measured", f"{device.label} {what}")
@@ -319,14 +175,14 @@ def _part(figure: str, device: _Device, channels: Sequence[tuple[str, str, str, 
     return Part(f"nvml.{device.index}.{figure}", made, read, "see whether `nvidia-smi` still works")
 
 
-def _energy(nvml: _Nvml, device: _Device, missing: list[Missing]) -> Part:
+def _energy(nvml: Nvml, device: Device, missing: list[Missing]) -> Part:
     def read() -> tuple[float]:
         return (float(nvml.call("nvmlDeviceGetTotalEnergyConsumption", device.handle)),)
 
     return _part("energy", device, [("energy", "mJ", "counter", "total energy since driver load")], read)
 
 
-def _power(nvml: _Nvml, device: _Device, missing: list[Missing]) -> Part:
+def _power(nvml: Nvml, device: Device, missing: list[Missing]) -> Part:
     """By field where the driver has it, so that what is read is known; else as the architecture has it."""
     wanted = {_FIELD_INSTANT: ("power_instant", "power now"), _FIELD_AVERAGE: ("power_average", "mean power over 1 s")}
     fields: list[int] = []
@@ -348,17 +204,17 @@ def _power(nvml: _Nvml, device: _Device, missing: list[Missing]) -> Part:
     return _part("power", device, channels, lambda: _field_watts(nvml, device, fields))
 
 
-def _field_watts(nvml: _Nvml, device: _Device, fields: list[int]) -> list[float]:
+def _field_watts(nvml: Nvml, device: Device, fields: list[int]) -> list[float]:
     watts: list[float] = []
     for value in nvml.call("nvmlDeviceGetFieldValues", device.handle, fields):
         if value.nvmlReturn != 0:
             text = f"field {value.fieldId}: NVML error {value.nvmlReturn}"
-            raise SensorGoneError(text) if value.nvmlReturn in _GONE else _RefusedError(text, value.nvmlReturn)
+            raise SensorGoneError(text) if value.nvmlReturn in GONE else RefusedError(text, value.nvmlReturn)
         watts.append(value.value.uiVal / 1000)
     return watts
 
 
-def _power_usage(nvml: _Nvml, device: _Device) -> Part:
+def _power_usage(nvml: Nvml, device: Device) -> Part:
     def read() -> tuple[float]:
         return (nvml.call("nvmlDeviceGetPowerUsage", device.handle) / 1000,)
 
@@ -371,25 +227,25 @@ def _power_usage(nvml: _Nvml, device: _Device) -> Part:
     return _part("power", device, [(suffix, "W", "gauge", what)], read)
 
 
-def _usage_is_averaged(nvml: _Nvml, device: _Device) -> bool | None:
+def _usage_is_averaged(nvml: Nvml, device: Device) -> bool | None:
     """What nvmlDeviceGetPowerUsage means here (its documentation); `None` where the architecture is not told."""
     try:
         architecture = nvml.call("nvmlDeviceGetArchitecture", device.handle)
-    except _RefusedError:
+    except RefusedError:
         return None
     if architecture == _UNKNOWN_ARCHITECTURE:
         return None
     return architecture > _AMPERE or (architecture == _AMPERE and not _is_ga100(nvml, device))
 
 
-def _is_ga100(nvml: _Nvml, device: _Device) -> bool:
+def _is_ga100(nvml: Nvml, device: Device) -> bool:
     try:
         return nvml.call("nvmlDeviceGetPciInfo", device.handle).pciDeviceId >> 16 in _GA100_IDS
-    except _RefusedError:
+    except RefusedError:
         return _GA100_NAME.search(device.name) is not None
 
 
-def _utilization(nvml: _Nvml, device: _Device, missing: list[Missing]) -> Part:
+def _utilization(nvml: Nvml, device: Device, missing: list[Missing]) -> Part:
     def read() -> tuple[float, float]:
         rates = nvml.call("nvmlDeviceGetUtilizationRates", device.handle)
         return float(rates.gpu), float(rates.memory)
@@ -401,7 +257,7 @@ def _utilization(nvml: _Nvml, device: _Device, missing: list[Missing]) -> Part:
     return _part("utilization", device, channels, read)
 
 
-def _clocks(nvml: _Nvml, device: _Device, missing: list[Missing]) -> Part:
+def _clocks(nvml: Nvml, device: Device, missing: list[Missing]) -> Part:
     def read() -> tuple[float, ...]:
         return tuple(float(nvml.call("nvmlDeviceGetClockInfo", device.handle, c)) for c in (_CLOCK_SM, _CLOCK_MEMORY))
 
@@ -409,28 +265,28 @@ def _clocks(nvml: _Nvml, device: _Device, missing: list[Missing]) -> Part:
     return _part("clocks", device, channels, read)
 
 
-def _throttle(nvml: _Nvml, device: _Device, missing: list[Missing]) -> Part:
+def _throttle(nvml: Nvml, device: Device, missing: list[Missing]) -> Part:
     channels = [("throttle", "1", "gauge", "reasons that hold the clocks, a bit each")]
     try:
         return _part("throttle", device, channels, _throttle_reader(nvml, device, "Event"))
-    except _RefusedError as error:
-        if error.code not in (None, _FUNCTION_NOT_FOUND):
+    except RefusedError as error:
+        if error.code not in (None, FUNCTION_NOT_FOUND):
             raise
         return _part("throttle", device, channels, _throttle_reader(nvml, device, "Throttle"))  # before driver 535
 
 
-def _throttle_reader(nvml: _Nvml, device: _Device, word: str) -> _Reader:
+def _throttle_reader(nvml: Nvml, device: Device, word: str) -> _Reader:
     return lambda: (float(nvml.call(f"nvmlDeviceGetCurrentClocks{word}Reasons", device.handle)),)
 
 
-def _temperature(nvml: _Nvml, device: _Device, missing: list[Missing]) -> Part:
+def _temperature(nvml: Nvml, device: Device, missing: list[Missing]) -> Part:
     def read() -> tuple[float]:
         return (float(nvml.call("nvmlDeviceGetTemperature", device.handle, _TEMPERATURE_GPU)),)
 
     return _part("temperature", device, [("temperature", "C", "gauge", "temperature of the GPU")], read)
 
 
-def _memory(nvml: _Nvml, device: _Device, missing: list[Missing]) -> Part:
+def _memory(nvml: Nvml, device: Device, missing: list[Missing]) -> Part:
     """Of the MIG instance where one was asked for."""
     handle = device.handle if device.instance is None else device.instance
 
@@ -441,7 +297,7 @@ def _memory(nvml: _Nvml, device: _Device, missing: list[Missing]) -> Part:
     return _part("memory", device, [("memory_used", "bytes", "gauge", f"memory in use{of}, all processes")], read)
 
 
-_BUILDERS: dict[str, Callable[[_Nvml, _Device, list[Missing]], Part]] = {
+_BUILDERS: dict[str, Callable[[Nvml, Device, list[Missing]], Part]] = {
     "energy": _energy,
     "power": _power,
     "utilization": _utilization,

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from qprof.probes.base import Channel, Missing, NullProbe, Part, PartsProbe, Probe, ProbeError, SensorFile, read_text
+from qprof.probes.base import NullProbe, Part, PartsProbe, Probe, ProbeError, SensorFile, read_text
 from qprof.probes.clock import Clock
+from qprof.record.sensors import Channel, Missing
 
 ROOT = Path("/sys/class/powercap")
 

@@ -16,16 +16,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from qprof.probes.base import (
-    Channel,
-    Missing,
-    NullProbe,
-    Probe,
-    ProbeError,
-    ProbeReading,
-    SensorGoneError,
-)
+from qprof.probes.base import NullProbe, Probe, ProbeError, ProbeReading, SensorGoneError
 from qprof.probes.clock import Clock, MonotonicClock
+from qprof.record.sensors import Channel, Missing, SamplingCost
 
 MIN_RATE_HZ, MAX_RATE_HZ = 0.01, 1000.0
 DEFAULT_RATE_HZ = 10.0
@@ -56,31 +49,12 @@ def sleep_or_stop(stop: threading.Event, seconds: float) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Trace:
+class ChannelTrace:
     """Readings of one channel in the order they were taken: int64 nanoseconds, float64 values."""
 
     channel: Channel
     t_ns: NDArray[np.int64]
     values: NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class SamplingCost:
-    """What reading one probe cost: the CPU time of its thread, and how long a call of `read` took."""
-
-    probe: str
-    reads: int
-    failed: int
-    skipped: int  # turns left out because the reading before them took too long
-    cpu_s: float
-    wall_s: float
-    mean_read_ns: float | None
-    longest_read_ns: int | None
-
-    @property
-    def cpu_share(self) -> float | None:
-        """Part of one core; `None` before any time has passed."""
-        return self.cpu_s / self.wall_s if self.wall_s > 0 else None
 
 
 class Sampler:
@@ -155,7 +129,7 @@ class Sampler:
         """What each probe with channels cost so far."""
         return [line.cost() for line in self._lines if line.traces]
 
-    def between(self, start_ns: int, end_ns: int, neighbours: int = 0) -> dict[str, Trace]:
+    def between(self, start_ns: int, end_ns: int, neighbours: int = 0) -> dict[str, ChannelTrace]:
         """Readings with start_ns <= t_ns <= end_ns by channel name, empty where there are none.
 
         `neighbours` adds so many readings before and after, for interpolation at the edges. Raises `ProbeError` where
@@ -370,7 +344,7 @@ class _Growing:
             self._values[self._count] = value
             self._count += 1
 
-    def between(self, start_ns: int, end_ns: int, neighbours: int) -> Trace:
+    def between(self, start_ns: int, end_ns: int, neighbours: int) -> ChannelTrace:
         with self._lock:
             if self._forgotten_ns is not None and start_ns <= self._forgotten_ns:
                 raise ProbeError(
@@ -380,7 +354,9 @@ class _Growing:
             times = self._t_ns[: self._count]
             first = max(0, int(np.searchsorted(times, start_ns, "left")) - neighbours)
             last = int(np.searchsorted(times, end_ns, "right")) + neighbours
-            return Trace(self.channel, times[first:last].copy(), self._values[first : min(last, self._count)].copy())
+            return ChannelTrace(
+                self.channel, times[first:last].copy(), self._values[first : min(last, self._count)].copy()
+            )
 
     def forget(self, before_ns: int) -> None:
         with self._lock:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
-from qprof.explain.check import Check
+from qprof.findings.check import Check
 from qprof.report.table import Column, Table
 
 #: What XML 1.0 cannot hold, whatever it is escaped as.

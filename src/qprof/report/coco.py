@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from qprof.explain.coco_table import FigureRow, Resampling, Scope
+from qprof.findings.coco_table import FigureRow, Resampling, Scope
 from qprof.report.table import Column, Table
 from qprof.stats.intervals import Interval
 from qprof.tasks.coco.result import CocoResult

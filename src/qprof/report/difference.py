@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from qprof.explain.difference import DifferenceGroup, DifferenceRow, DifferenceTable
+from qprof.findings.difference_table import DifferenceGroup, DifferenceRow, DifferenceTable
+from qprof.record.phases import INFERENCE
 from qprof.report.op_names import short_names
 from qprof.report.table import Column, Table
 from qprof.report.units import duration, percent
 from qprof.stats.intervals import Interval
-from qprof.store.blocks import INFERENCE
 
 _COLUMNS = [
     Column("op", "label", align="left", flexible=True),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from qprof.measure.doctor import Finding
 from qprof.report.table import Column, Table
-from qprof.run.doctor import Finding
 
 
 def doctor_table(findings: Sequence[Finding]) -> Table:

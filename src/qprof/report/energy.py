@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from qprof.explain.energy import Change, Check, EnergyRow, EnergyTable, Figure
+from qprof.findings.energy import Change, Check, EnergyRow, EnergyTable, Figure
 from qprof.report.table import Column, Table
 from qprof.report.units import Interval, percent, scaled_column, scaled_intervals, significant
 from qprof.store.run import Run

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from qprof.explain.accuracy import AccuracyChange
-from qprof.explain.causes.base import Evidence, Finding
-from qprof.explain.choice import Candidate, Limits
-from qprof.explain.effects import LATENCY
-from qprof.explain.explanation import ComparisonFindings, Explanation
-from qprof.explain.verdicts import FigureVerdict
+from qprof.findings.accuracy import AccuracyChange
+from qprof.findings.causes.base import Evidence, Finding
+from qprof.findings.choice import Candidate, Limits
+from qprof.findings.effects import LATENCY
+from qprof.findings.explanation import ComparisonFindings, Explanation
+from qprof.findings.verdicts import FigureVerdict
 from qprof.report.table import Column, Table
 from qprof.report.units import duration, energy, percent, significant, size
 from qprof.stats.intervals import Interval

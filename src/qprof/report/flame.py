@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from qprof.explain.flame import OUTSIDE, DiffNode, Flame, FlameDifference, FlameNode
+from qprof.findings.flame import OUTSIDE, DiffNode, Flame, FlameDifference, FlameNode
 from qprof.report.op_names import short_names
 from qprof.report.terminal import printable, shorten_middle
 from qprof.report.units import duration, percent, significant

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from qprof.explain.mixed_precision import FloatLayers, LayerCost
-from qprof.explain.roofline import RooflineRow
+from qprof.findings.mixed_precision import FloatLayers, LayerCost
+from qprof.findings.roofline import RooflineRow
 from qprof.report.op_names import short_names
 from qprof.report.table import Column, Table
 from qprof.report.units import duration, percent, scaled_column, scaled_intervals, size

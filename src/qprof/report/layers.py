@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from qprof.explain.layers import By, LayerRow, Layers, Split
+from qprof.findings.layers import By, LayerRow, Layers, Split
+from qprof.record.phases import INFERENCE
 from qprof.report.op_names import short_names
 from qprof.report.table import Column, Table
 from qprof.report.units import MISSING, percent, scaled_column, scaled_intervals
-from qprof.store.blocks import INFERENCE
 
 _ORDERS: dict[str, Callable[[LayerRow], float]] = {
     "time": lambda row: row.p50_us.value if row.p50_us else 0.0,
@@ -43,7 +43,7 @@ def layers_table(table: Layers, rows: Sequence[LayerRow], by: By) -> Table:
     columns = [
         Column("op" if by == "op" else by, "label", align="left", flexible=True),
         *([Column("type", "type", align="left")] if by == "op" else [Column("ops", "ops")]),
-        *([Column("runs in", "where", align="left", priority=1)] if table.runtime == "litert" else []),
+        *([Column("runs in", "where", align="left", priority=1)] if table.structure == "graph" else []),
         Column("p50 [95 %]", "p50", unit=time_unit),
         Column("share", "share"),
         Column("MACs", "macs", unit=macs_unit, priority=3),
@@ -52,7 +52,7 @@ def layers_table(table: Layers, rows: Sequence[LayerRow], by: By) -> Table:
         Column("activations", "activations", unit=activation_unit, priority=5),
         Column("output", "output", align="left", priority=7),
         Column("numbers", "numbers", align="left", priority=8),
-        Column("kernel", "kernel", align="left", priority=6 if table.runtime == "litert" else 1, flexible=True),
+        Column("kernel", "kernel", align="left", priority=6 if table.structure == "graph" else 1, flexible=True),
     ]
     cells = [
         {
@@ -77,7 +77,7 @@ def layers_table(table: Layers, rows: Sequence[LayerRow], by: By) -> Table:
 
 
 #: To whom the time belongs that no op accounts for.
-_WHOSE = {"litert": "interpreter's and the delegates'"}
+_WHOSE: Mapping[str, str] = {"graph": "interpreter's and the delegates'"}
 
 
 def _where(row: LayerRow) -> str:
@@ -90,7 +90,7 @@ def _title(table: Layers) -> str:
     from qprof.report.units import duration
 
     parts = [f"{count} {name} partition{'s' * (count != 1)}" for name, count in table.partitions.items()]
-    if not parts and table.runtime == "litert":
+    if not parts and table.structure == "graph":
         parts = ["no delegate"]
     phase = "" if table.phase == INFERENCE else f", {table.phase}"
     times = f"p50 {duration(table.clean_us.value)} clean, {duration(table.end_to_end_us.value)} profiled"
@@ -98,7 +98,7 @@ def _title(table: Layers) -> str:
 
 
 def _notes(table: Layers, rows: Sequence[LayerRow]) -> list[str]:
-    owner = _WHOSE.get(table.runtime, "runtime's")
+    owner = _WHOSE.get(table.structure, "runtime's")
     shown = sum(row.share for row in rows)
     total = sum(row.share for row in table.rows)
     notes = [

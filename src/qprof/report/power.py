@@ -9,11 +9,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from qprof.explain.energy import PowerTrace
+from qprof.findings.energy import PowerTrace
+from qprof.record.phases import INFERENCE
 from qprof.report.terminal import printable
 from qprof.report.units import significant
 from qprof.stats.energy.figures import DROP_OUT
-from qprof.store.blocks import INFERENCE
 
 #: Lines of a chart, and columns where no terminal tells its width.
 _HEIGHT, _WIDTH = 4, 100

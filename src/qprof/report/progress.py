@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Protocol
 
+from qprof.measure.progress import SilentProgress
 from qprof.probes.clock import Clock
 from qprof.report.terminal import ascii_only, is_interactive, printable, to_ascii
 from qprof.report.units import span
-from qprof.run.progress import SilentProgress
 
 if TYPE_CHECKING:
     from rich import progress as rich_progress

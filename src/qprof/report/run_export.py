@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from qprof.errors import QprofError, StoreError
-from qprof.explain.layers import layers
-from qprof.explain.summary import PhaseSummary, summarize
+from qprof.findings.layers import layers
+from qprof.findings.summary import PhaseSummary, summarize
 from qprof.report.export import write_csv, write_json
 from qprof.stats.intervals import Interval
 from qprof.store.files import make_folder
@@ -74,14 +74,14 @@ def _layers(run: Run) -> Rows:
     rows: Rows = []
     for entry, phase in itertools.product(run.variants, run.phases()):
         try:
-            table = layers(run, entry["name"], phase=phase["name"])
+            table = layers(run, entry.name, phase=phase.name)
         except StoreError:  # not timed: the summary's notes say why
             continue
         for layer in table.rows:
             meta = asdict(layer.meta) if layer.meta else {}
             meta = {key: "; ".join(value) if isinstance(value, (list, tuple)) else value for key, value in meta.items()}
             figures = {"share": layer.share, "gflop_per_s": layer.gflop_per_s, "reason": layer.reason}
-            rows.append({"variant": entry["name"], **meta, **_flat("p50_us", layer.p50_us), **figures})
+            rows.append({"variant": entry.name, **meta, **_flat("p50_us", layer.p50_us), **figures})
     return rows
 
 
@@ -96,13 +96,13 @@ def _table(rows: Iterable[Mapping[str, Any]]) -> Rows:
 
 
 def _readings(run: Run) -> Rows:
-    return _table(run.readings.to_pylist())
+    return _table(run.readings_table.to_pylist())
 
 
 TABLES: dict[str, Callable[[Run], Rows]] = {
     "summary": _summary,
     "layers": _layers,
     "samples": lambda run: _table(run.samples.to_pylist()),
-    "scores": lambda run: _table(run.scores),
+    "scores": lambda run: _table(map(asdict, run.scores)),
     "readings": _readings,
 }

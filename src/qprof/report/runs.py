@@ -27,11 +27,11 @@ def _row(path: Path) -> dict[str, str | None]:
         run = Run(path)
     except StoreError as error:
         return {"run": path.name, "status": "unreadable", "model": str(error)}
-    profile = run.manifest["profile"]
+    profile = run.manifest.profile
     return {
         "run": run.name,
-        "status": str(run.manifest["status"]),
-        "created": str(run.manifest["created"]),
-        "model": profile["model"]["path"] or profile["variants"][0]["file"],
-        "variants": ", ".join(entry["name"] for entry in run.variants),
+        "status": run.manifest.status,
+        "created": run.manifest.created,
+        "model": profile.model.get("path") or profile.variants[0].get("file"),
+        "variants": ", ".join(entry.name for entry in run.variants),
     }

@@ -18,9 +18,9 @@ def score_text(value: float | None) -> str | None:
 
 def scores_table(run: Run) -> Table:
     """One row per metric, those that lead the run's table first; a dash where a metric is undefined."""
-    names = [entry["name"] for entry in run.variants]
-    whole = {(row["metric"], row["variant"]): row["value"] for row in run.scores if row["sample"] is None}
-    metrics = list(dict.fromkeys([*run.manifest.get("score_columns", []), *(metric for metric, _ in whole)]))
+    names = [entry.name for entry in run.variants]
+    whole = {(row.metric, row.variant): row.value for row in run.scores if row.sample is None}
+    metrics = list(dict.fromkeys([*run.manifest.score_columns, *(metric for metric, _ in whole)]))
     rows = [
         {"metric": metric, **{f"v{i}": score_text(whole.get((metric, name))) for i, name in enumerate(names)}}
         for metric in metrics

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import qprof
-from qprof.explain.flame import Flame
+from qprof.findings.flame import Flame
 
 _SCHEMA = "https://www.speedscope.app/file-format-schema.json"
 #: py-spy's frames: "forward (models/llama.py:33)"; native ones name their library alone.

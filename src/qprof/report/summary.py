@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from qprof.explain.device import device_audits
-from qprof.explain.summary import PhaseSummary, VariantSummary
+from qprof.findings.device import device_audits
+from qprof.findings.summary import PhaseSummary, VariantSummary
 from qprof.report.scores import score_text
 from qprof.report.table import Column, Table
 from qprof.report.units import Kind, duration, interval, percent, scaled_column, scaled_intervals
@@ -17,7 +17,7 @@ from qprof.store.run import Run
 def summary_table(run: Run, summaries: Sequence[VariantSummary]) -> Table:
     """One row per variant: scores, latency p50 with its interval (and tokens/s) of every phase, size, memory."""
     metrics = list(dict.fromkeys(metric for summary in summaries for metric in summary.scores))
-    names = [phase["name"] for phase in run.phases()]
+    names = [phase.name for phase in run.phases()]
     rows: list[dict[str, str | None]] = [
         {
             "variant": summary.name if summary.status == "ok" else f"{summary.name} (failed)",
@@ -91,9 +91,9 @@ def _filled(
 
 
 def _title(run: Run) -> str:
-    threads = run.manifest["profile"]["protocol"]["threads"]
-    cpu = run.manifest["machine"].get("cpu_model") or "unknown CPU"
-    state = "" if run.complete else f"  ({run.manifest['status']}: go on with qprof run --resume {run.name})"
+    threads = run.manifest.profile.protocol.threads
+    cpu = run.manifest.machine.cpu_model or "unknown CPU"
+    state = "" if run.complete else f"  ({run.manifest.status}: go on with qprof run --resume {run.name})"
     return f"{run.name}: {cpu}, {threads} thread{'s' if threads != 1 else ''}{state}"
 
 
@@ -113,19 +113,19 @@ def _notes(run: Run, summaries: Sequence[VariantSummary]) -> list[str]:
     notes += _device_notes(run, summaries)
     notes += [f"{s.name}: {reason}" for s in summaries for key, reason in s.reasons.items() if key == "status"]
     notes += [f"{s.name}: {what}: {why}" for s in summaries for what, why in s.reasons.items() if what == "latency"]
-    notes += [str(note) for note in run.manifest.get("notes", [])]
+    notes += run.manifest.notes
     notes += _variant_notes(summaries)
     return notes
 
 
 def _token_notes(run: Run, summaries: Sequence[VariantSummary]) -> list[str]:
     """What is meant by tokens per second, where there are any."""
-    phases = [phase for phase in run.phases() if phase["tokens"] is not None]
+    phases = [phase for phase in run.phases() if phase.tokens is not None]
     if not phases:
         return []
     tokens = "; ".join(
-        f"{phase['name']}: {phase['tokens']} token{'s' * (phase['tokens'] != 1)} per inference"
-        + (f", {phase['steps']} inferences per prompt" if phase["steps"] > 1 else "")
+        f"{phase.name}: {phase.tokens} token{'s' * (phase.tokens != 1)} per inference"
+        + (f", {phase.steps} inferences per prompt" if phase.steps > 1 else "")
         for phase in phases
     )
     notes = [f"speed: tokens of one inference over its p50 ({tokens}); together: all tokens of a request over its time"]

@@ -1,136 +1,22 @@
-"""What a runtime is to the rest of qprof: tensors in, tensors out, and a list of ops that can report their time."""
+"""What a runtime is to the rest of qprof: it makes variants, loads them, times their ops, and says what it can do."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
-from qprof.store.blocks import INFERENCE
-
-
-@dataclass(frozen=True, slots=True)
-class TensorSpec:
-    """One input or output of a variant, as its runtime declares it.
-
-    `scale` and `zero_point` are the per-tensor affine quantization (real = scale * (stored - zero_point)), `None`
-    where the tensor is not quantized. `shape` is the shape after allocation; `shape_signature` has -1 where the
-    model leaves a dimension open.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str  # NumPy name: "float32", "int8", "uint8", "int16", "int32", "int64", "bool", ...
-    scale: float | None = None
-    zero_point: int | None = None
-    shape_signature: tuple[int, ...] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Phase:
-    """A kind of inference that is timed by itself: a detector has one, a language model "prefill" and "decode".
-
-    `tokens`: how many tokens one inference of this phase takes in or puts out, `None` where tokens mean nothing.
-    `steps`: inferences of this phase that follow one another on a sample before the next is taken.
-    """
-
-    name: str = INFERENCE
-    tokens: int | None = None
-    steps: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class OpMeta:
-    """The static facts of one op of one variant in one phase (a row of `op_meta.parquet`).
-
-    `op` is unique within the variant; `name` is the model's own name for it, which is what is aligned across
-    variants and phases. `parent` is the `op` of the delegate partition, control-flow op or layer that contains this
-    one, `None` at top level. Counts that are unknown are `None`, never 0; `macs` is 0 only for an op that multiplies
-    nothing.
-    """
-
-    op: str
-    name: str
-    type: str  # the runtime's op type: "CONV_2D", "DELEGATE", ...
-    index: int  # position in execution order
-    subgraph: int = 0
-    kernel: str | None = None  # the kernel(s) that ran it, as the runtime names them
-    delegate: str | None = None  # "XNNPACK", or None: a builtin kernel of the interpreter
-    partition: int | None = None  # number of the delegate partition that holds it
-    parent: str | None = None
-    inputs: Sequence[str] = ()  # "float32[1,112,112,32]"
-    outputs: Sequence[str] = ()
-    quantization: str | None = None  # e.g. "int8 per-channel weights, int8 activations"
-    macs: int | None = None
-    weight_bytes: int | None = None
-    activation_bytes: int | None = None  # bytes of all non-constant inputs and outputs
-    phase: str = INFERENCE
-
-
-#: `OpMeta.kernel` of an op inside a delegate for which no kernel ran: fused into a neighbour, or folded at load.
-FUSED = "(fused)"
-
-
-@dataclass(slots=True)
-class OpEvents:
-    """Op timings of one profiled block, as parallel arrays of one length.
-
-    `op` indexes the runtime's op list; `sample` is the position of the inference within the block; times are
-    CLOCK_MONOTONIC nanoseconds. `source` says how a duration was obtained (see `SOURCES`).
-    """
-
-    inference: NDArray[np.int32]
-    op: NDArray[np.int32]
-    start_ns: NDArray[np.int64]
-    duration_ns: NDArray[np.int64]
-    source: NDArray[np.uint8]
-
-
-#: `OpEvents.source` values. "node": the interpreter's node, timed in ns by qprof. "kernel": a kernel inside a
-#: delegate, reported by the delegate in whole microseconds and scaled to its node's ns. "layer": a module of a torch
-#: model, timed in ns. "own": a module's time less that of the modules inside it. "split": a layer's time divided as a
-#: pass of its own found it in place, op by op. "replayed": divided as its parts measured when run alone.
-#: "device": a module's span between two events on the accelerator.
-SOURCES = ("node", "kernel", "layer", "own", "split", "replayed", "device")
-
-
-@dataclass(slots=True)
-class Loaded:
-    """What a runtime tells of a variant once it is loaded: its tensors, ops and remarks (each with a remedy)."""
-
-    inputs: list[TensorSpec]
-    outputs: list[TensorSpec]
-    op_types: list[str]
-    notes: list[str] = field(default_factory=list)
-    facts: dict[str, Any] = field(default_factory=dict)
-    phases: tuple[Phase, ...] = (Phase(),)
-
-
-class Model(Protocol):
-    """One variant, loaded and ready to run in this process."""
-
-    loaded: Loaded
-    run_once: Callable[[], None]  # the runtime's own call, as bare as it gets: this is what is timed
-
-    def enter(self, phase: str) -> None:
-        """Make `run_once` an inference of that phase of `loaded.phases`; the first is entered from the start."""
-
-    def set_inputs(self, arrays: Sequence[NDArray[Any]]) -> None:
-        """Copy one sample's input arrays (one per `loaded.inputs`, matching shape and dtype) into the model."""
-
-    def invoke(self) -> None:
-        """Run one inference, to completion; a failure becomes a `ModelError`."""
-
-    def outputs(self) -> list[NDArray[Any]]:
-        """Copies of the output tensors, one per `loaded.outputs`."""
-
-    def memory_bytes(self) -> dict[str, int]:
-        """What the runtime itself knows of the variant's memory: "footprint" (its weights and buffers), "device_peak"
-        (the most its accelerator's allocator has held since it was loaded). What it does not know is left out."""
+from qprof.errors import ModelError
+from qprof.record.ceilings import Ceiling
+from qprof.record.model import Model, PromptShape, RunOptions
+from qprof.record.ops import OpEvents, OpMeta
+from qprof.record.phases import INFERENCE
+from qprof.record.sections import FileVariantSection, ModelSection, ProtocolSection, VariantSection
+from qprof.runtimes.interventions import Interventions
 
 
 class ProfiledModel(Model, Protocol):
@@ -157,72 +43,30 @@ class ProfiledModel(Model, Protocol):
         """Bytes of the runtime's tensor arena, `None` where it cannot be seen."""
 
     def timing_facts(self) -> dict[str, Any]:
-        """What the manifest keeps of the instrumentation, as JSON can hold it."""
+        """What the manifest keeps of the instrumentation, as JSON can hold it (see `qprof.record.manifest.Timing`)."""
 
     def audit(self) -> dict[str, Any]:
         """What passes of their own tell of the measurement, once all blocks are done; as JSON can hold it."""
 
 
 @dataclass(frozen=True, slots=True)
-class RunOptions:
-    """How a variant is to be run; each runtime reads what concerns it.
-
-    `delegate`, `input_shapes` (input name -> shape, for inputs to be resized): LiteRT. `device` ("cpu", "cuda",
-    "cuda:1"), `dtype` (of the computation, "" for the runtime's choice), `kernel` (of quantized layers, "" for the
-    runtime's choice), `batch`, `prompt_tokens`, `generated_tokens`: language models.
-    """
-
-    threads: int = 1
-    delegate: str = "xnnpack"
-    input_shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
-    device: str = "cpu"
-    dtype: str = ""
-    kernel: str = ""
-    batch: int = 1
-    prompt_tokens: int = 64
-    generated_tokens: int = 16
-
-
-class LanguageModel(Model, Protocol):
-    """A causal language model: what a task on text needs beside tensors in and out."""
-
-    tokenizer: Any  # a Hugging Face tokenizer
-    vocabulary: int  # logits per position
-    max_tokens: int | None  # the longest sequence that its positions allow, `None` where there is no limit
-
-    def target_logits(self, tokens: NDArray[np.int64], starts: Sequence[int]) -> Any:
-        """Logits that predict the ends of some sequences of one length.
-
-        `tokens`: int64[rows, length]; `starts`: per row the position of its first target, at least 1. Returns a torch
-        tensor on the CPU, in the dtype that the model computed: [sum(length - start), vocabulary], row after row; the
-        logits of target `tokens[r, p]` are those at position p - 1. Only these are computed where the model allows.
-        """
-
-
-@dataclass(frozen=True, slots=True)
 class Made:
     """A variant as a file or folder, and where it came from.
 
-    `bytes`: of the weights' file or files. `runtime`: what runs it, `None` for the runtime that made it.
-    `facts["run"]`, where there is such, holds what `RunOptions` it is to be loaded with.
+    `bytes`: of the weights' file or files. `method`, `tool`, `tool_version`, `make_seconds`: how it was made. `run`:
+    the options that it is to be loaded with. `facts`: what its method has to say beyond that, as JSON can hold it.
     """
 
     path: Path
     sha256: str
     bytes: int
-    runtime: str | None = field(default=None, kw_only=True)
+    method: str = ""
+    tool: str | None = None
+    tool_version: str | None = None
+    make_seconds: float | None = None
+    run: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
-
-
-class VariantMaker(Protocol):
-    """Makes variants of one model, one after the other, sharing what they share (calibration, imports)."""
-
-    def float_model(self) -> Model:
-        """The unquantized model, loaded, to fit a task's calibration samples to."""
-
-    def make(self, variant: Mapping[str, Any], calibration: Calibration) -> Made:
-        """Make one variant (a profile's variant section). Raises `QprofError`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,27 +81,134 @@ class Calibration:
     digest: str
 
 
-class Runtime(Protocol):
-    """What a package of `qprof.runtimes` offers through its module `runtime` as `RUNTIME`."""
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What decides how a variant is run, beside its own section: the run's protocol, the model's section, what a task
+    on text times (`None` for others), and what was found when it was made (`Made.run`)."""
+
+    protocol: ProtocolSection
+    model: ModelSection
+    prompts: PromptShape | None
+    run: Mapping[str, Any]
+
+
+class VariantMaker(Protocol):
+    """Makes variants of one model, one after the other, sharing what they share (calibration, imports)."""
+
+    def float_model(self) -> Model:
+        """The unquantized model, loaded, to fit a task's calibration samples to."""
+
+    def make(self, section: VariantSection, calibration: Calibration) -> Made:
+        """Make one variant. Raises `QprofError`."""
+
+
+#: Takes what is compared ("cumulative", "own", "weights", "bias"), the variant's op, its reference and its numbers,
+#: both real, and how many of them were cut off at an end of the quantized type (`None`: not quantized).
+RecordError = Callable[[str, str, NDArray[Any], NDArray[Any], int | None], None]
+
+
+class LayerComparison(Protocol):
+    """The layers of a variant beside its baseline's, both loaded.
+
+    `ops`: the variant's ops that are compared, as {"op", "baseline_op", "name", "type"}; `notes`: what could not be.
+    """
+
+    @property
+    def ops(self) -> Sequence[Mapping[str, str | None]]: ...
+    @property
+    def notes(self) -> Sequence[str]: ...
+
+    def weights(self, record: RecordError) -> None:
+        """Hand what the ops' constants stand for, and the baseline's, to `record`."""
+
+    def sample(self, inputs: Sequence[NDArray[Any]], record: RecordError) -> None:
+        """Run one sample, inputs as the baseline takes them, and hand all pairs of arrays to `record`."""
+
+
+class CeilingBench(Protocol):
+    """Measures what a machine does at most through a runtime."""
+
+    name: str  # of what is measured: runtimes that run on the same thing share it
+    options: Sequence[str]  # fields of the run options that a ceiling depends on
+    packages: Sequence[str]  # distributions that it depends on
+
+    def measure(self, options: RunOptions) -> list[Ceiling]:
+        """All ceilings, in this process, which should do nothing else. Raises `ModelError`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of two variants that are compared: loaded, and how."""
+
+    model: Model
+    options: RunOptions
+
+
+class Runtime(ABC):
+    """What a package of `qprof.runtimes` offers through its module `runtime` as `RUNTIME`, and another distribution
+    through an entry point of the group "qprof.runtimes".
+
+    What a runtime leaves as it stands here it cannot do; everything else asks these attributes and methods, never for
+    its name.
+    """
 
     name: str
-    packages: Sequence[str]  # distributions whose versions belong to the record
+    packages: Sequence[str] = ()  # distributions whose versions belong to the record
+    takes: Literal["tensors", "text"] = "tensors"  # what its models are run on
+    phases: Sequence[str] = (INFERENCE,)  # that inferences come in
+    devices: Sequence[str] = ("cpu",)  # kinds of device that it runs on
+    delegates: Sequence[str] = ()  # what it can hand its ops to
+    native_stacks: bool = False  # whether native frames of its threads can be had without stopping it
+    default_variants: Sequence[str] = ()  # of a profile that names none
+    expects: str = ""  # what `accepts` takes, for messages
+    model_section: type[ModelSection] = ModelSection
+    options_type: type[RunOptions] = RunOptions
+    interventions: Interventions = Interventions()
+    ceilings: CeilingBench | None = None
 
+    @abstractmethod
     def accepts(self, path: Path) -> bool:
         """Whether `path` looks like a model that this runtime runs or makes variants of."""
 
-    def require(self) -> None:
+    def runs(self, path: Path) -> bool:
+        """Whether it runs what it accepts as it is, without making a variant of it first."""
+        return True
+
+    def names(self, text: str) -> bool:
+        """Whether a text that is no path names a model that this runtime would fetch."""
+        return False
+
+    def variant_section(self, keys: Mapping[str, Any]) -> type[VariantSection]:
+        """The section of a variant that a profile gives these keys: which keys it may have follows from its method.
+
+        Raises `ProfileError` for a method that the runtime does not know, naming the nearest.
+        """
+        return FileVariantSection
+
+    def options(self, section: VariantSection, asked: Asked) -> RunOptions:
+        """How a variant is to be run: by its own section, and by what is asked of all."""
+        return RunOptions(threads=section.threads or asked.protocol.threads, device=asked.protocol.device)
+
+    def require(self) -> None:  # noqa: B027  (most need nothing)
         """Raise `MissingExtraError` where a package is not installed that the runtime cannot do without."""
 
-    def preload(self) -> None:
-        """Import everything a model needs, so that a variant's memory is counted above it."""
+    def preload(self, run: Mapping[str, Any]) -> None:  # noqa: B027  (most import nothing heavy)
+        """Import everything that a variant with these `Made.run` needs, so that its memory is counted above it."""
 
+    @abstractmethod
     def load(self, path: Path, options: RunOptions) -> Model:
         """Load a variant without any instrumentation. Raises `ModelError`."""
 
     def instrument(self, model: Model, path: Path, options: RunOptions) -> ProfiledModel:
         """The loaded variant with every op timed: a second copy, or the same weights with timers that are only in
         place between `begin` and `end`. Raises `ModelError`, also where ops cannot be timed."""
+        raise ModelError(f"{path}: {self.name} does not time ops; latency is measured end to end")
 
-    def maker(self, model: Mapping[str, Any]) -> VariantMaker:
-        """A maker of variants for a profile's model section."""
+    @abstractmethod
+    def maker(self, model: ModelSection, device: str) -> VariantMaker:
+        """A maker of variants of a model. `device`: what may be computed on while they are made."""
+
+    def compare_layers(self, baseline: Side, variant: Side, pairs: Sequence[tuple[str, str]]) -> LayerComparison:
+        """The layers of a variant beside its baseline's. `pairs`: (op of the baseline, op of the variant), as aligned
+        by whoever asks, for runtimes whose ops are not told by their names. Raises `ModelError`."""
+        raise ModelError(f"{self.name} does not compare layers")

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter, perf_counter_ns
-from typing import Any, Literal
+from typing import Any
 
-Kind = Literal["compute", "memory", "dispatch"]
+from qprof.record.ceilings import Ceiling
 
 #: Passes over all ceilings. A disturbance of some tenths of a second spoils the same pass of a few, not their medians.
 #: On a machine that is busy, the fewest and nothing tried again once they have taken so many seconds.
@@ -21,41 +21,6 @@ PASS_S = 0.015
 
 #: A pass whose threads waited longer than this part of it for a processor is tried again, a few times at most.
 _CALM, _TRIES = 0.02, 3
-
-COMPUTE_UNIT, MEMORY_UNIT, DISPATCH_UNIT = "GMAC/s", "GB/s", "us"
-
-
-def number_format(activations: str, weights: str) -> str:
-    """What a product is computed from: "float32", or "int8 weights, float32 activations" where the two differ."""
-    return activations if activations == weights else f"{weights} weights, {activations} activations"
-
-
-@dataclass(frozen=True, slots=True)
-class Ceiling:
-    """One figure: the median of `repetitions`; `spread` is their interquartile range, in the same unit.
-
-    `name`: of a "compute" ceiling the op ("CONV_2D 1x1", "matmul"), of a "memory" ceiling the level ("L2", "memory",
-    "weights": a matrix that is read once for a single row), of a "dispatch" ceiling what is launched ("XNNPACK" or
-    "builtin" kernels; of torch an "op", a "linear", one op of a "norm"). `dtype`: the `number_format`. `up_to_bytes`:
-    the capacity of a cache level, which holds working sets up to that; `None` for what lies behind all caches. `value`
-    is `None` for a `reason`. `note` says what limits the figure's worth. `overlaps`: what is dispatched is computed
-    meanwhile. `disturbed`: other processes held the processors during most passes: the figure is likely too low.
-    """
-
-    kind: Kind
-    name: str
-    dtype: str
-    unit: str
-    how: str
-    value: float | None = None
-    spread: float | None = None
-    repetitions: int = 0
-    up_to_bytes: int | None = None
-    reason: str | None = None
-    note: str | None = None
-    overlaps: bool = False
-    disturbed: bool = False
-
 
 #: Seconds that a number of calls, one after the other, take until all their work is done.
 CallTimer = Callable[[Callable[[], Any], int], float]

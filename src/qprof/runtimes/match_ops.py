@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from qprof.runtimes.base import OpMeta
+from qprof.record.ops import OpMeta
 
 #: Types that converters exchange for one another when they fold, fuse or lower the same layer.
 _COMPATIBLE_TYPES = (

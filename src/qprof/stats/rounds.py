@@ -45,7 +45,7 @@ _MOST_ROUNDS = 1000
 class RoundEffect(StudentEffect):
     """Location of per-round differences: `value`, `standard_error` (`None` with `reason`), `rounds`.
 
-    Evidence for `qprof.stats.verdict.judge`. The unit is that of the differences: for `round_log_ratios` the natural
+    Effect for `qprof.stats.verdict.judge`. The unit is that of the differences: for `round_log_ratios` the natural
     logarithm of a ratio.
     """
 

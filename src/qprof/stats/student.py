@@ -6,7 +6,7 @@ from qprof.stats.intervals import Interval, student_t_cdf, student_t_quantile
 
 
 class StudentEffect:
-    """Evidence for `qprof.stats.verdict.judge`: `value`, `standard_error` (`None` for a `reason`), `degrees`."""
+    """Effect for `qprof.stats.verdict.judge`: `value`, `standard_error` (`None` for a `reason`), `degrees`."""
 
     def __init__(self, value: float, standard_error: float | None, degrees: int, reason: str | None = None) -> None:
         self.value = value

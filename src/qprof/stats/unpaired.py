@@ -18,7 +18,7 @@ from qprof.stats.student import StudentEffect
 class UnpairedEffect(StudentEffect):
     """Mean of B minus mean of A.
 
-    Evidence for `qprof.stats.verdict.judge`. It holds the scatter inside either series, not what differs from one run
+    Effect for `qprof.stats.verdict.judge`. It holds the scatter inside either series, not what differs from one run
     to another on the same machine (memory layout, temperature): two runs of one thing differ more often than its level.
     """
 

@@ -22,7 +22,7 @@ from qprof.stats.intervals import FEWEST_BLOCKS, Interval, Method, percentile_in
 Kind = Literal["better", "worse", "equivalent", "inconclusive"]
 
 
-class Evidence(Protocol):
+class Effect(Protocol):
     """An estimated effect, and how surely it lies above or below a bound: both from the same distribution."""
 
     @property
@@ -104,8 +104,25 @@ class Replicates:
         return max(0.0, 1.0 - student_t_cdf(-score / math.sqrt(self.blocks / degrees), degrees))
 
 
+@dataclass(frozen=True)
+class Unbounded:
+    """An effect whose value is known and whose interval is not, for a reason; an `Effect`."""
+
+    value: float
+    reason: str
+
+    def interval(self, level: float = 0.95) -> Interval:
+        return Interval(self.value, None, None, level, self.reason)
+
+    def p_above(self, bound: float) -> None:
+        return None
+
+    def p_below(self, bound: float) -> None:
+        return None
+
+
 def judge(
-    evidence: Evidence, margin: float | None = None, *, level: float = 0.95, lower_is_better: bool = True
+    evidence: Effect, margin: float | None = None, *, level: float = 0.95, lower_is_better: bool = True
 ) -> Verdict:
     """The verdict on one effect. Raises `ValueError` for a margin that is not positive or a level not in (0.5, 1).
 

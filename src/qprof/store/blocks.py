@@ -1,4 +1,4 @@
-"""One measured block, and its file: what a run that is killed is resumed from."""
+"""The file of one measured block: what a run that is killed is resumed from."""
 
 from __future__ import annotations
 
@@ -8,34 +8,21 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import fields
 from pathlib import Path
 from typing import IO, Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from qprof.errors import StoreError
+from qprof.record.blocks import Block, BlockFacts, Samples
+from qprof.record.ops import OpEvents
+from qprof.record.readings import Reading, SensorTrace
 from qprof.store.files import write_atomic
 
-#: Arrays of a block's inferences, one element per inference in the order they ran.
-SAMPLE_COLUMNS = {"sample": np.int32, "start_ns": np.int64, "duration_ns": np.int64}
-#: Arrays of a profiled block's op events, one element per event.
-OP_COLUMNS = {
-    "inference": np.int32,
-    "op": np.int32,
-    "start_ns": np.int64,
-    "duration_ns": np.int64,
-    "source": np.uint8,
-}
-
-#: The phase of models that know no other (see `qprof.runtimes.base.Phase`).
-INFERENCE = "inference"
-
-#: The reading that tells how many tokens a "scored" block ran through the model.
-SCORED_TOKENS = "task.scored_tokens"
-
-#: What NumPy, zipfile and json raise for a file that is cut short, overwritten or something else altogether.
+#: What NumPy, zipfile, json and msgspec raise for a file that is cut short, overwritten or something else altogether.
 _DAMAGE = (
     OSError,
     ValueError,
@@ -51,50 +38,15 @@ _DAMAGE = (
     zipfile.BadZipFile,
 )
 
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """One sensor value: `provenance` is "measured", "estimated" or "modelled"."""
-
-    probe: str
-    t_ns: int
-    value: float
-    unit: str
-    provenance: str
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SensorTrace:
-    """Readings of one sensor over some time: `t_ns` int64[n], `values` float64[n]."""
-
-    probe: str
-    unit: str
-    provenance: str
-    t_ns: NDArray[np.int64]
-    values: NDArray[np.float64]
-
-
-@dataclass(slots=True)
-class Block:
-    """Consecutive inferences of one phase in one worker.
-
-    `kind`: "warmup", "clean", "profiled", "scored" for a pass that is made for its predictions alone (there an
-    inference is a batch, and `samples["sample"]` the first of its samples), "energy" for one that lasts as long as a
-    power sensor needs (its samples are thinned), "stacks" for one beside a stack sampler, or "idle", in which the
-    loaded variants wait: `variant` and `phase` are "" there. `round` is -1 outside the rounds.
-    """
-
-    number: int
-    round: int
-    variant: str
-    kind: str
-    samples: dict[str, NDArray[Any]]
-    ops: dict[str, NDArray[Any]] | None = None
-    predictions: dict[int, Any] = field(default_factory=dict)
-    readings: list[Reading] = field(default_factory=list)
-    facts: dict[str, Any] = field(default_factory=dict)
-    phase: str = INFERENCE
-    traces: list[SensorTrace] = field(default_factory=list)
+#: Types of the arrays in a file.
+_DTYPES: dict[str, Any] = {
+    "sample": np.int32,
+    "inference": np.int32,
+    "op": np.int32,
+    "start_ns": np.int64,
+    "duration_ns": np.int64,
+    "source": np.uint8,
+}
 
 
 def block_path(folder: Path, number: int) -> Path:
@@ -109,14 +61,12 @@ def write_block(folder: Path, block: Block) -> None:
         "variant": block.variant,
         "kind": block.kind,
         "phase": block.phase,
-        "facts": block.facts,
+        "facts": msgspec.to_builtins(block.facts),
         "readings": [[r.probe, r.t_ns, r.value, r.unit, r.provenance] for r in block.readings],
         "traces": [[trace.probe, trace.unit, trace.provenance] for trace in block.traces],
     }
     predictions = {str(sample): value for sample, value in block.predictions.items()}
-    arrays = {f"samples.{name}": block.samples[name].astype(kind) for name, kind in SAMPLE_COLUMNS.items()}
-    if block.ops is not None:
-        arrays |= {f"ops.{name}": block.ops[name].astype(kind) for name, kind in OP_COLUMNS.items()}
+    arrays = _named("samples", block.samples) | ({} if block.ops is None else _named("ops", block.ops))
     for number, trace in enumerate(block.traces):
         arrays |= {f"trace.{number}.t_ns": trace.t_ns, f"trace.{number}.value": trace.values}
 
@@ -124,6 +74,11 @@ def write_block(folder: Path, block: Block) -> None:
         np.savez(stream, header=_as_bytes(header), predictions=_as_bytes(predictions), **arrays)  # type: ignore[arg-type]
 
     write_atomic(block_path(folder, block.number), write)
+
+
+def _named(what: str, arrays: Samples | OpEvents) -> dict[str, NDArray[Any]]:
+    names = [field.name for field in fields(arrays)]
+    return {f"{what}.{name}": getattr(arrays, name).astype(_DTYPES[name]) for name in names}
 
 
 def _as_bytes(value: Any) -> NDArray[np.uint8]:
@@ -169,17 +124,18 @@ def _predictions(arrays: Any) -> dict[int, Any]:
 
 def _parsed(arrays: Any, predictions: bool) -> Block:
     header = _json(arrays, "header")
-    has_ops = "ops.op" in arrays.files
     return Block(
         number=header["number"],
         round=header["round"],
         variant=header["variant"],
         kind=header["kind"],
-        samples={name: arrays[f"samples.{name}"] for name in SAMPLE_COLUMNS},
-        ops={name: arrays[f"ops.{name}"] for name in OP_COLUMNS} if has_ops else None,
+        samples=Samples(**{field.name: arrays[f"samples.{field.name}"] for field in fields(Samples)}),
+        ops=OpEvents(**{field.name: arrays[f"ops.{field.name}"] for field in fields(OpEvents)})
+        if "ops.op" in arrays.files
+        else None,
         predictions=_predictions(arrays) if predictions else {},
-        readings=[Reading(*fields) for fields in header["readings"]],
-        facts=header["facts"],
+        readings=[Reading(*values) for values in header["readings"]],
+        facts=msgspec.convert(header["facts"], BlockFacts),
         phase=header["phase"],
         traces=[
             SensorTrace(probe, unit, provenance, arrays[f"trace.{number}.t_ns"], arrays[f"trace.{number}.value"])

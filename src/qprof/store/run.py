@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from qprof.errors import StoreError
+from qprof.record.blocks import Block, BlockEntry
+from qprof.record.manifest import VariantEntry
+from qprof.record.ops import OpMeta
+from qprof.record.phases import Phase
+from qprof.record.rows import LayerErrorRow, ScoreRow
 from qprof.store import tables
-from qprof.store.blocks import INFERENCE, Block, block_files, read_block
-from qprof.store.files import read_json
-from qprof.store.writer import PARTS, block_entry, read_manifest
+from qprof.store.blocks import block_files, read_block
+from qprof.store.manifests import read_manifest
+from qprof.store.readings import Readings
+from qprof.store.writer import PARTS, saved_ops
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +40,7 @@ class Latencies:
 
 @dataclass(frozen=True, slots=True)
 class OpTimes:
-    """Op events of one variant and phase as parallel arrays; `op` indexes `Run.op_rows` of that variant and phase."""
+    """Op events of one variant and phase as parallel arrays; `op` indexes `Run.ops_of` that variant and phase."""
 
     block: NDArray[np.int32]
     round: NDArray[np.int32]
@@ -55,19 +63,29 @@ class Run:
 
     @property
     def complete(self) -> bool:
-        return bool(self.manifest.get("status") == "complete")
+        return self.manifest.complete
 
     @property
-    def variants(self) -> list[dict[str, Any]]:
+    def variants(self) -> list[VariantEntry]:
         """The manifest's entries of the variants, baseline first."""
-        return list(self.manifest.get("variants", []))
+        return self.manifest.variants
 
-    def variant(self, name: str) -> dict[str, Any]:
+    @property
+    def baseline(self) -> str:
+        """Name of the first variant, which the others are compared with."""
+        return self.manifest.baseline.name
+
+    @property
+    def metric(self) -> str | None:
+        """The score that leads, `None` where nothing was scored."""
+        return self.manifest.metric
+
+    def variant(self, name: str) -> VariantEntry:
         """One variant's manifest entry. Raises `StoreError` naming those there are."""
         for entry in self.variants:
-            if entry["name"] == name:
+            if entry.name == name:
                 return entry
-        known = ", ".join(entry["name"] for entry in self.variants)
+        known = ", ".join(entry.name for entry in self.variants)
         raise StoreError(f"{self.folder}: no variant {name!r} in this run; it has {known}")
 
     @cached_property
@@ -75,89 +93,97 @@ class Run:
         """The blocks of a run that is not finished."""
         return [read_block(path, predictions=False) for path in block_files(self.folder / PARTS)]
 
-    def blocks(self) -> list[dict[str, Any]]:
-        """One entry per block: "number", "round", "variant", "kind", "phase", and what it tells of itself, such as
-        "window_ns" (start of its first inference, end of the last) and "repetitions"."""
-        return list(self.manifest["blocks"]) if self.complete else [block_entry(block) for block in self._blocks]
+    def blocks(self) -> list[BlockEntry]:
+        """Every block: which it was, and what it told of itself."""
+        return list(self.manifest.blocks) if self.complete else [block.entry() for block in self._blocks]
 
     @cached_property
     def samples(self) -> Any:
-        """`samples.parquet` as an Arrow table."""
-        return (
-            tables.read_table(self.folder / "samples.parquet") if self.complete else tables.samples_table(self._blocks)
-        )
+        """`samples.parquet` as an Arrow table of `SampleRow`."""
+        path = self.folder / "samples.parquet"
+        return tables.read_table(path) if self.complete else tables.samples_table(self._blocks)
 
     @cached_property
-    def op_meta(self) -> dict[str, list[dict[str, Any]]]:
-        """variant -> rows of `op_meta.parquet`, in the order of the variant's op list."""
-        if self.complete:
-            rows = tables.read_table(self.folder / "op_meta.parquet").to_pylist()
-        else:
-            rows = [
-                {"variant": entry["name"], **row}
-                for entry in self.variants
-                if (path := self.folder / PARTS / f"ops-{entry['name']}.json").exists()
-                for row in read_json(path)
-            ]
-        found: dict[str, list[dict[str, Any]]] = {}
-        for row in rows:
-            found.setdefault(row["variant"], []).append(row)
+    def op_meta(self) -> dict[str, list[OpMeta]]:
+        """variant -> its op list, all phases together."""
+        if not self.complete:
+            known = {entry.name: saved_ops(self.folder, entry.name) for entry in self.variants}
+            return {name: ops for name, ops in known.items() if ops is not None}
+        found: dict[str, list[OpMeta]] = {}
+        for row in tables.read_table(self.folder / "op_meta.parquet").to_pylist():
+            found.setdefault(row.pop("variant"), []).append(OpMeta(**row))
         return found
 
     @cached_property
     def op_events(self) -> Any:
-        """`ops.parquet` as an Arrow table."""
+        """`ops.parquet` as an Arrow table of `OpRow`."""
         if self.complete:
             return tables.read_table(self.folder / "ops.parquet")
-        op_ids = {variant: [row["op"] for row in rows] for variant, rows in self.op_meta.items()}
-        return tables.ops_table(self._blocks, op_ids, self.manifest.get("op_sources", []))
+        op_ids = {variant: [op.op for op in ops] for variant, ops in self.op_meta.items()}
+        return tables.ops_table(self._blocks, op_ids, self.manifest.op_sources)
 
     @cached_property
-    def readings(self) -> Any:
-        """`readings.parquet` as an Arrow table."""
-        if self.complete:
-            return tables.read_table(self.folder / "readings.parquet")
-        return tables.readings_table(self._blocks)
+    def readings_table(self) -> Any:
+        """`readings.parquet` as an Arrow table of `ReadingRow`."""
+        path = self.folder / "readings.parquet"
+        return tables.read_table(path) if self.complete else tables.readings_table(self._blocks)
 
     @cached_property
-    def scores(self) -> list[dict[str, Any]]:
+    def readings(self) -> Readings:
+        """What sensors told, by block and channel."""
+        return Readings(self.readings_table)
+
+    @cached_property
+    def scores(self) -> list[ScoreRow]:
         """Rows of `scores.parquet`; empty for a run that is not finished or has no labels."""
-        rows: list[dict[str, Any]] = (
-            tables.read_table(self.folder / "scores.parquet").to_pylist() if self.complete else []
-        )
-        return rows
+        if not self.complete:
+            return []
+        return [ScoreRow(**row) for row in tables.read_table(self.folder / "scores.parquet").to_pylist()]
 
     @cached_property
-    def layer_errors(self) -> list[dict[str, Any]]:
+    def layer_errors(self) -> list[LayerErrorRow]:
         """Rows of `layer_errors.parquet`: how far each op of a variant is from the baseline's; empty for a run that is
         not finished, or in which layers were not compared."""
         path = self.folder / "layer_errors.parquet"
-        rows: list[dict[str, Any]] = tables.read_table(path).to_pylist() if self.complete and path.is_file() else []
-        return rows
+        if not self.complete or not path.is_file():
+            return []
+        return msgspec.convert(tables.read_table(path).to_pylist(), list[LayerErrorRow])
+
+    @cached_property
+    def _whole_scores(self) -> dict[tuple[str, str], float | None]:
+        """Only the first of several alike counts."""
+        return {(row.variant, row.metric): row.value for row in reversed(self.scores) if row.sample is None}
+
+    @cached_property
+    def _sample_scores(self) -> dict[tuple[str, str], dict[int, float]]:
+        found: dict[tuple[str, str], dict[int, float]] = {}
+        for row in self.scores:
+            if row.sample is not None and row.value is not None:
+                found.setdefault((row.variant, row.metric), {})[row.sample] = row.value
+        return found
 
     def score(self, variant: str, metric: str) -> float | None:
         """A variant's score over the whole data set, `None` where it was not scored or is undefined."""
-        for row in self.scores:
-            if row["variant"] == variant and row["metric"] == metric and row["sample"] is None:
-                return None if row["value"] is None else float(row["value"])
-        return None
+        return self._whole_scores.get((variant, metric))
 
-    def phases(self) -> list[dict[str, Any]]:
-        """The phases that the run's inferences come in, in order: "name", and "tokens" and "steps" of an inference.
+    def sample_scores(self, variant: str, metric: str) -> Mapping[int, float]:
+        """A score by sample, samples of which nothing is known left out: sample -> value, under the name of its rows
+        ("correct", "log_likelihood", "first_rank", "tp50")."""
+        return self._sample_scores.get((variant, metric), {})
+
+    def phases(self) -> list[Phase]:
+        """The phases that the run's inferences come in, in order.
 
         A variant that failed before it was loaded has none; they are those of the first that has.
         """
-        for entry in self.variants:
-            if entry.get("phases"):
-                return list(entry["phases"])
-        return [{"name": INFERENCE, "tokens": None, "steps": 1}]
+        return next((list(entry.phases) for entry in self.variants if entry.phases), [Phase()])
 
     def phase(self, name: str | None = None) -> str:
         """The phase of that name, by default the first. Raises `StoreError` naming those there are."""
-        known = [phase["name"] for phase in self.phases()]
+        known = [phase.name for phase in self.phases()]
         if name is not None and name not in known:
             raise StoreError(f"{self.folder}: no phase {name!r} in this run; it has {', '.join(known)}")
-        return name or str(known[0])
+        return name or known[0]
 
     def latency(self, variant: str, kind: str = "clean", phase: str | None = None) -> Latencies:
         """Inferences of one variant: "clean" (what latency is quoted from), "profiled", "warmup", or the batches of
@@ -167,16 +193,16 @@ class Run:
         columns = _filtered(self.samples, variant=variant, kind=kind, **chosen)
         return Latencies(**{name: columns[name] for name in Latencies.__slots__})
 
-    def op_rows(self, variant: str, phase: str | None = None) -> list[dict[str, Any]]:
-        """Rows of `op_meta` of one variant and phase, in the order of the variant's op list."""
+    def ops_of(self, variant: str, phase: str | None = None) -> list[OpMeta]:
+        """The ops of one variant and phase, in the order of the variant's op list; none where they were not timed."""
         wanted = self.phase(phase)
-        return [row for row in self.op_meta.get(variant, []) if row["phase"] == wanted]
+        return [op for op in self.op_meta.get(variant, []) if op.phase == wanted]
 
     def ops(self, variant: str, phase: str | None = None) -> OpTimes:
         """Op events of one variant and phase, from its profiled blocks."""
         self.variant(variant)
         columns = _filtered(self.op_events, variant=variant, phase=self.phase(phase))
-        position = {row["op"]: i for i, row in enumerate(self.op_rows(variant, phase))}
+        position = {op.op: i for i, op in enumerate(self.ops_of(variant, phase))}
         dictionary = columns.pop("op.names")
         codes = np.array([position.get(name, -1) for name in dictionary], np.int32)
         columns["op"] = codes[columns["op"]] if len(codes) else columns["op"]

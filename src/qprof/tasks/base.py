@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qprof.runtimes.base import LanguageModel, TensorSpec
+from qprof.errors import DataError
+from qprof.record.manifest import PreparedTask
+from qprof.record.model import LanguageModel, Model, PromptShape
+from qprof.record.sections import TaskSection
+from qprof.stats.intervals import Interval
+from qprof.stats.verdict import Effect
+
+if TYPE_CHECKING:
+    from qprof.store.run import Run
 
 
 @dataclass(slots=True)
@@ -29,7 +38,7 @@ class Scores:
 
 
 class ScoredBatch(Protocol):
-    """Samples that a text task ran through the model together: the first of them, and their tokens."""
+    """Samples that a task ran through the model together: the first of them, and their tokens."""
 
     @property
     def first_sample(self) -> int: ...
@@ -41,68 +50,152 @@ class ScoredBatch(Protocol):
     def duration_ns(self) -> int: ...
 
 
-class Task(Protocol):
-    """Data set + preprocessing + decoding + scoring. Samples are numbered 0 .. sample_count()-1."""
+class Task(ABC):
+    """Data set + preprocessing + decoding + scoring. The samples that are timed are numbered 0 .. sample_count()-1.
+
+    Mostly they are also what is scored. A task that scores others has a `scored_count`, and predicts these in passes of
+    their own.
+    """
 
     name: str
 
+    @abstractmethod
     def sample_count(self) -> int:
-        """Number of samples the task offers (already limited by the profile)."""
+        """Number of samples that are timed (already limited by the profile)."""
 
-    def bind(self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], op_types: Sequence[str]) -> None:
+    @abstractmethod
+    def bind(self, model: Model) -> None:
         """Fit preprocessing and decoding to a variant; raise `DataError` where they cannot fit."""
 
+    @abstractmethod
     def inputs(self, sample: int) -> list[NDArray[Any]]:
         """The sample as the bound variant wants it: one array per input, its exact shape and dtype, quantized."""
 
+    @abstractmethod
     def decode(self, sample: int, outputs: Sequence[NDArray[Any]]) -> Any:
         """Raw outputs (as stored by the variant, still quantized) -> a JSON-serializable prediction."""
 
-    def calibration(self, count: int) -> Iterator[list[NDArray[np.float32]]]:
-        """`count` float input lists of the bound float model for static quantization, disjoint from the samples."""
+    @abstractmethod
+    def calibration(self, count: int) -> Iterator[list[NDArray[Any]]]:
+        """`count` input lists of the bound float model for quantization, disjoint from the scored samples."""
 
     def score(self, predictions: Mapping[int, Any]) -> Scores | None:
-        """Score decoded predictions by sample; `None` for a task that has no labels."""
+        """Score predictions by sample; `None` for a task that has no labels."""
+        return None
 
     def notes(self) -> list[str]:
         """Remarks about the data, each with a remedy (images skipped, annotations without image, ...)."""
+        return []
 
-
-@runtime_checkable
-class TextTask(Protocol):
-    """A task on text: its timed samples are prompts, and what it scores is predicted in passes of their own."""
-
-    name: str
-
-    def sample_count(self) -> int:
-        """Number of prompts that are timed."""
-
-    def bind_language(self, model: LanguageModel) -> None:
-        """Fit to a model and its tokenizer; raise `DataError` where the data cannot fit."""
-
-    def inputs(self, sample: int) -> list[NDArray[Any]]:
-        """A prompt as the bound model takes it: [int64[batch, prompt_tokens]]."""
-
-    def decode(self, sample: int, outputs: Sequence[NDArray[Any]]) -> Any:
-        """What the model said to a prompt, JSON-serializable."""
+    # -- of tasks that predict in passes of their own -----------------------------------------------------------------
 
     def scored_count(self) -> int:
-        """Number of samples that are scored."""
+        """Number of samples that are predicted in passes of their own; 0 where the timed ones are scored."""
+        return 0
 
     def scoring_order(self) -> list[int]:
-        """The scored samples in the order in which they are best run: those of one length together."""
+        """These samples in the order in which they are best run: those of one length together."""
+        raise DataError(f"a {self.name} task scores the samples that it times, and no others")
 
     def predict(self, model: LanguageModel, samples: Sequence[int]) -> tuple[Mapping[int, Any], Sequence[ScoredBatch]]:
-        """Run some samples; a JSON-serializable prediction of each, and the batches they were run in."""
+        """Run some of these samples; a JSON-serializable prediction of each, and the batches they were run in."""
+        raise DataError(f"a {self.name} task scores the samples that it times, and no others")
 
-    def calibration(self, count: int) -> Iterator[list[NDArray[np.int64]]]:
-        """`count` token sequences [int64[1, n]] for quantization, disjoint from the scored samples."""
 
-    def calibration_digest(self, count: int) -> str:
-        """Stands for the content of `calibration(count)`, apart from the tokenizer."""
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A task whose data are ready, how many samples it times, what stands for its calibration samples (equal digests
+    must mean equal samples), and remarks."""
 
-    def score(self, predictions: Mapping[int, Any]) -> Scores | None:
-        """Score predictions by sample."""
+    task: PreparedTask
+    samples: int
+    calibration_digest: str
+    notes: list[str]
 
-    def notes(self) -> list[str]:
-        """Remarks about the data, each with a remedy."""
+
+class WholeSet(Protocol):
+    """What one variant predicted, of which figures are of the whole set of samples, not means over them."""
+
+    def to(self, other: Any, metric: str) -> Effect | None:
+        """That figure of `other` minus that of this, samples resampled; `None` where either is undefined."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartChange:
+    """A score of one part of the data, a class or size; `truths`: objects to find. `change`: b - a; `None`s where it
+    is undefined."""
+
+    label: str
+    truths: int
+    a: float | None
+    b: float | None
+    change: Interval | None
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorChange:
+    """One kind of error: how many, and what the score would gain without them (0 to 1; `None` where undefined)."""
+
+    kind: str
+    a: int
+    b: int
+    a_gain: float | None
+    b_gain: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreParts:
+    """One level below a score: its change by class, by size and by kind of error."""
+
+    classes: list[PartChange] = field(default_factory=list)
+    sizes: list[PartChange] = field(default_factory=list)
+    errors: list[ErrorChange] = field(default_factory=list)
+
+
+Section = TypeVar("Section", bound=TaskSection)
+
+
+class TaskKind(ABC, Generic[Section]):
+    """What a package of `qprof.tasks` offers through its module `kind` as `KIND`, and another distribution through an
+    entry point of the group "qprof.tasks".
+
+    `section`: the keys that a profile may give such a task; `gives`: what its samples are, which a runtime must take;
+    `item`: what a sample is to who counts joules, `None` where nothing; `whole_set_metrics`: figures that are no means
+    over samples.
+    """
+
+    name: str
+    section: type[Section]
+    gives: Literal["tensors", "text"] = "tensors"
+    item: str | None = None
+    whole_set_metrics: frozenset[str] = frozenset()
+
+    def check(self, section: Section) -> None:
+        """What no single key shows. Raises `ProfileError`."""
+
+    @abstractmethod
+    def prepare(self, section: Section) -> Prepared:
+        """Make the data ready, once, before any worker starts: fetch or make them, find the broken ones.
+
+        Raises `DataError`.
+        """
+
+    @abstractmethod
+    def build(self, section: Section, skip: Sequence[int]) -> Task:
+        """The task of a section that `prepare` filled in, without the samples that it found broken."""
+
+    def prompts(self, section: Section) -> PromptShape | None:
+        """What a task on text times, `None` for others."""
+        return None
+
+    def with_samples(self, section: Section, count: int) -> Section:
+        """The section with at least so many samples to be timed, where they are made and not given."""
+        return section
+
+    def whole_set(self, run: Run, variant: str) -> WholeSet:
+        """What a variant of a run predicted, for `whole_set_metrics`. Raises `DataError` where it cannot be had."""
+        raise DataError(f"{run.folder}: a {self.name} task has no figures of a whole set")
+
+    def parts(self, run: Run, a: str, b: str) -> ScoreParts | None:
+        """Where a score went between two variants, `None` where it has no parts. Raises `DataError`."""
+        return None

@@ -13,26 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprof.probes.machine import describe_machine
-from qprof.runtimes.base import RunOptions
-from qprof.runtimes.ceilings import (
-    COMPUTE_UNIT,
-    DISPATCH_UNIT,
-    MEMORY_UNIT,
-    Bench,
-    Ceiling,
-    Level,
-    levels,
-    measure,
-    number_format,
-    slope,
-    throughput,
-)
+from qprof.record.ceilings import COMPUTE_UNIT, DISPATCH_UNIT, MEMORY_UNIT, Ceiling, number_format
+from qprof.runtimes.ceilings import Bench, Level, levels, measure, slope, throughput
 from qprof.runtimes.litert.interpreter import LiteRTModel
+from qprof.runtimes.litert.sections import LiteRTOptions
 from qprof.runtimes.litert.tiny_models import Format, add_chain, weighted_op
-
-#: What of `RunOptions`, and which distributions, the figures depend on.
-OPTIONS = ("threads", "delegate")
-PACKAGES = ("ai-edge-litert",)
 
 FORMATS: dict[Format, str] = {
     "float32": "float32",
@@ -54,9 +39,9 @@ _CHAIN, _LONGER_BY = 8, 128  # links
 _LARGEST_WEIGHTS = 128 << 20
 
 
-def measure_all(options: RunOptions) -> list[Ceiling]:
+def measure_all(options: LiteRTOptions) -> list[Ceiling]:
     """Every ceiling of LiteRT with these threads and this delegate. Raises `ModelError` where LiteRT does not run."""
-    cache_bytes = describe_machine()["cache_bytes"]
+    cache_bytes = describe_machine().cache_bytes
     found = levels(cache_bytes)
     with tempfile.TemporaryDirectory(prefix="qprof-") as folder:
         builder = _Builder(Path(folder), options)
@@ -65,7 +50,7 @@ def measure_all(options: RunOptions) -> list[Ceiling]:
 
 
 class _Builder:
-    def __init__(self, folder: Path, options: RunOptions) -> None:
+    def __init__(self, folder: Path, options: LiteRTOptions) -> None:
         self._folder = folder
         self._options = options
         self._how = f"{options.threads} thread{'s' * (options.threads > 1)}, delegate {options.delegate}"

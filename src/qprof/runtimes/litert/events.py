@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprof.core._op_profiler import KIND_KERNEL, KIND_NODE
-from qprof.runtimes.base import SOURCES, OpEvents
+from qprof.record.ops import SOURCES, OpEvents
 
 #: XNNPACK reports whole microseconds, rounded down: on average each kernel lost half of one.
 FLOOR_LOSS_US = 0.5

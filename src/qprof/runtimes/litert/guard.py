@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qprof.core._op_profiler import OpProfiler
-from qprof.runtimes.litert.flatbuffer import ModelFacts, SubgraphFacts
+from qprof.runtimes.litert.model_facts import ModelFacts, SubgraphFacts
 
 #: TfLiteBuiltinDelegate: the code of a delegate's own node (tensorflow/lite/builtin_ops.h).
 DELEGATE_CODE = 51

@@ -10,9 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprof.errors import ModelError
-from qprof.runtimes.base import Loaded, TensorSpec
-from qprof.runtimes.litert.flatbuffer import ModelFacts, read_model
-from qprof.store.blocks import INFERENCE
+from qprof.record.model import Loaded
+from qprof.record.phases import INFERENCE
+from qprof.record.tensors import TensorSpec
+from qprof.runtimes.litert.flatbuffer import read_model
+from qprof.runtimes.litert.model_facts import ModelFacts
 
 #: What a variant may ask for: LiteRT's default (XNNPACK on a CPU), or the interpreter's builtin kernels alone.
 DELEGATES = ("xnnpack", "none")

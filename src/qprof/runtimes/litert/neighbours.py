@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qprof.runtimes.litert.flatbuffer import OpFacts, read_model
+from qprof.runtimes.litert.flatbuffer import read_model
+from qprof.runtimes.litert.model_facts import OpFacts
 
 _CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
 

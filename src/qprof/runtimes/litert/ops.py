@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from qprof.runtimes.base import FUSED, OpMeta
+from qprof.record.ops import FUSED, OpMeta
 from qprof.runtimes.litert.align import align_kernels
 from qprof.runtimes.litert.events import EventLayout
-from qprof.runtimes.litert.flatbuffer import ModelFacts, OpFacts, SubgraphFacts, describe_quantization, with_shapes
+from qprof.runtimes.litert.model_facts import ModelFacts, OpFacts, SubgraphFacts, describe_quantization, with_shapes
 
 #: How LiteRT's delegates name their nodes -> what people call them.
 _DELEGATE_NAMES = {"TfLiteXNNPackDelegate": "XNNPACK", "TfLiteGpuDelegateV2": "GPU", "TfLiteNnapiDelegate": "NNAPI"}

@@ -8,7 +8,7 @@ from typing import Any
 
 from qprof.core._op_profiler import KIND_KERNEL, PLUGIN_PATH, OpProfiler
 from qprof.errors import ModelError
-from qprof.runtimes.base import OpEvents, OpMeta
+from qprof.record.ops import OpEvents, OpMeta
 from qprof.runtimes.litert.events import EventLayout, to_events
 from qprof.runtimes.litert.flatbuffer import read_model
 from qprof.runtimes.litert.guard import LayoutError, arena_bytes, check_layout
@@ -134,7 +134,14 @@ class ProfiledModel(LiteRTModel):
 
     def timing_facts(self) -> dict[str, Any]:
         """What the manifest keeps of the instrumentation."""
-        return {"timed_nodes": self.hooked_nodes, "untimed_nodes": self.untimed_nodes, "ops": len(self.ops)}
+        return {
+            "facts": {
+                "timed_nodes": self.hooked_nodes,
+                "untimed_nodes": self.untimed_nodes,
+                "ops": len(self.ops),
+                "lost_events": self.profiler.lost,
+            }
+        }
 
     def audit(self) -> dict[str, Any]:
         """Nothing: LiteRT on a CPU is synchronous, and there is no second clock to hold against the first."""

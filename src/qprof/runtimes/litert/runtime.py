@@ -2,93 +2,170 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qprof.errors import ModelError
+from qprof.record.ceilings import Ceiling
+from qprof.record.model import Model, RunOptions
+from qprof.record.sections import FileVariantSection, ModelSection, VariantSection
 from qprof.runtimes import base
-from qprof.runtimes.litert.interpreter import LiteRTModel
+from qprof.runtimes.litert.interpreter import DELEGATES, LiteRTModel
+from qprof.runtimes.litert.interventions import LiteRTInterventions
+from qprof.runtimes.litert.sections import (
+    FloatVariant,
+    LiteRTFile,
+    LiteRTModelSection,
+    LiteRTOptions,
+    QuantizedVariant,
+    StaticVariant,
+    variant_section,
+)
+
+if TYPE_CHECKING:
+    from qprof.runtimes.litert.make import MakeRequest
 
 
-class LiteRTRuntime:
-    """`.tflite` files, and SavedModel folders and Keras files to make them from; satisfies `base.Runtime`."""
+class LiteRTRuntime(base.Runtime):
+    """`.tflite` files, and SavedModel folders and Keras files to make them from."""
 
     name = "litert"
-    packages: Sequence[str] = ("ai-edge-litert", "ai-edge-quantizer", "tensorflow")
+    packages = ("ai-edge-litert", "ai-edge-quantizer", "tensorflow")
+    delegates = DELEGATES
+    native_stacks = True
+    default_variants = ("float32", "float16", "int8-dynamic", "int8")
+    expects = "a .tflite, a SavedModel folder, a Keras file"
+    model_section = LiteRTModelSection
+    options_type = LiteRTOptions
+    interventions = LiteRTInterventions()
 
     def accepts(self, path: Path) -> bool:
-        return path.suffix in (".tflite", ".keras", ".h5") or (path / "saved_model.pb").is_file()
+        return path.suffix in (".tflite", ".keras", ".h5") or os.path.isfile(path / "saved_model.pb")
 
-    def require(self) -> None:
-        """LiteRT comes with qprof."""
+    def runs(self, path: Path) -> bool:
+        return path.suffix == ".tflite"
 
-    def preload(self) -> None:
+    def variant_section(self, keys: Mapping[str, Any]) -> type[VariantSection]:
+        return variant_section(keys)
+
+    def options(self, section: VariantSection, asked: base.Asked) -> LiteRTOptions:
+        own = section.delegate if isinstance(section, (FloatVariant, LiteRTFile)) else None
+        shapes = asked.model.input_shapes if isinstance(asked.model, LiteRTModelSection) else {}
+        return LiteRTOptions(
+            threads=section.threads or asked.protocol.threads,
+            device=asked.protocol.device,
+            delegate=own or asked.protocol.delegate,
+            input_shapes=shapes,
+        )
+
+    def preload(self, run: Mapping[str, Any]) -> None:
         import ai_edge_litert.interpreter  # noqa: F401
         from ai_edge_litert import schema_py_generated  # noqa: F401
 
-    def load(self, path: Path, options: base.RunOptions) -> base.Model:
-        return LiteRTModel(path, threads=options.threads, delegate=options.delegate, input_shapes=options.input_shapes)
+    def load(self, path: Path, options: RunOptions) -> Model:
+        return LiteRTModel(path, **_interpreter_options(options))
 
-    def instrument(self, model: base.Model, path: Path, options: base.RunOptions) -> base.ProfiledModel:
+    def instrument(self, model: Model, path: Path, options: RunOptions) -> base.ProfiledModel:
         try:
             from qprof.runtimes.litert.profiled import ProfiledModel
         except ImportError as error:
             raise ModelError(
                 f"per-op timing is off: the compiled core is missing ({error}); reinstall qprof"
             ) from error
-        return ProfiledModel(
-            path, threads=options.threads, delegate=options.delegate, input_shapes=options.input_shapes
-        )
+        return ProfiledModel(path, **_interpreter_options(options))
 
-    def maker(self, model: Mapping[str, Any]) -> base.VariantMaker:
+    def maker(self, model: ModelSection, device: str) -> base.VariantMaker:
         return LiteRTMaker(model)
+
+    def compare_layers(
+        self, baseline: base.Side, variant: base.Side, pairs: Sequence[tuple[str, str]]
+    ) -> base.LayerComparison:
+        from qprof.runtimes.litert.tensor_errors import TensorErrors
+
+        models = [_litert_model(side.model) for side in (baseline, variant)]
+        options = [_litert_options(side.options) for side in (baseline, variant)]
+        return TensorErrors(models[0], models[1], pairs, options[0], options[1])
+
+
+class LiteRTCeilings:
+    """What this machine does at most through LiteRT; satisfies `base.CeilingBench`."""
+
+    name = "litert"
+    options: Sequence[str] = ("threads", "delegate")
+    packages: Sequence[str] = ("ai-edge-litert",)
+
+    def measure(self, options: RunOptions) -> list[Ceiling]:
+        from qprof.runtimes.litert.ceilings import measure_all
+
+        return measure_all(_litert_options(options))
 
 
 class LiteRTMaker:
     """Makes the variants of one model; satisfies `base.VariantMaker`."""
 
-    def __init__(self, model: Mapping[str, Any]) -> None:
+    def __init__(self, model: ModelSection) -> None:
         from qprof.runtimes.litert.make import VariantMaker
 
         self._model = model
         self._maker = VariantMaker()
 
-    def float_model(self) -> base.Model:
-        made = self._maker.make(self._request("float32", {}))
-        return LiteRTModel(made.path, input_shapes=self._model.get("input_shapes") or {})
+    def float_model(self) -> Model:
+        made = self._maker.make(self._request(FloatVariant(name="float32")))
+        shapes = self._model.input_shapes if isinstance(self._model, LiteRTModelSection) else {}
+        return LiteRTModel(made.path, input_shapes=shapes)
 
-    def make(self, variant: Mapping[str, Any], calibration: base.Calibration) -> base.Made:
-        from qprof.runtimes.litert import make
+    def make(self, section: VariantSection, calibration: base.Calibration) -> base.Made:
+        made = self._maker.make(self._request(section, calibration))
+        return base.Made(
+            made.path,
+            made.sha256,
+            made.bytes,
+            method=made.method,
+            tool=made.tool,
+            tool_version=made.tool_version,
+            make_seconds=made.seconds,
+            facts={"settings": made.settings},
+            notes=list(made.notes),
+        )
 
-        if variant.get("file"):
-            request = make.MakeRequest(Path(variant["file"]), make.FILE)
-        else:
-            method = variant.get("method") or variant["name"]
-            request = self._request(method, variant, calibration)
-        made = self._maker.make(request)
-        facts = {
-            "method": made.method,
-            "tool": made.tool,
-            "tool_version": made.tool_version,
-            "make_seconds": made.seconds,
-            "settings": made.settings,
-        }
-        return base.Made(made.path, made.sha256, made.bytes, facts, list(made.notes))
+    def _request(self, section: VariantSection, calibration: base.Calibration | None = None) -> MakeRequest:
+        from qprof.runtimes.litert.make import FILE, MakeRequest
 
-    def _request(self, method: str, variant: Mapping[str, Any], calibration: Any = None) -> Any:
-        from qprof.runtimes.litert.make import MakeRequest
-
+        if isinstance(section, FileVariantSection):
+            return MakeRequest(Path(section.file), FILE)
+        if not isinstance(section, FloatVariant):
+            raise ModelError(f"variant {section.name}: {type(section).__name__} is no section of a LiteRT variant")
+        selects = section if isinstance(section, QuantizedVariant) else None
         return MakeRequest(
-            source=Path(self._model["path"]),
-            method=method,
+            source=Path(self._model.path),
+            method=section.method or section.name,
             calibration=calibration,
-            ops=variant.get("ops") or None,
-            skip_ops=variant.get("skip_ops") or None,
-            skip_layers=variant.get("skip_layers") or None,
-            io=variant.get("io"),
-            batch=self._model.get("batch", 1),
+            ops=selects.ops or None if selects else None,
+            skip_ops=selects.skip_ops or None if selects else None,
+            skip_layers=selects.skip_layers or None if selects else None,
+            io=section.io if isinstance(section, StaticVariant) else "float",
+            batch=self._model.batch if isinstance(self._model, LiteRTModelSection) else 1,
         )
 
 
+def _litert_options(options: RunOptions) -> LiteRTOptions:
+    if isinstance(options, LiteRTOptions):
+        return options
+    return LiteRTOptions(threads=options.threads, device=options.device)
+
+
+def _litert_model(model: Model) -> LiteRTModel:
+    if not isinstance(model, LiteRTModel):
+        raise ModelError(f"{type(model).__name__} is no model of LiteRT; its layers cannot be compared")
+    return model
+
+
+def _interpreter_options(options: RunOptions) -> dict[str, Any]:
+    chosen = _litert_options(options)
+    return {"threads": chosen.threads, "delegate": chosen.delegate, "input_shapes": chosen.input_shapes}
+
+
+LiteRTRuntime.ceilings = LiteRTCeilings()
 RUNTIME: base.Runtime = LiteRTRuntime()

@@ -23,7 +23,6 @@ outputs and the inputs of all ops four times; nothing more for more samples. Onl
 from __future__ import annotations
 
 import copy
-import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,23 +33,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprof.errors import ModelError
-from qprof.runtimes.base import RunOptions, TensorSpec
-from qprof.runtimes.litert.flatbuffer import OpFacts, SubgraphFacts
-from qprof.runtimes.litert.float_model import WEIGHTED_OPS, read_content
+from qprof.record.quantization import FLOAT_DTYPES, dequantize, is_quantized, quantize
+from qprof.record.tensors import TensorSpec
+from qprof.runtimes.base import RecordError
+from qprof.runtimes.litert.constants import bias_of, constant, weights_of
+from qprof.runtimes.litert.float_model import read_content
 from qprof.runtimes.litert.interpreter import LiteRTModel
-from qprof.tasks.quantization import FLOAT_DTYPES, dequantize, is_quantized, quantize
-
-#: Takes what is compared ("cumulative", "own", "weights", "bias"), the variant's op, its reference and its numbers,
-#: both real, and how many of them were cut off at an end of the quantized type (`None`: not quantized).
-Record = Callable[[str, str, NDArray[Any], NDArray[Any], int | None], None]
+from qprof.runtimes.litert.model_facts import OpFacts, SubgraphFacts
+from qprof.runtimes.litert.sections import LiteRTOptions
 
 _CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
-
-#: Op types with a bias -> its place among the inputs.
-_BIAS = {"CONV_2D": 2, "DEPTHWISE_CONV_2D": 2, "FULLY_CONNECTED": 2, "TRANSPOSE_CONV": 3}
-
-_WEIGHT_TYPES = ("float32", "float16", "int8", "uint8", "int16", "int4", "int2")
-_PACKED_BITS = {"int4": 4, "int2": 2}
 
 
 class TensorErrors:
@@ -67,8 +59,8 @@ class TensorErrors:
         baseline: LiteRTModel,
         variant: LiteRTModel,
         pairs: Sequence[tuple[str, str]],
-        baseline_options: RunOptions,
-        options: RunOptions,
+        baseline_options: LiteRTOptions,
+        options: LiteRTOptions,
     ) -> None:
         self._models = (baseline, variant)
         _refuse_other_inputs(baseline, variant)
@@ -102,7 +94,7 @@ class TensorErrors:
 
     # -- one sample ---------------------------------------------------------------------------------------------------
 
-    def sample(self, inputs: Sequence[NDArray[Any]], record: Record) -> None:
+    def sample(self, inputs: Sequence[NDArray[Any]], record: RecordError) -> None:
         """Run one sample, inputs as the baseline takes them, and hand all pairs of arrays to `record`. The variant gets
         the same real numbers as it stores them."""
         baseline_specs, specs = (model.loaded.inputs for model in self._models)
@@ -120,7 +112,7 @@ class TensorErrors:
         if self._unlinked is not None:
             self._sample_own(self._unlinked, record)
 
-    def _sample_own(self, unlinked: _Unlinked, record: Record) -> None:
+    def _sample_own(self, unlinked: _Unlinked, record: RecordError) -> None:
         stored = {
             (op, tensor): _as_stored(self._linked[0].read(self._origins[tensor]), spec)
             for (op, tensor), spec in unlinked.variant.feeds.items()
@@ -141,7 +133,7 @@ class TensorErrors:
                     reference = unlinked.variant.fed((facts.index, facts.inputs[0]), stored)
                 self._compare("own", facts, reference, unlinked.variant.model.read(output), record)
 
-    def _compare(self, kind: str, op: OpFacts, reference: _Numbers, value: _Numbers, record: Record) -> None:
+    def _compare(self, kind: str, op: OpFacts, reference: _Numbers, value: _Numbers, record: RecordError) -> None:
         if not (_is_real(reference.spec) and _is_real(value.spec)):
             return
         if reference.array.size != value.array.size:
@@ -175,14 +167,14 @@ class TensorErrors:
 
     # -- weights ------------------------------------------------------------------------------------------------------
 
-    def weights(self, record: Record) -> None:
+    def weights(self, record: RecordError) -> None:
         """Compare the weights and biases of every op that has them in both models, of one shape."""
         files = [_read(model.path) for model in self._models]
         for index, partner in self._partners.items():
             ops = (self._graphs[0].ops[partner], self._graphs[1].ops[index])
-            for kind, find in (("weights", _weights), ("bias", _bias)):
+            for kind, find in (("weights", weights_of), ("bias", bias_of)):
                 reference, value = (
-                    None if (tensor := find(op, graph)) is None else _constant(file, graph, tensor)
+                    None if (tensor := find(op, graph)) is None else constant(file, graph, tensor)
                     for op, graph, file in zip(ops, self._graphs, files, strict=True)
                 )
                 if reference is not None and value is not None and reference.shape == value.shape:
@@ -191,7 +183,7 @@ class TensorErrors:
     # -- ops by themselves --------------------------------------------------------------------------------------------
 
     def _unlink(
-        self, compared: Sequence[OpFacts], baseline_options: RunOptions, options: RunOptions
+        self, compared: Sequence[OpFacts], baseline_options: LiteRTOptions, options: LiteRTOptions
     ) -> _Unlinked | None:
         graphs = self._graphs
         stateful = [_stateful(model.path) for model in self._models]
@@ -248,7 +240,7 @@ class _UnlinkedModel:
     `feeds`: (op, tensor that it reads in the original) -> what the input in its place takes.
     """
 
-    def __init__(self, path: Path, linked: _ReadableModel, ops: Sequence[OpFacts], options: RunOptions) -> None:
+    def __init__(self, path: Path, linked: _ReadableModel, ops: Sequence[OpFacts], options: LiteRTOptions) -> None:
         graph = linked.facts.subgraphs[0]
         shapes = linked.tensor_shapes()
         keys: list[tuple[int, int]] = []
@@ -371,7 +363,7 @@ def _read(path: Path) -> Any:
 
 
 def _edited(
-    path: Path, edit: Callable[[Any], None], options: RunOptions, input_shapes: Mapping[str, Sequence[int]]
+    path: Path, edit: Callable[[Any], None], options: LiteRTOptions, input_shapes: Mapping[str, Sequence[int]]
 ) -> _ReadableModel:
     from ai_edge_litert.tools import flatbuffer_utils
 
@@ -389,7 +381,7 @@ def _edited(
     return model
 
 
-def _outputs_added(model: LiteRTModel, tensors: Sequence[int], options: RunOptions) -> _ReadableModel:
+def _outputs_added(model: LiteRTModel, tensors: Sequence[int], options: LiteRTOptions) -> _ReadableModel:
     """The model with these tensors among its outputs."""
     graph = model.facts.subgraphs[0]
     written = {output for op in graph.ops for output in op.outputs}
@@ -404,58 +396,3 @@ def _outputs_added(model: LiteRTModel, tensors: Sequence[int], options: RunOptio
 def _stateful(path: Path) -> set[int]:
     """Tensors that keep what an inference wrote for the next: an op that reads one is not the same run twice."""
     return {index for index, tensor in enumerate(_read(path).subgraphs[0].tensors) if tensor.isVariable}
-
-
-def _weights(op: OpFacts, graph: SubgraphFacts) -> int | None:
-    """The largest constant of an op whose constants are weights, as it is stored."""
-    stored = [graph.constant_behind.get(index, index) for index in op.inputs if index >= 0]
-    known = [i for i in stored if graph.tensors[i].constant and graph.tensors[i].dtype in _WEIGHT_TYPES]
-    if op.type not in WEIGHTED_OPS or not known:
-        return None
-    return max(known, key=lambda index: math.prod(graph.tensors[index].shape))
-
-
-def _bias(op: OpFacts, graph: SubgraphFacts) -> int | None:
-    place = _BIAS.get(op.type)
-    if place is None or len(op.inputs) <= place or op.inputs[place] < 0:
-        return None
-    index = graph.constant_behind.get(op.inputs[place], op.inputs[place])
-    return index if graph.tensors[index].constant else None
-
-
-def _constant(file: Any, graph: SubgraphFacts, index: int) -> NDArray[np.float64] | None:
-    """What a constant stands for, in its shape; `None` where it is stored in a form that is not known."""
-    facts, tensor = graph.tensors[index], file.subgraphs[0].tensors[index]
-    if facts.sparse:
-        return None
-    codes = _codes(np.frombuffer(file.buffers[tensor.buffer].data, np.uint8), facts.dtype, facts.shape)
-    if facts.quantization.kind == "none" or facts.dtype in FLOAT_DTYPES:
-        return codes.astype(np.float64)
-    scales, zero_points = _scales(file, tensor, facts.shape)
-    return None if scales is None else (codes.astype(np.float64) - zero_points) * scales
-
-
-def _codes(raw: NDArray[np.uint8], dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
-    bits = _PACKED_BITS.get(dtype)
-    if bits is None:
-        return raw.view(dtype).reshape(shape)
-    codes = ((raw[:, None] >> np.arange(0, 8, bits, dtype=np.uint8)) & (2**bits - 1)).reshape(-1)  # lowest bits first
-    signed = codes[: math.prod(shape)].astype(np.int8)
-    return np.where(signed >= 2 ** (bits - 1), signed - 2**bits, signed).reshape(shape)
-
-
-def _scales(file: Any, tensor: Any, shape: tuple[int, ...]) -> tuple[Any, Any]:
-    """Scales and zero points in a form that spreads over the weights; (None, None) for a form that is not known."""
-    quantization = tensor.quantization
-    block_size = getattr(quantization.details, "blockSize", 0)
-    if block_size:
-        scales = file.subgraphs[0].tensors[quantization.details.scales]
-        raw = np.frombuffer(file.buffers[scales.buffer].data, np.float16).astype(np.float64)
-        return np.repeat(raw.reshape(*shape[:-1], -1), block_size, axis=-1), 0
-    if quantization.details is not None:
-        return None, None
-    spread = [1] * len(shape)
-    if len(quantization.scale) > 1:
-        spread[quantization.quantizedDimension] = -1
-    zero_points = quantization.zeroPoint if quantization.zeroPoint is not None else [0]
-    return np.reshape(quantization.scale, spread).astype(np.float64), np.reshape(zero_points, spread)

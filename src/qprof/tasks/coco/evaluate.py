@@ -11,14 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from qprof.core import _coco
 from qprof.errors import DataError
 from qprof.probes.machine import available_cores
-from qprof.tasks.coco.inputs import (
-    Detections,
-    GroundTruth,
-    check_values,
-    named,
-    read_detections,
-    read_ground_truth,
-)
+from qprof.tasks.coco.inputs import Detections, GroundTruth, check_values, named, read_detections, read_ground_truth
 from qprof.tasks.coco.result import CocoResult
 from qprof.tasks.coco.settings import COCO_MAX_DETS, AreaRanges, IdZero, Settings, make_settings
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from qprof.errors import DataError
-from qprof.runtimes.base import TensorSpec
+from qprof.record.tensors import TensorSpec
 from qprof.tasks.detection import decoders
 from qprof.tasks.detection.heads import KINDS, Binding, Head, HeadConfig, describe, grid_cells
 

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprof.errors import DataError, ProfileError
-from qprof.runtimes.base import TensorSpec
+from qprof.record.sections import FilePath
+from qprof.record.tensors import TensorSpec
 from qprof.tasks.detection.boxes import BOX_FORMATS, Detections
 
 KINDS = ("auto", "tflite-postprocess", "boxes", "centernet-decoded", "ssd-raw", "centernet", "yolox")
@@ -49,7 +50,7 @@ class HeadConfig:
     box_units: str | None = None
     class_offset: int | None = None
     background: bool | None = None
-    anchors: str | None = None
+    anchors: FilePath | None = None
     variances: list[float] = field(default_factory=lambda: [10.0, 10.0, 5.0, 5.0])
     score_activation: str = "none"
     size_units: str = "cells"

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprof.errors import DataError, ProfileError
-from qprof.runtimes.base import TensorSpec
+from qprof.record.quantization import FLOAT_DTYPES, is_quantized, quantize, real_range
+from qprof.record.tensors import TensorSpec
 from qprof.tasks.detection.boxes import Geometry
-from qprof.tasks.quantization import FLOAT_DTYPES, is_quantized, quantize, real_range
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -13,18 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprof.errors import DataError
-from qprof.runtimes.base import TensorSpec
-from qprof.tasks.base import Scores
+from qprof.record.model import Model
+from qprof.tasks.base import Scores, Task
 from qprof.tasks.detection.boxes import Detections, Geometry
 from qprof.tasks.detection.categories import CategoryConfig, CategoryMap
 from qprof.tasks.detection.choose import build_head, suppression_iou
-from qprof.tasks.detection.dataset import (
-    CocoImage,
-    Detection,
-    existing_images,
-    image_file,
-    load_annotations,
-)
+from qprof.tasks.detection.dataset import CocoImage, Detection, existing_images, image_file, load_annotations
 from qprof.tasks.detection.heads import Binding, Head, HeadConfig
 from qprof.tasks.detection.images import Size, read_rgb, read_size
 from qprof.tasks.detection.nms import non_maximum_suppression
@@ -61,7 +55,7 @@ class _Bound:
     notes: list[str]
 
 
-class DetectionTask:
+class DetectionTask(Task):
     """Detection on the annotated images that lie in a folder.
 
     The samples are the images in ascending COCO id: those missing from the folder are left out, then the first `limit`
@@ -130,16 +124,17 @@ class DetectionTask:
                 bad.append(BadSample(image.id, image.file_name, str(error)))
         return bad
 
-    def bind(self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], op_types: Sequence[str]) -> None:
+    def bind(self, model: Model) -> None:
+        inputs = model.loaded.inputs
         if len(inputs) != 1:
             names = ", ".join(f"{i.name} {list(i.shape)}" for i in inputs)
             raise DataError(
                 f"detection feeds one image, the model has {len(inputs)} inputs ({names}): use a model with one"
             )
         preprocessor = Preprocessor(self._preprocess, inputs[0])
-        binding = Binding(
-            self._head_config, outputs, op_types, preprocessor.height, preprocessor.width, preprocessor.channels_first
-        )
+        size = (preprocessor.height, preprocessor.width)
+        loaded = model.loaded
+        binding = Binding(self._head_config, loaded.outputs, loaded.op_types, *size, preprocessor.channels_first)
         kind, head, notes = build_head(binding)
         self._categories.check_class_count(head.class_count)
         iou = suppression_iou(self._head_config, kind)

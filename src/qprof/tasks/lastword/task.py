@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprof.errors import DataError
-from qprof.runtimes.base import LanguageModel
-from qprof.tasks.base import Scores
+from qprof.record.model import LanguageModel, Model
+from qprof.tasks.base import Scores, Task
 from qprof.tasks.lastword.batching import BATCH_TOKENS, plan
 from qprof.tasks.lastword.data import Row, Rows, Source, digest, read_rows, split_last_word
 from qprof.tasks.lastword.pieces import Pieces, words_of
@@ -72,14 +72,14 @@ class _Bound:
         return self.tokenizer is model.tokenizer and ours == (model.vocabulary, model.max_tokens)
 
 
-class LastWordTask:
+class LastWordTask(Task):
     """Prediction of the last word of every row of `data`, scored under both protocols in one pass.
 
     The rows scored are the first `limit` that have a last word, without a limit all but the last `reserve`, which are
     left to calibration; they are numbered from 0. The samples that are timed
     are others: `samples` prompts of exactly `prompt_tokens` tokens of the same text. Calibration takes whole rows, cut
     to `calibration_tokens` tokens, from `calibration`, or from the rows behind the scored ones; never a row whose text
-    is scored. Nothing is tokenized before `bind_language`. Raises `DataError` as described by `read_rows`, and where
+    is scored. Nothing is tokenized before `bind`. Raises `DataError` as described by `read_rows`, and where
     `limit` exceeds the rows that there are.
     """
 
@@ -138,7 +138,7 @@ class LastWordTask:
         return digest(question.row.text for question in self._questions)
 
     def scoring_order(self) -> list[int]:
-        """All rows scored, rows of one length side by side: parts of it make full batches. Needs `bind_language`."""
+        """All rows scored, rows of one length side by side: parts of it make full batches. Needs `bind`."""
         return [sample for batch in self._plan(range(self.scored_count())) for sample in batch]
 
     def predict(self, model: LanguageModel, samples: Sequence[int]) -> tuple[dict[int, Prediction], list[Batch]]:
@@ -147,7 +147,7 @@ class LastWordTask:
         Scoring takes as many threads as torch has. Raises what the model raises, and `DataError` where it does not fit
         the data.
         """
-        self.bind_language(model)
+        self.bind(model)
         bound = self._require_bound()
         predictions: dict[int, Prediction] = {}
         batches = []
@@ -179,9 +179,11 @@ class LastWordTask:
         """Number of prompts that are timed."""
         return self._timed
 
-    def bind_language(self, model: LanguageModel) -> None:
+    def bind(self, model: Model) -> None:
         """Tokenize the rows with the model's tokenizer; the model itself is not kept. Raises `DataError` where
-        tokenizer, model and data do not fit."""
+        tokenizer, model and data do not fit, or the model is none of language."""
+        if not isinstance(model, LanguageModel):
+            raise DataError(f"a {self.name} task needs a language model; name a folder in Hugging Face's layout")
         if self._bound is not None and self._bound.fits(model):
             return
         encoder = Encoder(model.tokenizer, self._bos)
@@ -278,7 +280,7 @@ class LastWordTask:
 
     def _require_bound(self) -> _Bound:
         if self._bound is None:
-            raise DataError("the last-word task is bound to no model: call bind_language first")
+            raise DataError("the last-word task is bound to no model: call bind first")
         return self._bound
 
 

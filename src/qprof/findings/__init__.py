@@ -1,0 +1,1 @@
+"""Run -> findings: where differences went, causes with their tests, verdicts, audits, the choice of a variant."""

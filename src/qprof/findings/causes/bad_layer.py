@@ -1,0 +1,69 @@
+"""Bad layers: most of what a variant lost is lost in a few layers, whose own error stands apart from the others'."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from statistics import median
+
+import numpy as np
+
+from qprof.findings.causes.base import Evidence, Hypothesis
+from qprof.findings.comparison import Comparison
+from qprof.findings.float_layers import FEWEST_LAYERS, MOST_LAYERS, LayerError, hypothesis, layer_errors, saturated
+
+#: Ten times the noise of the layer in the middle: in variants without a fault, layers spread over less than that.
+_BELOW_MIDDLE_DB = 10.0
+#: Twice the noise of the best of them must lie between the bad layers and the next, or they are the end of a row.
+_GAP_DB = 3.0
+
+
+class BadLayer:
+    """Claims where a score was lost and at most `MOST_LAYERS` layers stand apart by the error that they add themselves.
+
+    They are cut off at the widest gap among the worst. Layers that saturate are another cause's, and are left out.
+    """
+
+    name = "bad_layer"
+    title = "a few layers lose the accuracy"
+
+    def hypotheses(self, comparison: Comparison) -> Iterator[Hypothesis]:
+        known = layer_errors(comparison.run, comparison.variant)
+        cut_off = {layer.op for layer in saturated(known)}
+        layers = [layer for layer in known if layer.op not in cut_off]
+        bad = apart(layers)
+        if not bad:
+            return
+        middle = median(layer.own_sqnr_db for layer in layers)
+        noise = sum(layer.noise for layer in bad) / sum(layer.noise for layer in layers)
+        listed = ", ".join(f"{layer.label} ({layer.own_sqnr_db:.1f} dB)" for layer in bad)
+        found = hypothesis(
+            comparison,
+            self.name,
+            bad,
+            f"{comparison.variant} loses its accuracy in {len(bad)} of {len(layers)} layers, whose own error stands "
+            f"apart from that of the others ({middle:.1f} dB in the middle): {listed}",
+            (
+                *(
+                    Evidence(f"own SQNR of {layer.label}", layer.own_sqnr_db, "dB", "layer_errors.parquet: own_sqnr_db")
+                    for layer in bad
+                ),
+                Evidence("own SQNR of the layer in the middle", middle, "dB", "layer_errors.parquet: own_sqnr_db"),
+                Evidence("their part of all layers' own noise", noise, "1", "layer_errors.parquet: own_sqnr_db"),
+            ),
+        )
+        if found is not None:
+            yield found
+
+
+def apart(layers: Sequence[LayerError]) -> list[LayerError]:
+    """Of layers, the worst first, those that stand apart; empty where none does."""
+    if len(layers) < FEWEST_LAYERS:
+        return []
+    own = np.array([layer.own_sqnr_db for layer in layers])
+    gaps = np.diff(own[: MOST_LAYERS + 1])
+    count = int(np.argmax(gaps)) + 1
+    stands = gaps[count - 1] >= _GAP_DB and own[count - 1] <= np.median(own) - _BELOW_MIDDLE_DB
+    return list(layers[:count]) if stands else []
+
+
+CAUSE = BadLayer()

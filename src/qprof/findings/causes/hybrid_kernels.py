@@ -1,0 +1,137 @@
+"""Kernels that take integer weights and float activations: they quantize the activations in every inference."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Prediction
+from qprof.findings.comparison import Comparison
+from qprof.findings.difference_table import DifferenceRow
+from qprof.findings.effects import LATENCY
+from qprof.findings.op_costs import OpCosts, as_ratio, predicted_fall, quantized, types_of
+from qprof.record.ops import OpMeta
+from qprof.runtimes.interventions import Impossible, Section
+
+#: As XNNPACK writes that a kernel's input is quantized at run time: "Fully Connected (NC, QDU8, F32, QC8W) GEMM".
+_RUN_TIME = re.compile(r"\bQ[DP]U?8\b")
+_BUILTIN = "builtin hybrid"
+
+
+class HybridKernels:
+    """Evidence: which kernels ran, and what their ops take against the baseline's.
+
+    Inside the delegate and outside of it are two claims, since two things must be kept apart: that a kernel is slow
+    because it quantizes at run time, and that it is slow because the delegate does not have it. Inside: the same int8
+    weights, used in float ("weight-only"), must take that time away; what left the delegate is in float on both sides.
+    Outside: the same must be seen where nothing is in the delegate, the float kernels included.
+    """
+
+    name = "hybrid_kernels"
+    title = "activations are quantized at run time"
+
+    def hypotheses(self, comparison: Comparison) -> Iterator[Hypothesis]:
+        if comparison.table is None:
+            return
+        rows = [row for row in comparison.table.rows if row.a and row.b and quantizes_at_run_time(row.b)]
+        if not rows:
+            return
+        costs = OpCosts(comparison)
+        inside = [row for row in rows if row.b and row.b.delegate is not None]
+        outside = [row for row in rows if row.b and row.b.delegate is None]
+        for chosen, intervene in ((inside, _in_float_arithmetic), (outside, _all_outside)):
+            if chosen and costs.matters(costs.difference(chosen)):
+                yield _hypothesis(comparison, costs, chosen, *intervene(comparison, costs, chosen))
+
+
+def quantizes_at_run_time(op: OpMeta) -> bool:
+    """Whether an op's kernel quantizes float activations before it multiplies them."""
+    return op.kernel is not None and (op.kernel == _BUILTIN or _RUN_TIME.search(op.kernel) is not None)
+
+
+def _hypothesis(
+    comparison: Comparison,
+    costs: OpCosts,
+    rows: Sequence[DifferenceRow],
+    intervention: Intervention | None,
+    untestable: str | None,
+) -> Hypothesis:
+    cost, before, after = (f(rows).interval() for f in (costs.difference, costs.of_baseline, costs.of_variant))
+    table = f"qprof diff {comparison.baseline} {comparison.variant}"
+    slower = [row for row in rows if row.delta_us.value > 0.0]
+    place = f"{rows[0].b.delegate} kernels" if rows[0].b and rows[0].b.delegate else "builtin kernels"
+    return Hypothesis(
+        cause=HybridKernels.name,
+        claim=(
+            f"{len(rows)} ops ({', '.join(types_of(row.b for row in rows if row.b))}) quantize their activations in "
+            f"every inference, in {place}: {after.value:.0f} µs instead of {before.value:.0f} µs in float"
+        ),
+        figure=LATENCY,
+        effect=cost,
+        evidence=(
+            Evidence("ops whose kernel quantizes at run time", len(rows), "ops", "op_meta.parquet: kernel"),
+            Evidence("of those, slower than in the baseline", len(slower), "ops", table),
+            Evidence("their time in the baseline", before.value, "us", table, before),
+            Evidence("their time in the variant", after.value, "us", table, after),
+        ),
+        intervention=intervention,
+        untestable=untestable,
+    )
+
+
+Tested = tuple[Intervention | None, str | None]
+
+
+def _in_float_arithmetic(comparison: Comparison, costs: OpCosts, rows: Sequence[DifferenceRow]) -> Tested:
+    """The same weights, computed with in float: weight-only against dynamic range."""
+    section, interventions = comparison.b.section, comparison.interventions
+    possible = interventions.integer_weights_in_float(section)
+    if isinstance(possible, Impossible):
+        return None, possible.reason
+    left, every = _left(comparison)
+    before = interventions.in_float(section, [row.a for row in left if row.a], every)
+    if isinstance(before, Impossible):
+        return None, before.reason
+    after = interventions.integer_weights_in_float(before)
+    if isinstance(after, Impossible):
+        return None, after.reason
+    without_left = costs.b_us - (costs.difference(left).value if left else 0.0)
+    low, high = as_ratio(predicted_fall(costs.difference(rows).interval()), without_left)
+    return Intervention(
+        does="keep the integer weights and compute in float",
+        prediction=Prediction(LATENCY, before["name"], after["name"], low, high, relative=True),
+        variants=[made for made in (before, after) if made["name"] != section["name"]],
+    ), None
+
+
+def _left(comparison: Comparison) -> tuple[list[DifferenceRow], list[OpMeta]]:
+    """Rows of the ops that the delegate takes in the baseline alone; and all ops of the baseline."""
+    assert comparison.table is not None  # as its callers have seen
+    rows = [row for row in comparison.table.rows if row.a is not None]
+    left = [row for row in rows if row.a and row.b and row.a.delegate is not None and row.b.delegate is None]
+    return left, [row.a for row in rows if row.a]
+
+
+def _all_outside(comparison: Comparison, costs: OpCosts, rows: Sequence[DifferenceRow]) -> Tested:
+    """These ops in float and not, on builtin kernels alone: the delegate cannot make the difference."""
+    section, interventions = comparison.b.section, comparison.interventions
+    hybrid = {row.b.op for row in rows if row.b}
+    in_float: Section | Impossible = comparison.a.section
+    if quantized(comparison.ops(comparison.variant)) - hybrid:
+        in_float = interventions.in_float(section, [row.a for row in rows if row.a], _left(comparison)[1])
+    if isinstance(in_float, Impossible):
+        return None, in_float.reason
+    before, after = interventions.without_delegate(section), interventions.without_delegate(in_float)
+    if isinstance(before, Impossible):
+        return None, before.reason
+    if isinstance(after, Impossible):
+        return None, after.reason
+    low, high = predicted_fall(costs.difference(rows).interval())
+    return Intervention(
+        does=f"leave these ops ({', '.join(types_of(row.a for row in rows if row.a))}) in float, with the delegate off",
+        prediction=Prediction(LATENCY, before["name"], after["name"], low, high),
+        variants=(before, after),
+    ), None
+
+
+CAUSE = HybridKernels()

@@ -1,0 +1,124 @@
+"""Ops that the delegate runs in the baseline and does not take in the variant: builtin kernels run them instead."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Prediction
+from qprof.findings.comparison import Comparison
+from qprof.findings.difference_table import DifferenceRow
+from qprof.findings.effects import LATENCY
+from qprof.findings.op_costs import FASTEST, OpCosts, as_ratio, predicted_fall, quantized, types_of
+from qprof.runtimes.interventions import Impossible
+from qprof.stats.intervals import Interval
+
+#: Both without the delegate, a variant of which the ops inside were as fast as this is not told from the baseline.
+_CLEARLY_FASTER = math.log(0.95)
+
+
+class LeftDelegate:
+    """Evidence: the ops' partition in both variants, and the time that they lost. What must be refutable: that they
+    would be fast again if they were left in float, and so in the delegate."""
+
+    name = "left_delegate"
+    title = "ops left the delegate"
+
+    def hypotheses(self, comparison: Comparison) -> Iterator[Hypothesis]:
+        if comparison.table is None:
+            return
+        rows = [row for row in comparison.table.rows if _left(row)]
+        if not rows:
+            return
+        costs = OpCosts(comparison)
+        lost = costs.difference(rows)
+        if not costs.matters(lost):
+            return
+        intervention, untestable = _intervention(comparison, costs, rows, lost.interval())
+        yield Hypothesis(
+            cause=self.name,
+            claim=_claim(comparison, costs, rows, lost.value),
+            figure=LATENCY,
+            effect=lost.interval(),
+            evidence=_evidence(comparison, costs, rows),
+            intervention=intervention,
+            untestable=untestable,
+        )
+
+
+def _left(row: DifferenceRow) -> bool:
+    return row.kind == "matched" and any(flag.startswith("left ") for flag in row.flags)
+
+
+def _delegate(rows: Sequence[DifferenceRow]) -> str:
+    return str(next(row.a.delegate for row in rows if row.a is not None))
+
+
+def _claim(comparison: Comparison, costs: OpCosts, rows: Sequence[DifferenceRow], lost_us: float) -> str:
+    ops = f"{len(rows)} ops ({', '.join(_types(rows))})"
+    return (
+        f"{ops} run outside {_delegate(rows)} in {comparison.variant}: {costs.of_variant(rows).value:.0f} µs there "
+        f"instead of {costs.of_baseline(rows).value:.0f} µs inside, {lost_us:.0f} µs lost"
+    )
+
+
+def _types(rows: Sequence[DifferenceRow]) -> list[str]:
+    return types_of(row.a for row in rows if row.a is not None)
+
+
+def _evidence(comparison: Comparison, costs: OpCosts, rows: Sequence[DifferenceRow]) -> tuple[Evidence, ...]:
+    table = f"qprof diff {comparison.baseline} {comparison.variant}"
+    inside, outside = costs.of_baseline(rows).interval(), costs.of_variant(rows).interval()
+    return (
+        Evidence("ops that left the delegate", len(rows), "ops", "op_meta.parquet: delegate"),
+        Evidence("their time inside the delegate", inside.value, "us", table, inside),
+        Evidence("their time outside of it", outside.value, "us", table, outside),
+        Evidence("partitions of the baseline", _partitions(comparison, comparison.baseline), "", "op_meta.parquet"),
+        Evidence("partitions of the variant", _partitions(comparison, comparison.variant), "", "op_meta.parquet"),
+    )
+
+
+def _partitions(comparison: Comparison, variant: str) -> int:
+    return len({op.partition for op in comparison.ops(variant) if op.partition is not None})
+
+
+def _intervention(
+    comparison: Comparison, costs: OpCosts, rows: Sequence[DifferenceRow], lost: Interval
+) -> tuple[Intervention | None, str | None]:
+    assert comparison.table is not None  # rows are of it
+    section = comparison.b.section
+    left = {row.b.op for row in rows if row.b is not None}
+    others = quantized(comparison.ops(comparison.variant)) - left
+    if section.get("file") or not others:
+        return _all_outside(comparison, costs, lost)
+    ops, every = [row.a for row in rows if row.a], [row.a for row in comparison.table.rows if row.a]
+    kept = comparison.interventions.in_float(section, ops, every)
+    if isinstance(kept, Impossible):
+        return None, kept.reason
+    low, high = as_ratio(predicted_fall(lost), costs.b_us)
+    return Intervention(
+        does=f"leave these ops ({', '.join(_types(rows))}) in float, which {_delegate(rows)} takes",
+        prediction=Prediction(LATENCY, comparison.variant, kept["name"], low, high, relative=True),
+        variants=(kept,),
+    ), None
+
+
+def _all_outside(comparison: Comparison, costs: OpCosts, lost: Interval) -> tuple[Intervention | None, str | None]:
+    """Nothing can be left in float. If it is the delegate that makes the difference, none is left without it."""
+    without = costs.b_us - lost.value
+    expected = math.log(without / costs.a_us) if without > 0.0 else FASTEST
+    if expected > _CLEARLY_FASTER:
+        return None, (
+            "it cannot be quantized anew with these ops in float, and it would be about as slow as the baseline "
+            "even if they had lost nothing; give the float model to qprof instead of the finished file"
+        )
+    a, b = (comparison.interventions.without_delegate(entry.section) for entry in (comparison.a, comparison.b))
+    if isinstance(a, Impossible):
+        return None, a.reason
+    if isinstance(b, Impossible):
+        return None, b.reason
+    prediction = Prediction(LATENCY, a["name"], b["name"], FASTEST, max(expected / 2.0, FASTEST / 2.0), relative=True)
+    return Intervention("run both without the delegate", prediction, (a, b)), None
+
+
+CAUSE = LeftDelegate()

@@ -1,0 +1,72 @@
+"""Most of a variant's time goes into ops that wait for their bytes: weights or activations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from qprof.findings.binding import Binding, binding
+from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Prediction
+from qprof.findings.comparison import Comparison
+from qprof.findings.effects import LATENCY
+from qprof.runtimes.interventions import Impossible
+
+#: How far the change may lie beyond what the bytes alone make: with twice as many they may leave a cache.
+_TOLERANCE = 0.3
+
+
+class MemoryBound:
+    """Evidence: the roofline. What must be refutable: that the same numbers in twice or half the bytes take
+    proportionally longer or shorter."""
+
+    name = "memory_bound"
+    title = "memory binds it"
+
+    def hypotheses(self, comparison: Comparison) -> Iterator[Hypothesis]:
+        found = binding(comparison)
+        if found is None or not found.most("memory"):
+            return
+        ops = found.bound("memory")
+        gigabytes = math.fsum(row.bytes or 0 for row in ops) / 1e9
+        seconds = math.fsum(row.time_us or 0.0 for row in ops) / 1e6
+        levels = [level for row in ops for level in (row.weights_level or row.level,) if level is not None]
+        slowest = min(levels, key=lambda level: level.value or 0.0)
+        intervention, untestable = _intervention(comparison, found)
+        yield Hypothesis(
+            cause=self.name,
+            claim=(
+                f"{found.share('memory'):.0%} of the time of {comparison.variant} goes into {len(ops)} ops bound by "
+                f"memory: {gigabytes / seconds:.1f} GB/s where {slowest.name} gives {slowest.value or 0.0:.1f} GB/s "
+                "at most"
+            ),
+            figure=LATENCY,
+            effect=None,
+            evidence=(
+                Evidence("part of the time bound by memory", 100 * found.share("memory"), "%", "qprof layers"),
+                Evidence("what these ops move", gigabytes / seconds, "GB/s", "op_meta.parquet, ops.parquet"),
+                Evidence(f"what {slowest.name} gives at most", slowest.value or 0.0, "GB/s", "manifest.json: ceilings"),
+            ),
+            intervention=intervention,
+            untestable=untestable,
+        )
+
+
+def _intervention(comparison: Comparison, found: Binding) -> tuple[Intervention | None, str | None]:
+    other = comparison.interventions.other_bytes(comparison.b)
+    if isinstance(other, Impossible):
+        return None, other.reason
+    after, factor = other.section, other.factor
+    # What memory takes at least changes with the bytes; at most all of the time does.
+    moved = found.part(found.bound("memory"), lambda row: min(1.0, row.memory_share or 0.0))
+    least, most = math.log(1.0 + (factor - 1.0) * (1.0 - _TOLERANCE) * moved), math.log(factor)
+    most += math.copysign(_TOLERANCE, most)
+    return Intervention(
+        does=f"keep the weights and activations in {other.dtype}, {factor:g} times the bytes",
+        prediction=Prediction(
+            LATENCY, comparison.variant, after["name"], min(least, most), max(least, most), relative=True
+        ),
+        variants=(after,),
+    ), None
+
+
+CAUSE = MemoryBound()

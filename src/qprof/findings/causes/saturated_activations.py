@@ -1,0 +1,42 @@
+"""Saturated activations: the range of a few layers cuts off what they compute; its steps are not to blame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from qprof.findings.causes.base import Evidence, Hypothesis
+from qprof.findings.comparison import Comparison
+from qprof.findings.float_layers import hypothesis, layer_errors, saturated
+
+
+class SaturatedActivations:
+    """Claims where a score was lost and layers with a large error of their own lie at the ends of their range."""
+
+    name = "saturated_activations"
+    title = "ranges that cut activations off"
+
+    def hypotheses(self, comparison: Comparison) -> Iterator[Hypothesis]:
+        layers = saturated(layer_errors(comparison.run, comparison.variant))
+        if not layers:
+            return
+        listed = ", ".join(f"{layer.label} ({layer.saturated_share or 0.0:.1%})" for layer in layers)
+        found = hypothesis(
+            comparison,
+            self.name,
+            layers,
+            f"{comparison.variant} loses its accuracy in {len(layers)} layers whose calibrated range cuts off a part "
+            f"of their numbers: {listed}",
+            tuple(
+                Evidence(f"{what} of {layer.label}", value, unit, f"layer_errors.parquet: {column}")
+                for layer in layers
+                for what, value, unit, column in (
+                    ("numbers cut off", layer.saturated_share or 0.0, "1", "own_saturated_share"),
+                    ("own SQNR", layer.own_sqnr_db, "dB", "own_sqnr_db"),
+                )
+            ),
+        )
+        if found is not None:
+            yield found
+
+
+CAUSE = SaturatedActivations()

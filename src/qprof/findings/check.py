@@ -1,0 +1,146 @@
+"""The gate for CI: does a run keep its limits, and is it no worse than a run that is kept as the standard?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qprof.errors import StoreError
+from qprof.findings.choice import Candidate, Limits
+from qprof.findings.effects import PERPLEXITY, score_difference_between
+from qprof.findings.explanation import candidates_of
+from qprof.findings.verdicts import verdicts
+from qprof.stats.unpaired import UnpairedEffect
+from qprof.stats.verdict import Effect, judge
+from qprof.store.run import Latencies, Run
+
+Outcome = Literal["passed", "failed", "doubtful"]
+
+#: One-sided: of checks on equal figures at most one in forty fails by chance.
+_ALPHA = 0.025
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was asked of one variant. "doubtful": kept by the value, not by the bound of its interval."""
+
+    variant: str
+    name: str
+    outcome: Outcome
+    says: str
+
+
+def check_limits(run: Run, limits: Limits, variants: list[str]) -> list[Check]:
+    """Each limit against each of the variants. Raises `StoreError` for a variant that there is not."""
+    known = {candidate.variant: candidate for candidate in candidates_of(run, verdicts(run))}
+    found = []
+    for name in variants:
+        entry = run.variant(name)
+        if name not in known:
+            found.append(Check(name, "runs", "failed", str(entry.reason)))
+            continue
+        found += _of_limits(known[name], limits)
+    return found
+
+
+def _of_limits(one: Candidate, limits: Limits) -> Iterator[Check]:
+    asked = (
+        ("accuracy drop", one.score_drop, one.most_drop, limits.score_drop),
+        ("p50", one.latency_us, one.most_latency_us, limits.latency_us),
+        ("size", one.size_bytes, one.size_bytes, limits.size_bytes),
+        ("energy", one.energy_j, one.energy_j, limits.energy_j),
+    )
+    units = {"accuracy drop": (100.0, "points"), "p50": (1e-3, "ms"), "size": (1e-6, "MB"), "energy": (1e3, "mJ")}
+    for name, value, most, limit in asked:
+        if limit is None:
+            continue
+        factor, unit = units[name]
+        if value is None:
+            yield Check(one.variant, name, "failed", "is not known")
+            continue
+        says = f"{value * factor:.4g} {unit}, limit {limit * factor:.4g} {unit}"
+        if value > limit:
+            yield Check(one.variant, name, "failed", says)
+        elif most is not None and most > limit:
+            yield Check(one.variant, name, "doubtful", f"{says}, interval up to {most * factor:.4g} {unit}")
+        else:
+            yield Check(one.variant, name, "passed", says)
+
+
+def check_against(
+    run: Run, standard: Run, variants: list[str], latency_margin: float, score_margin: float
+) -> list[Check]:
+    """Each variant against the same one in another run: no slower, and no less accurate, than the margins allow.
+
+    A figure fails where it is surely worse than by its margin, and is doubtful where it looks so. Raises `StoreError`
+    where the runs have nothing in common.
+    """
+    theirs = {entry.name for entry in standard.variants if not entry.failed}
+    common = [name for name in variants if name in theirs]
+    if not common:
+        raise StoreError(f"{standard.folder}: has none of the variants {', '.join(variants)}; name one with --variant")
+    found = []
+    for name in common:
+        if run.variant(name).failed:
+            found.append(Check(name, "runs", "failed", str(run.variant(name).reason)))
+            continue
+        for phase in run.phases():
+            found.append(_latency_check(run, standard, name, phase.name, math.log1p(latency_margin)))
+        found += _score_checks(run, standard, name, score_margin)
+    return found
+
+
+def _latency_check(run: Run, standard: Run, variant: str, phase: str, margin: float) -> Check:
+    name = f"p50 of {phase} against {standard.name}"
+    before, after = standard.latency(variant, phase=phase), run.latency(variant, phase=phase)
+    if not len(before.duration_ns) or not len(after.duration_ns):
+        return Check(variant, name, "failed", "one of the runs has no clean blocks")
+    evidence = UnpairedEffect(_log_medians(before), _log_medians(after))
+    return _judged(variant, name, evidence, margin, relative=True, lower_is_better=True)
+
+
+def _log_medians(latencies: Latencies) -> NDArray[np.float64]:
+    """ln of the median latency of each block."""
+    blocks = np.unique(latencies.block)
+    return np.log([np.median(latencies.duration_ns[latencies.block == block]) for block in blocks])
+
+
+def _score_checks(run: Run, standard: Run, variant: str, margin: float) -> Iterator[Check]:
+    """Of the metric that leads the run's table."""
+    metric = run.metric
+    if metric is None:
+        return
+    name = f"{metric} against {standard.name}"
+    evidence = score_difference_between(standard, run, variant, metric)
+    if evidence is None:
+        if standard.score(variant, metric) is None and run.score(variant, metric) is None:
+            return
+        yield Check(variant, name, "failed", "is not known of both runs")
+        return
+    yield _judged(variant, name, evidence, margin, relative=False, lower_is_better=metric == PERPLEXITY)
+
+
+def _judged(
+    variant: str, name: str, evidence: Effect, margin: float, *, relative: bool, lower_is_better: bool
+) -> Check:
+    interval = judge(evidence, margin, lower_is_better=lower_is_better).effect
+
+    def text(value: float) -> str:
+        return f"{math.expm1(value) * 100:+.2f} %" if relative else f"{value * 100:+.2f} points"
+
+    sign = 1.0 if lower_is_better else -1.0
+    surely_worse = evidence.p_above(margin) if lower_is_better else evidence.p_below(-margin)
+    says = text(interval.value)
+    if interval.low is not None and interval.high is not None:
+        says += f" [{text(interval.low)}, {text(interval.high)}]"
+    says += f", margin {text(sign * margin)}"
+    if sign * interval.value <= margin:
+        return Check(variant, name, "passed", says)
+    if surely_worse is not None and surely_worse <= _ALPHA:
+        return Check(variant, name, "failed", says)
+    return Check(variant, name, "doubtful", says)

@@ -1,0 +1,91 @@
+"""One variant against the baseline in one phase of a run: what causes look at, computed when it is first asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qprof.errors import StoreError
+from qprof.findings.difference import differ
+from qprof.findings.difference_table import DifferenceTable
+from qprof.findings.measured import op_list
+from qprof.record.manifest import VariantEntry
+from qprof.record.ops import OpMeta
+from qprof.runtimes import registry
+from qprof.runtimes.base import Runtime
+from qprof.runtimes.interventions import Interventions
+from qprof.stats.intervals import PairedDifference, paired_block_difference
+from qprof.store.run import Run
+
+
+@dataclass
+class Comparison:
+    """`variant` against `baseline` in `phase`. What the run does not hold is `None` or empty."""
+
+    run: Run
+    baseline: str
+    variant: str
+    phase: str
+
+    @property
+    def a(self) -> VariantEntry:
+        """The manifest's entry of the baseline."""
+        return self.run.variant(self.baseline)
+
+    @property
+    def b(self) -> VariantEntry:
+        """The manifest's entry of the variant."""
+        return self.run.variant(self.variant)
+
+    @property
+    def runtime(self) -> Runtime:
+        """What runs the variant. Raises `ModelError` where this qprof has no such runtime."""
+        return registry.get(str(self.b.runtime))
+
+    @property
+    def interventions(self) -> Interventions:
+        """What can be changed about the variant; nothing where this qprof does not have its runtime."""
+        known = str(self.b.runtime) in registry.names()
+        return self.runtime.interventions if known else Interventions()
+
+    @cached_property
+    def latency(self) -> PairedDifference | None:
+        """The p50 of the clean blocks in microseconds, paired by round; `None` where no round holds both."""
+        a, b = (self.run.latency(name, phase=self.phase) for name in (self.baseline, self.variant))
+        if not np.intersect1d(a.round, b.round).size:
+            return None
+        return paired_block_difference(a.duration_ns / 1e3, a.round, b.duration_ns / 1e3, b.round, method="expanded")
+
+    @cached_property
+    def table(self) -> DifferenceTable | None:
+        """Where the difference went, op by op; `None` where the ops of one were not timed."""
+        try:
+            return differ(self.run, self.baseline, self.variant, self.phase)
+        except StoreError:
+            return None
+
+    def ops(self, variant: str) -> list[OpMeta]:
+        """Ops of a variant in this phase, containers included; empty where they were not timed."""
+        try:
+            return op_list(self.run, variant, self.phase)
+        except StoreError:
+            return []
+
+    @cached_property
+    def _clean_blocks(self) -> dict[str, list[int]]:
+        """variant -> its clean blocks of this phase, in the order of their numbers."""
+        found: dict[str, list[int]] = {}
+        for block in self.run.blocks():
+            if block.kind == "clean" and block.phase == self.phase:
+                found.setdefault(block.variant, []).append(block.number)
+        return {variant: sorted(numbers) for variant, numbers in found.items()}
+
+    def reading(self, variant: str, probe: str) -> NDArray[np.float64]:
+        """One value per clean block of a variant: float64[blocks]; a counter's growth over the block where it was read
+        several times. Empty where the sensor was not there."""
+        told = (self.run.readings.series(block, probe) for block in self._clean_blocks.get(variant, []))
+        values = [s.values[-1] - s.values[0] if len(s) > 1 else s.values[0] for s in told if s is not None]
+        return np.array(values, np.float64)

@@ -1,0 +1,17 @@
+"""`difference` for two variants of a run: match their ops, build the table that closes."""
+
+from __future__ import annotations
+
+from qprof.findings.difference_table import DifferenceTable, difference
+from qprof.findings.measured import measured_variant
+from qprof.runtimes.match_ops import match_ops
+from qprof.store.run import Run
+
+
+def differ(run: Run, a: str, b: str, phase: str | None = None) -> DifferenceTable:
+    """Where the latency difference from `a` to `b` went, in a phase (by default the run's first).
+
+    Raises `StoreError` where the ops of one were not timed.
+    """
+    first, second = measured_variant(run, a, phase), measured_variant(run, b, phase)
+    return difference(first, second, match_ops(first.ops, second.ops), method="expanded")

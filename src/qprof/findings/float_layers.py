@@ -1,0 +1,166 @@
+"""Layers of a variant by their own error, and the variant made again with some of them left in float.
+
+A layer of LiteRT is in float only where the tensors that it reads and writes are: an op between quantized neighbours is
+given rounded numbers and hands rounded numbers on. So its neighbours in the graph stay in float with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from qprof.errors import ModelError
+from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Prediction
+from qprof.findings.comparison import Comparison
+from qprof.findings.effects import PERPLEXITY, effect
+from qprof.findings.verdicts import SCORE_MARGIN
+from qprof.record.manifest import VariantEntry
+from qprof.record.rows import LayerErrorRow
+from qprof.runtimes.interventions import Impossible, Interventions, Section
+from qprof.stats.intervals import Interval
+from qprof.stats.verdict import judge
+from qprof.store.run import Run
+
+#: More layers than this are no few, and leaving them all in float would give back any loss.
+MOST_LAYERS = 3
+#: Of fewer layers, none can be told from "the others".
+FEWEST_LAYERS = 8
+#: A calibration that clips rare extremes saturates up to a few elements in a thousand of a sound layer.
+SATURATED_SHARE = 0.01
+#: Part of the loss that must come back: half of it, or the loss is elsewhere; above all of it for the scatter.
+_BACK = (0.5, 1.3)
+_LONGEST_LABEL = 48
+
+
+@dataclass(frozen=True, slots=True)
+class LayerError:
+    """A quantized layer and its own error: what it adds itself, given the baseline's inputs.
+
+    `skip_layers`: what stays in float where this layer does, by the names of the float model; empty where a conversion
+    was inserted and the model's file is not there to tell for what.
+    """
+
+    op: str
+    name: str
+    type: str
+    own_sqnr_db: float
+    saturated_share: float | None
+    skip_layers: tuple[str, ...]
+
+    @property
+    def noise(self) -> float:
+        """Power of the layer's own error as a share of its signal."""
+        return float(10.0 ** (-self.own_sqnr_db / 10.0))
+
+    @property
+    def label(self) -> str:
+        """The name, its middle left out where it is long."""
+        half = _LONGEST_LABEL // 2
+        return self.name if len(self.name) <= _LONGEST_LABEL else f"{self.name[:half]}…{self.name[-half:]}"
+
+
+def error_rows(run: Run, variant: str) -> list[LayerErrorRow]:
+    """Rows of `layer_errors.parquet` of a variant; none for a run from before there was such a table."""
+    return [row for row in run.layer_errors if row.variant == variant]
+
+
+def layer_errors(run: Run, variant: str) -> list[LayerError]:
+    """The quantized layers of a variant whose own error is known, the worst first; empty where none was compared."""
+    rows = error_rows(run, variant)
+    if not rows:
+        return []
+    quantized = {op.op for op in run.op_meta.get(variant, []) if op.quantization is not None}
+    names, beside = _names(run, variant, rows), _interventions(run, variant).beside(run.variant(variant))
+    found = []
+    for row in rows:
+        if row.own_sqnr_db is None or row.op not in quantized:
+            continue
+        together = [] if row.baseline_op is None else [row.op]
+        together += beside.get(row.op, [])
+        skipped = tuple(dict.fromkeys(names[op] for op in together if op in names))
+        found.append(LayerError(row.op, names[row.op], row.type, row.own_sqnr_db, row.own_saturated_share, skipped))
+    return sorted(found, key=lambda layer: layer.own_sqnr_db)
+
+
+def _names(run: Run, variant: str, rows: Sequence[LayerErrorRow]) -> dict[str, str]:
+    """Op of the variant -> its name in the model that variants are made from, which is the baseline's."""
+    baseline = {op.op: op.name for op in run.op_meta.get(run.baseline, [])}
+    names = {op.op: op.name for op in run.op_meta.get(variant, [])} | {row.op: row.name for row in rows}
+    return names | {row.op: baseline[row.baseline_op] for row in rows if row.baseline_op in baseline}
+
+
+def _interventions(run: Run, variant: str) -> Interventions:
+    return Comparison(run, run.baseline, variant, run.phase()).interventions
+
+
+def saturated(layers: Sequence[LayerError]) -> list[LayerError]:
+    """The worst layers whose range cuts off a part of their numbers, with a larger error than the middle one."""
+    if len(layers) < FEWEST_LAYERS:
+        return []
+    middle = median(layer.own_sqnr_db for layer in layers)
+    found = [layer for layer in layers if (layer.saturated_share or 0.0) >= SATURATED_SHARE]
+    return [layer for layer in found if layer.own_sqnr_db < middle][:MOST_LAYERS]
+
+
+def lost_score(comparison: Comparison) -> tuple[str, Interval] | None:
+    """The leading score and its difference to the baseline's, where it is worse by more than what counts as none."""
+    run = comparison.run
+    metric = run.metric
+    # Scores are of no phase: said once, with the first.
+    if comparison.phase != run.phase() or metric is None or metric == PERPLEXITY:
+        return None
+    found = effect(run, metric, comparison.baseline, comparison.variant)
+    if found is None:
+        return None
+    verdict = judge(found, SCORE_MARGIN, lower_is_better=False)
+    return (metric, verdict.effect) if verdict.kind == "worse" else None
+
+
+def section_in_float(
+    entry: VariantEntry, interventions: Interventions, layers: Sequence[LayerError], what: str
+) -> Section | Impossible:
+    """The section of a variant with these layers left in float, called "NAME+WHAT"."""
+    skipped = sorted({name for layer in layers for name in layer.skip_layers})
+    return interventions.layers_in_float(entry.section, skipped, what)
+
+
+def not_made_anew(run: Run, variant: str) -> str | None:
+    """Why a variant cannot be made again with layers left in float; `None` where it can."""
+    return _interventions(run, variant).not_made_anew(run.variant(variant))
+
+
+def hypothesis(
+    comparison: Comparison, cause: str, layers: Sequence[LayerError], claim: str, evidence: tuple[Evidence, ...]
+) -> Hypothesis | None:
+    """That these layers cost the leading score what it lost: with them in float, half of it or more must come back.
+    `None` where no score was lost."""
+    lost = lost_score(comparison)
+    if lost is None:
+        return None
+    metric, change = lost
+    intervention, untestable = None, comparison.interventions.not_made_anew(comparison.b)
+    if untestable is None and not all(layer.skip_layers for layer in layers):
+        untestable = "which ops read the converted tensor is not known, since the model's file is gone; run anew"
+    if untestable is None:
+        what = f"without-{cause.replace('_', '-')}"
+        after = section_in_float(comparison.b, comparison.interventions, layers, what)
+        if isinstance(after, Impossible):
+            raise ModelError(after.reason)  # `not_made_anew` would have said so
+        low, high = (-change.value * share for share in _BACK)
+        count = len(after["skip_layers"]) - len(comparison.b.section.get("skip_layers", ()))
+        intervention = Intervention(
+            does=f"make {comparison.variant} again with {count} ops left in float: the layers named, and what they "
+            "read from and write to",
+            prediction=Prediction(metric, comparison.variant, after["name"], low, high),
+            variants=(after,),
+        )
+    return Hypothesis(
+        cause=cause,
+        claim=f"{claim}; {metric} {change.value:+.3f}",
+        figure=metric,
+        effect=change,
+        evidence=(Evidence(f"{metric} lost", change.value, "1", "scores.parquet", change), *evidence),
+        intervention=intervention,
+        untestable=untestable,
+    )

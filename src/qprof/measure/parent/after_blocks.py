@@ -1,0 +1,108 @@
+"""What is measured once the blocks are over, one level deeper: the layers' errors, and the machine's ceilings."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+import msgspec
+
+from qprof.errors import ModelError, QprofError, WorkerError
+from qprof.measure.parent.ceilings import machine_ceilings
+from qprof.measure.parent.process import WorkerProcess, closing_worker
+from qprof.measure.parent.variants import loaded_variant
+from qprof.measure.progress import ProgressDisplay
+from qprof.measure.requests import CompareLayers
+from qprof.probes.machine import available_memory_bytes
+from qprof.record.manifest import LayersCompared, VariantEntry
+from qprof.record.ops import OpMeta
+from qprof.record.rows import LayerErrorRow
+from qprof.record.sections import ProtocolSection
+from qprof.runtimes import registry
+from qprof.runtimes.match_ops import match_ops
+from qprof.store.writer import RunWriter, layer_errors_saved, save_layer_errors
+
+#: Two variants are held at once, with the activations of both: their files may take this part of the free memory.
+_MOST_MEMORY = 0.3
+
+
+class AfterBlocks:
+    """Both, for all variants that were measured; what cannot be done is a note, and costs nothing that was measured."""
+
+    def __init__(self, writer: RunWriter, protocol: ProtocolSection, progress: ProgressDisplay) -> None:
+        self._writer = writer
+        self._manifest = writer.manifest
+        self._protocol = protocol
+        self._progress = progress
+
+    def find_ceilings(self, entries: Sequence[VariantEntry]) -> None:
+        """Of each runtime, as its first variant uses it, into the manifest."""
+        for entry in entries if self._protocol.ceilings else ():
+            runtime = registry.get(str(entry.runtime))
+            if runtime.name in self._manifest.ceilings or runtime.ceilings is None:
+                continue
+            self._progress.phase("measuring ceilings", f"what this machine can do with {runtime.name}")
+            try:
+                options = msgspec.convert(entry.options, runtime.options_type)
+                self._manifest.ceilings[runtime.name] = machine_ceilings(runtime, options)
+            except QprofError as error:
+                self._note(f"the ceilings of {runtime.name} are not known: {error}")
+
+    def compare_layers(self, entries: Sequence[VariantEntry]) -> None:
+        """Every variant's layers with those of the baseline, on a few samples; in one process, as long as that lives:
+        what takes longest is the import of the runtime."""
+        baseline = self._manifest.baseline
+        if not self._protocol.layer_errors or baseline.failed:
+            return
+        with contextlib.ExitStack() as stack:
+            worker = None
+            for entry in entries:
+                if entry is baseline or layer_errors_saved(self._writer.folder, entry.name):
+                    continue
+                self._progress.phase("comparing layers", f"variant {entry.name}")
+                log = self._writer.folder / "logs" / "layers.log"
+                worker = worker or stack.enter_context(closing_worker("comparison of layers", log))
+                try:
+                    self._compare(worker, baseline, entry)
+                except QprofError as error:
+                    entry.notes.append(f"its layers were not compared with the baseline's: {error}")
+                    self._progress.note(f"{entry.name}: its layers were not compared: {error}")
+                    if isinstance(error, WorkerError):
+                        worker = None
+
+    def _compare(self, worker: WorkerProcess, baseline: VariantEntry, entry: VariantEntry) -> None:
+        needed, free = (baseline.bytes or 0) + (entry.bytes or 0), available_memory_bytes()
+        if free is not None and needed > _MOST_MEMORY * free:
+            raise ModelError(
+                f"both files have {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB of memory are free, too little to hold "
+                "both with their activations; protocol.layer_errors = 0 leaves the comparison out"
+            )
+        assert self._manifest.task is not None  # it was prepared before anything was measured
+        request = CompareLayers(
+            name=entry.name,
+            baseline=loaded_variant(baseline),
+            variant=loaded_variant(entry),
+            task=self._manifest.task,
+            pairs=self._pairs(baseline.name, entry.name),
+            samples=self._protocol.layer_errors,
+        )
+        answer = worker.ask(request, timeout_s=self._protocol.timeout_s)
+        rows = msgspec.convert(answer.rows, list[LayerErrorRow])
+        save_layer_errors(self._writer.folder, entry.name, rows)
+        entry.notes += [note for note in answer.notes if note not in entry.notes]
+        entry.layer_errors = LayersCompared(samples=answer.samples, seconds=answer.seconds)
+
+    def _pairs(self, baseline: str, variant: str) -> list[tuple[str, str]]:
+        """Which op of the baseline is which of the variant; nothing where the ops of one were not told."""
+        first, second = (_leaves(self._writer.saved_ops(name) or []) for name in (baseline, variant))
+        return [(first[i].op, second[j].op) for i, j in match_ops(first, second).pairs]
+
+    def _note(self, text: str) -> None:
+        self._manifest.notes.append(text)
+        self._progress.note(text)
+
+
+def _leaves(ops: Sequence[OpMeta]) -> list[OpMeta]:
+    """Ops that compute, not the partitions and layers that hold them."""
+    parents = {op.parent for op in ops}
+    return [op for op in ops if op.op not in parents and op.type != "DELEGATE"]

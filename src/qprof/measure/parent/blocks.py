@@ -1,0 +1,241 @@
+"""What is measured, block by block: warm-up, idle, interleaved rounds, host stacks."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Sequence
+
+from qprof.errors import ModelError, QprofError
+from qprof.measure.parent.sensors import Sensors, rest
+from qprof.measure.parent.stacks import StackBlocks
+from qprof.measure.parent.variants import Crew
+from qprof.measure.plan import PlannedBlock, extra_number, plan_blocks, warmup_number
+from qprof.measure.profile import Profile
+from qprof.measure.progress import ProgressDisplay
+from qprof.measure.requests import BlockAnswer, MeasureBlock, WarmUp
+from qprof.record.blocks import Block, BlockFacts, Samples
+from qprof.record.manifest import EnergyPlan, VariantEntry
+from qprof.record.phases import INFERENCE
+from qprof.record.readings import Reading, SensorTrace
+from qprof.stats.energy.rule import LEAST_REPETITIONS
+from qprof.store.writer import RunWriter
+
+#: Kinds of blocks whose windows sensors are read for.
+_SENSED = ("clean", "scored", "energy", "idle")
+#: Idle windows: as long as the rule of `stats.energy.rule` wants them where something is measured.
+_IDLE_S, _ESTIMATED_IDLE_S = 5.0, 1.0
+#: An energy window begins at a random phase of the sensor's period; this where the period is not known.
+_ASSUMED_PERIOD_S = 0.1
+
+
+class Measurement:
+    """All blocks of one run, those that are kept already left out."""
+
+    def __init__(
+        self, writer: RunWriter, profile: Profile, crew: Crew, sensors: Sensors, progress: ProgressDisplay
+    ) -> None:
+        self._writer = writer
+        self._manifest = writer.manifest
+        self._protocol = profile.protocol
+        self._crew = crew
+        self._sensors = sensors
+        self._progress = progress
+        self._random = random.Random(self._protocol.seed)
+        self._phases = self._common_phases()
+        self._device_channels: list[str] = []
+        self._device_uuid: str | None = None
+
+    def run(self) -> None:
+        """Everything, in the order of the protocol. Raises `ModelError` where no variant could be measured."""
+        self._decide_on_energy()
+        blocks = self._plan()
+        self._warm_up(blocks)
+        self._idle(0, "before", blocks)
+        self._rounds(blocks)
+        self._crew.require_some("measured")
+        self._idle(1, "after", blocks)
+        StackBlocks(self._writer, self._protocol, self._crew, self._progress).record(self._phases)
+        self._describe_sensors()
+
+    def _common_phases(self) -> list[str]:
+        """The phases of the run, which are those of every variant that was loaded. Raises `ModelError`."""
+        found = {entry.name: [phase.name for phase in entry.phases] for entry in self._crew.living()}
+        first = next(iter(found.values()))
+        for name, phases in found.items():
+            if phases != first:
+                raise ModelError(
+                    f"variant {name} runs in {', '.join(phases)}, others in {', '.join(first)}; run it alone"
+                )
+        return first
+
+    # -- the plan -------------------------------------------------------------------------------------------------
+
+    def _decide_on_energy(self) -> None:
+        """Whether there are blocks as long as power sensors need: decided once, so that a resumed run has its plan."""
+        self._device_uuid = self._crew.living()[0].facts.get("device_uuid")
+        self._device_channels = self._sensors.energy_channels(self._protocol.device, self._device_uuid)
+        self._describe_sensors()
+        if self._manifest.energy is None:
+            reason = self._why_no_energy_blocks()
+            self._manifest.energy = EnergyPlan(blocks=reason is None, reason=reason)
+        self._writer.save_manifest()
+
+    def _describe_sensors(self) -> None:
+        self._manifest.sensors = self._sensors.describe(self._protocol.device, self._device_uuid)
+
+    def _why_no_energy_blocks(self) -> str | None:
+        if self._protocol.energy == "off":
+            return "protocol.energy is off"
+        if not self._device_channels and self._protocol.energy == "auto":
+            return f"nothing here measures the power of {self._protocol.device}; see qprof doctor"
+        return None
+
+    def _plan(self) -> list[PlannedBlock]:
+        energy = self._manifest.energy
+        return plan_blocks(
+            variants=len(self._manifest.variants),
+            rounds=self._protocol.rounds,
+            samples=self._manifest.samples or 0,
+            profiled=self._protocol.profiled,
+            seed=self._protocol.seed,
+            phases=self._phases,
+            scored=self._crew.scored if self._protocol.scored else 0,
+            energy_rounds=self._protocol.energy_rounds if energy is not None and energy.blocks else 0,
+        )
+
+    # -- warm-up and idle -----------------------------------------------------------------------------------------
+
+    def _warm_up(self, blocks: list[PlannedBlock]) -> None:
+        count = len(self._manifest.variants)
+        for position, entry in enumerate(self._manifest.variants):
+            entry.warmup = {}
+            for number, phase in enumerate(self._phases):
+                if not entry.failed:
+                    where = warmup_number(position, number, count, blocks)
+                    self._warm_up_phase(entry, PlannedBlock(where, -1, position, "warmup", (), False, phase))
+        self._writer.save_manifest()
+        self._crew.require_some("warmed up")
+
+    def _warm_up_phase(self, entry: VariantEntry, block: PlannedBlock) -> None:
+        self._progress.phase("warming up", f"variant {self._key(block).removesuffix(' warmup')}")
+        try:
+            answer = self._crew.ask(entry, WarmUp(phase=block.phase, max_s=self._protocol.warmup_max_s))
+        except QprofError as error:
+            self._crew.fail(entry, error)
+            return
+        entry.warmup[block.phase] = answer.warmup
+        if not answer.warmup.steady:
+            where = "" if block.phase == INFERENCE else f" in {block.phase}"
+            entry.notes.append(f"not steady{where} after {self._protocol.warmup_max_s:g} s: {answer.warmup.reason}")
+        self._save(block, BlockAnswer(samples=answer.samples, facts=BlockFacts()))
+
+    def _idle(self, position: int, when: str, blocks: list[PlannedBlock]) -> None:
+        """What is drawn while every variant is loaded and none runs; the sensors' update periods come from it too."""
+        number = extra_number(position, len(self._manifest.variants), len(self._phases), blocks)
+        seconds = _IDLE_S if self._device_channels else _ESTIMATED_IDLE_S if self._sensors.estimates else 0.0
+        if not seconds:
+            return
+        self._progress.phase("idling", f"{seconds:g} s {when} the measurement, all variants loaded")
+        readings: list[Reading] = []
+        rest(self._sensors.margin_s)
+        with self._sensors.estimated(readings):
+            start_ns, end_ns = rest(seconds)
+        rest(self._sensors.margin_s)
+        self._sensors.find_periods(start_ns, end_ns, self._device_channels)
+        if number in self._writer.finished_blocks():
+            return
+        self._writer.save_block(
+            Block(
+                number=number,
+                round=-1,
+                variant="",
+                kind="idle",
+                samples=Samples.none(),
+                readings=readings,
+                facts=BlockFacts(when=when, window_ns=(start_ns, end_ns), repetitions=0),
+                phase="",
+                traces=self._sensors.traces(start_ns, end_ns, self._sensors.margin_s),
+            )
+        )
+
+    # -- rounds ---------------------------------------------------------------------------------------------------
+
+    def _rounds(self, blocks: list[PlannedBlock]) -> None:
+        finished = self._writer.finished_blocks()
+        left = [block for block in blocks if block.number not in finished and self._can_run(block)]
+        self._progress.phase("measuring", f"{len(left)} blocks")
+        counts: dict[str, int] = {}
+        for block in left:
+            counts[self._key(block)] = counts.get(self._key(block), 0) + 1
+        self._progress.plan(counts)
+        for block in left:
+            if self._can_run(block):
+                self._run_block(block)
+
+    def _run_block(self, block: PlannedBlock) -> None:
+        entry = self._manifest.variants[block.variant]
+        self._progress.start(self._key(block), f"round {block.round + 1}/{self._protocol.rounds}  {self._key(block)}")
+        request = MeasureBlock(
+            kind=block.kind,
+            phase=block.phase,
+            samples=list(block.samples),
+            min_ms=self._least_ms(block.kind),
+            min_repetitions=LEAST_REPETITIONS if block.kind == "energy" else 1,
+            keep=block.keep,
+        )
+        begin = time.monotonic()
+        estimates: list[Reading] = []
+        margin_s = self._sensors.margin_s if block.kind == "energy" else 0.0
+        if block.kind == "energy":
+            rest(margin_s + self._random.uniform(0.0, max(_ASSUMED_PERIOD_S, margin_s)))
+        try:
+            if block.kind in _SENSED:
+                with self._sensors.estimated(estimates):
+                    answer = self._crew.ask(entry, request)
+            else:
+                answer = self._crew.ask(entry, request)
+        except QprofError as error:
+            self._crew.fail(entry, error)
+            return
+        rest(margin_s)
+        start_ns, end_ns = answer.facts.window_ns or (0, 0)
+        traces = self._sensors.traces(start_ns, end_ns, margin_s) if block.kind in _SENSED else []
+        self._save(block, answer, estimates, traces)
+        self._progress.done(self._key(block), time.monotonic() - begin)
+
+    def _least_ms(self, kind: str) -> float:
+        if kind == "energy":
+            return 1e3 * max(self._protocol.energy_block_s, self._sensors.least_window_s)
+        return self._protocol.profiled_block_ms if kind == "profiled" else self._protocol.block_ms
+
+    def _save(
+        self,
+        block: PlannedBlock,
+        answer: BlockAnswer,
+        estimates: Sequence[Reading] = (),
+        traces: Sequence[SensorTrace] = (),
+    ) -> None:
+        self._writer.save_block(
+            Block(
+                number=block.number,
+                round=block.round,
+                variant=self._manifest.variants[block.variant].name,
+                kind=block.kind,
+                samples=answer.samples,
+                ops=answer.ops,
+                predictions=answer.predictions,
+                readings=[*answer.readings, *estimates],
+                facts=answer.facts,
+                phase=block.phase,
+                traces=list(traces),
+            )
+        )
+
+    def _can_run(self, block: PlannedBlock) -> bool:
+        entry = self._manifest.variants[block.variant]
+        return not entry.failed and (block.kind != "profiled" or entry.instrumented)
+
+    def _key(self, block: PlannedBlock) -> str:
+        phase = "" if block.phase == INFERENCE or block.kind == "scored" else f" {block.phase}"
+        return f"{self._manifest.variants[block.variant].name}{phase} {block.kind}"

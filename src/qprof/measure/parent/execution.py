@@ -1,0 +1,205 @@
+"""`qprof run`: from a profile to a run directory. The steps are those of the protocol, in its order."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import qprof
+from qprof.errors import ProfileError, QprofError, StoreError
+from qprof.measure.models import model_path
+from qprof.measure.parent.after_blocks import AfterBlocks
+from qprof.measure.parent.blocks import Measurement
+from qprof.measure.parent.process import closing_worker
+from qprof.measure.parent.sensors import Estimator, SampledProbe, Sensors, open_probes
+from qprof.measure.parent.variants import Crew
+from qprof.measure.profile import Profile, resolved, validate_recorded
+from qprof.measure.progress import ProgressDisplay
+from qprof.measure.requests import CollectNotes, ScoreVariant, Tabulate
+from qprof.probes.clock import reading_cost_ns, resolution_ns, wall_offset_ns
+from qprof.probes.machine import describe_machine, packages
+from qprof.record.blocks import BlockEntry
+from qprof.record.machine import ClockFacts
+from qprof.record.manifest import Manifest, VariantEntry
+from qprof.record.ops import SOURCES
+from qprof.runtimes import registry
+from qprof.store.run import runs_folder
+from qprof.store.writer import RunWriter
+
+#: Packages that every run uses, beside those of its runtimes.
+_PACKAGES = ("qprof", "numpy", "pillow", "pycocotools", "pyarrow")
+
+#: Opens the sensors of a run on a device.
+OpenProbes = Callable[[str], Sequence[SampledProbe]]
+
+
+def require_runtime(profile: Profile) -> None:
+    """Raise `MissingExtraError` where a package is not installed that the profile's model cannot be run without."""
+    registry.for_model(model_path(profile.model.path)).require()
+
+
+def start(profile: Profile, folder: Path, progress: ProgressDisplay, opener: OpenProbes = open_probes) -> RunWriter:
+    """Run a profile into a new run directory. `opener` opens the sensors of the run's device.
+
+    A variant that fails is recorded with its reason and the others go on. Raises `StoreError` where the directory
+    cannot be written, `ModelError` where no variant could be measured, and whatever the task finds wrong with its data.
+    """
+    return _finished(RunWriter.create(folder, _new_manifest(profile)), profile, progress, opener)
+
+
+def resume(folder: Path, progress: ProgressDisplay, opener: OpenProbes = open_probes) -> RunWriter:
+    """Go on with an interrupted run: blocks that are kept are not run again, variants that failed are tried again."""
+    writer = RunWriter.resume(folder)
+    if writer.manifest.complete:
+        progress.note(f"{folder} is complete; nothing is left to run")
+        writer.close()
+        return writer
+    try:
+        profile = validate_recorded(writer.manifest.profile, str(writer.folder / "manifest.json"))
+    except ProfileError:
+        writer.close()
+        raise
+    writer.manifest.status = "running"
+    return _finished(writer, profile, progress, opener)
+
+
+def _finished(writer: RunWriter, profile: Profile, progress: ProgressDisplay, opener: OpenProbes) -> RunWriter:
+    with contextlib.closing(writer):
+        execution = Execution(writer, profile, progress, opener)
+        try:
+            execution.run()
+        except BaseException:
+            # Ctrl-C included: whatever stopped the run, the manifest must not claim that it still goes on. Once the
+            # tables stand, it must not deny them either: the parts they were made of are being dropped.
+            if not writer.manifest.complete:
+                writer.manifest.status = "interrupted"
+                with contextlib.suppress(StoreError):  # a full disk is told of by the error that is under way
+                    writer.save_manifest()
+            raise
+        finally:
+            execution.stop()
+    return writer
+
+
+class Execution:
+    """One run while it happens."""
+
+    def __init__(
+        self, writer: RunWriter, profile: Profile, progress: ProgressDisplay, opener: OpenProbes = open_probes
+    ) -> None:
+        self._writer = writer
+        self._manifest = writer.manifest
+        self._progress = progress
+        self._opener = opener
+        self._profile = profile
+        self._protocol = profile.protocol
+        self._logs = writer.folder / "logs"
+        self._crew = Crew(writer, profile, progress)
+
+    def run(self) -> None:
+        """Everything from the data to the tables."""
+        with self._estimator() as estimator:
+            self._crew.make_all()
+            self._crew.load_all()
+            with self._sensors(estimator) as sensors:
+                Measurement(self._writer, self._profile, self._crew, sensors, self._progress).run()
+        self._collect_notes()
+        self._crew.stop()
+        after = AfterBlocks(self._writer, self._protocol, self._progress)
+        after.compare_layers(self._crew.living())
+        after.find_ceilings(self._crew.living())
+        self._finish()
+
+    def stop(self) -> None:
+        """End all workers."""
+        self._crew.stop()
+
+    @contextlib.contextmanager
+    def _estimator(self) -> Iterator[Estimator | None]:
+        """CodeCarbon, started first: it takes seconds to load, and the data and the variants are made meanwhile."""
+        if self._protocol.energy == "off":
+            yield None
+            return
+        estimator = Estimator(self._logs / "codecarbon.log", self._protocol.country)
+        try:
+            yield estimator
+        finally:
+            estimator.stop()
+
+    def _sensors(self, estimator: Estimator | None) -> Sensors:
+        """Opened when the variants are loaded: what a driver sets up for its first user is done by then."""
+        if estimator is None:
+            return Sensors([])
+        estimator.open()
+        return Sensors(self._opener(self._protocol.device), estimator)
+
+    def _collect_notes(self) -> None:
+        """What the tasks noticed while they decoded (detections dropped, images of another size)."""
+        for entry in self._crew.living():
+            try:
+                answer = self._crew.ask(entry, CollectNotes())
+            except QprofError as error:  # all that it measured is kept
+                entry.notes.append(f"what its task noticed is lost: {error}")
+                continue
+            entry.timing = answer.timing
+            known = {*entry.notes, *self._manifest.notes}
+            entry.notes += [note for note in answer.notes if note not in known]
+
+    def _finish(self) -> None:
+        # In processes of their own: predictions and tables are large, and the parent is to stay small.
+        for entry in self._crew.living() if self._protocol.scored else ():
+            self._progress.phase("scoring", f"variant {entry.name}")
+            self._score(entry)
+        self._progress.phase("writing", "tables")
+        self._writer.finalize(SOURCES, self._tabulate)
+
+    def _score(self, entry: VariantEntry) -> None:
+        folder = str(self._writer.folder.absolute())
+        request = ScoreVariant(folder=folder, variant=entry.name, task=self._crew.task)
+        with closing_worker(f"scoring of {entry.name}", self._logs / "score.log") as scorer:
+            try:
+                answer = scorer.ask(request)
+            except StoreError:
+                raise
+            except QprofError as error:
+                entry.notes.append(f"not scored: {error}")
+                self._progress.note(f"{entry.name}: not scored: {error}")
+                return
+        if answer.columns:
+            self._manifest.score_columns = answer.columns
+        entry.notes += [note for note in answer.notes if note not in entry.notes]
+
+    def _tabulate(self, folder: Path, variants: Sequence[str], sources: Sequence[str]) -> list[BlockEntry]:
+        request = Tabulate(folder=str(folder.absolute()), variants=list(variants), sources=list(sources))
+        with closing_worker("writing of the tables", self._logs / "score.log") as worker:
+            return worker.ask(request).blocks
+
+
+def _new_manifest(profile: Profile) -> Manifest:
+    recorded = resolved(profile)
+    return Manifest(
+        name=profile.name,
+        description=profile.description,
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        qprof=qprof.__version__,
+        profile=recorded,
+        machine=describe_machine(),
+        packages=packages(_PACKAGES),
+        clock=ClockFacts(
+            resolution_ns=resolution_ns(), reading_cost_ns=reading_cost_ns(), wall_offset_ns=wall_offset_ns()
+        ),
+        op_sources=list(SOURCES),
+        variants=[VariantEntry(name=section["name"], section=section) for section in recorded.variants],
+    )
+
+
+def new_run_folder(profile: Profile) -> Path:
+    """A folder in the runs folder that is named for the time and the profile, and does not exist yet."""
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    base = runs_folder() / f"{stamp}-{profile.name}"
+    folder, number = base, 2
+    while folder.exists():
+        folder, number = base.with_name(f"{base.name}-{number}"), number + 1
+    return folder

@@ -1,0 +1,168 @@
+"""Worker processes as the parent sees them: started, asked, and told apart when they die."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from qprof import errors
+from qprof.errors import QprofError, WorkerError
+from qprof.measure.channel import Channel, Envelope, decoded
+from qprof.measure.requests import Answer, Failure, Request
+from qprof.store.files import store_error
+
+#: How much of a dead worker's last words is shown.
+_LAST_WORDS = 300
+
+
+class WorkerProcess:
+    """One worker process, which holds one variant (or makes them). It runs only while a request is open.
+
+    Args:
+        label: what to call it in messages, such as "variant int8".
+        log: file that takes everything the worker's libraries print.
+    """
+
+    def __init__(self, label: str, log: Path) -> None:
+        self.label = label
+        self.log = log
+        try:
+            stream = open(log, "ab")  # noqa: SIM115  (the next block closes it)
+        except OSError as error:
+            raise store_error(log, error) from error
+        ours, theirs = socket.socketpair()
+        with stream, ours, theirs:
+            # A log is added to by later workers and resumed runs: words before this point are not this worker's.
+            self._log_begin = stream.tell()
+            try:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", "qprof.measure.worker", str(theirs.fileno())],
+                    stdin=subprocess.DEVNULL,
+                    stdout=stream,
+                    stderr=stream,
+                    pass_fds=[theirs.fileno()],
+                    # Ctrl-C is the parent's to handle: a worker that dies of it would look like a crash.
+                    start_new_session=True,
+                    env=_environment(),
+                )
+            except OSError as error:
+                raise WorkerError(f"{label}: its process cannot be started ({error.strerror}); free memory") from error
+            self._channel = Channel(ours.detach())
+        self._posted: Request[Any] | None = None
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def post(self, request: Request[Any]) -> None:
+        """Send a request whose answer is waited for before the next one is asked. Nothing is raised here: what goes
+        wrong with it comes out then."""
+        self._posted = request
+        with contextlib.suppress(OSError):
+            self._channel.send(request)
+
+    def ask(self, request: Request[Answer], *, timeout_s: float | None = None) -> Answer:
+        """Send a request and wait for its answer.
+
+        Raises the worker's own `QprofError`, or `WorkerError` where it died or did not answer in time.
+        """
+        posted, self._posted = self._posted, None
+        if posted is not None:
+            self._answer(posted, timeout_s)
+        with contextlib.suppress(OSError):  # that the worker is gone is found on waiting for its answer
+            self._channel.send(request)
+        envelope = self._answer(request, timeout_s)
+        try:
+            answer: Answer = decoded(envelope, request.answer)
+        except msgspec.DecodeError as error:  # a plugin may give anything
+            asked = request.__struct_config__.tag
+            raise WorkerError(f"{self.label}: what it answered to {asked!r} is not what is due: {error}") from error
+        return answer
+
+    def _answer(self, request: Request[Any], timeout_s: float | None) -> Envelope:
+        asked = request.__struct_config__.tag
+        try:
+            envelope = self._channel.receive(timeout_s)
+        except TimeoutError:
+            self.kill()
+            raise WorkerError(
+                f"{self.label}: no answer to {asked!r} within {timeout_s:.0f} s; stopped it "
+                "(protocol.timeout_s sets the limit)"
+            ) from None
+        except (EOFError, OSError):
+            raise WorkerError(f"{self.label}: {self._cause_of_death()} during {asked!r}{self._words()}") from None
+        if envelope.failed:
+            raise _as_error(decoded(envelope, Failure), self.label)
+        return envelope
+
+    def stop(self) -> None:
+        """End the worker: its end of the channel closes, and it leaves; one that does not is killed."""
+        self._channel.close()
+        try:
+            self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def kill(self) -> None:
+        """End the worker at once."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._channel.close()
+
+    def _cause_of_death(self) -> str:
+        try:
+            code = self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return "closed its channel"
+        if code < 0:
+            name = signal.Signals(-code).name if -code in list(signal.Signals) else f"signal {-code}"
+            hint = " (out of memory?)" if -code == signal.SIGKILL else ""
+            return f"the worker was killed by {name}{hint}"
+        return f"the worker left with exit code {code}"
+
+    def _words(self) -> str:
+        """The end of what the worker printed, on one line."""
+        try:
+            text = self.log.read_bytes()[self._log_begin :][-4000:].decode(errors="replace")
+        except OSError:
+            return ""
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        return f"; its last words: {' / '.join(lines[-2:])[-_LAST_WORDS:]}" if lines else ""
+
+
+@contextlib.contextmanager
+def closing_worker(label: str, log: Path) -> Iterator[WorkerProcess]:
+    """A worker for one job, ended with it."""
+    worker = WorkerProcess(label, log)
+    try:
+        yield worker
+    finally:
+        worker.stop()
+
+
+def _environment() -> dict[str, str]:
+    """The parent's environment, with this very qprof importable in the child."""
+    root = str(Path(errors.__file__).resolve().parent.parent)
+    paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), "PYTHONUNBUFFERED": "1"}
+
+
+def _as_error(error: Failure, label: str) -> QprofError:
+    kind = getattr(errors, error.type, None)
+    text = " ".join(error.text.split())  # libraries write several lines
+    if kind is WorkerError:
+        return WorkerError(f"{label}: {text}")
+    if isinstance(kind, type) and issubclass(kind, QprofError):
+        return kind(text)
+    return WorkerError(f"{label}: {error.type}: {text}")

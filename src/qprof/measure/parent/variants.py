@@ -1,0 +1,238 @@
+"""The variants of a run and their workers: made, loaded, instrumented; the ones that fail are out, the others go on."""
+
+from __future__ import annotations
+
+import msgspec
+
+from qprof.errors import DataError, ModelError, QprofError, WorkerError
+from qprof.measure.parent.process import WorkerProcess
+from qprof.measure.profile import Profile
+from qprof.measure.progress import ProgressDisplay
+from qprof.measure.requests import (
+    Answer,
+    Instrument,
+    LoadedVariant,
+    LoadVariant,
+    MadeAnswer,
+    MakeVariant,
+    Preload,
+    PreparedAnswer,
+    PrepareTask,
+    Request,
+)
+from qprof.probes.machine import packages
+from qprof.record.manifest import Making, PreparedTask, VariantEntry
+from qprof.runtimes import registry
+from qprof.runtimes.base import Asked
+from qprof.store.files import make_folder
+from qprof.store.writer import RunWriter
+from qprof.tasks import registry as tasks
+
+
+class Crew:
+    """One worker process per variant, and what the manifest says of each. `scored`: samples that are predicted in
+    passes of their own, 0 where the timed ones are scored."""
+
+    def __init__(self, writer: RunWriter, profile: Profile, progress: ProgressDisplay) -> None:
+        self._writer = writer
+        self._manifest = writer.manifest
+        self._profile = profile
+        self._protocol = profile.protocol
+        self._progress = progress
+        self._workers: dict[str, WorkerProcess] = {}
+        self._logs = writer.folder / "logs"
+        self._calibration_digest = ""
+        self.scored = 0
+        make_folder(self._logs)
+
+    def stop(self) -> None:
+        """End all workers."""
+        for worker in self._workers.values():
+            worker.stop()
+        self._workers.clear()
+
+    def ask(self, entry: VariantEntry, request: Request[Answer]) -> Answer:
+        """Ask a variant's worker, within the protocol's time limit. Raises what the worker does."""
+        return self._workers[entry.name].ask(request, timeout_s=self._protocol.timeout_s)
+
+    def pid(self, entry: VariantEntry) -> int:
+        """The process of a variant's worker."""
+        return self._workers[entry.name].pid
+
+    def living(self) -> list[VariantEntry]:
+        """The manifest's entries of the variants that have not failed."""
+        return self._manifest.living()
+
+    @property
+    def task(self) -> PreparedTask:
+        """The run's task, once its data are ready."""
+        assert self._manifest.task is not None  # `make_all` comes first
+        return self._manifest.task
+
+    # -- made ---------------------------------------------------------------------------------------------------------
+
+    def make_all(self) -> None:
+        """Prepare the data and make every variant. Raises `DataError`, and `ModelError` where none could be made."""
+        self._progress.phase("preparing", "data set")
+        maker = self._new_maker()
+        try:
+            prepared = maker.ask(PrepareTask(section=self._manifest.profile.task))
+            self._refuse_other_data(prepared)
+            self._manifest.task, self._manifest.samples = prepared.task, prepared.samples
+            self._manifest.notes = prepared.notes
+            self._calibration_digest = prepared.calibration_digest
+            for note in prepared.notes:
+                self._progress.note(note)
+            for entry in self._manifest.variants:
+                self._progress.phase("preparing", f"variant {entry.name}")
+                maker = self._make(maker, entry)
+        finally:
+            maker.stop()
+        self._manifest.packages |= packages(self._runtime_packages())
+        self._writer.save_manifest()
+        self.require_some("made")
+
+    def _new_maker(self) -> WorkerProcess:
+        return WorkerProcess("preparation", self._logs / "prepare.log")
+
+    def _refuse_other_data(self, prepared: PreparedAnswer) -> None:
+        """On resuming: the plan of the blocks, and so what the kept ones hold, follows from the samples."""
+        known = self._manifest.samples
+        if known is None or self._manifest.task is None:
+            return
+        if known != prepared.samples or self._manifest.task.skip != prepared.task.skip:
+            raise DataError(
+                f"{self._writer.folder}: the data set is not the one that the run began with ({known} samples then, "
+                f"{prepared.samples} now); bring it back, or run anew"
+            )
+
+    def _make(self, maker: WorkerProcess, entry: VariantEntry) -> WorkerProcess:
+        """Make one variant; returns the worker to make the next with (a new one if this one's died)."""
+        entry.status, entry.reason, entry.notes = "ok", None, []
+        known = entry.sha256
+        request = MakeVariant(
+            model=self._manifest.profile.model,
+            section=entry.section,
+            task=self.task,
+            device=self._protocol.device,
+            calibration_digest=self._calibration_digest,
+        )
+        try:
+            made = maker.ask(request)
+        except QprofError as error:
+            self.fail(entry, error)
+            if isinstance(error, WorkerError):
+                maker.stop()
+                return self._new_maker()
+            return maker
+        if known is not None and known != made.sha256:
+            changed = f"its model file is not the one that the run began with ({made.path}); run anew"
+            self.fail(entry, ModelError(changed))
+            return maker
+        _keep_made(entry, made)
+        # Importing a runtime takes seconds: this variant's worker does it while the next variant is made.
+        self._new_worker(entry).post(Preload(runtime=made.runtime, run=made.run))
+        return maker
+
+    def _new_worker(self, entry: VariantEntry) -> WorkerProcess:
+        former = self._workers.pop(entry.name, None)
+        if former is not None:
+            former.stop()
+        worker = WorkerProcess(f"variant {entry.name}", self._logs / f"{entry.name}.log")
+        self._workers[entry.name] = worker
+        return worker
+
+    def _runtime_packages(self) -> list[str]:
+        used = sorted({str(entry.runtime) for entry in self.living()})
+        return [package for name in used for package in registry.get(name).packages]
+
+    # -- loaded and instrumented --------------------------------------------------------------------------------------
+
+    def load_all(self) -> None:
+        """Load and instrument every variant in its worker. Raises `ModelError` where none could be loaded."""
+        for entry in self.living():
+            self._progress.phase("loading", f"variant {entry.name}")
+            try:
+                self._load(entry)
+                self._instrument(entry)
+            except QprofError as error:
+                self.fail(entry, error)
+        self._writer.save_manifest()
+        self.require_some("loaded")
+
+    def _load(self, entry: VariantEntry) -> None:
+        runtime = registry.get(str(entry.runtime))
+        section = msgspec.convert(entry.section, runtime.variant_section(entry.section))
+        asked = Asked(self._protocol, self._profile.model, tasks.prompts(self.task), entry.making.run)
+        entry.options = msgspec.to_builtins(runtime.options(section, asked))
+        entry.instrumented, entry.arena_bytes = False, None
+        loaded = self.ask(entry, LoadVariant(variant=loaded_variant(entry), task=self._task_of(entry)))
+        self.scored = max(self.scored, loaded.scored)
+        entry.notes += [note for note in loaded.notes if note not in self._manifest.notes]
+        entry.inputs, entry.outputs, entry.phases = loaded.inputs, loaded.outputs, loaded.phases
+        entry.structure, entry.facts = loaded.structure, loaded.facts
+        entry.memory, entry.scored = loaded.memory, loaded.scored
+
+    def _task_of(self, entry: VariantEntry) -> PreparedTask:
+        """The run's task; for a variant with a batch of its own, with prompts of so many rows."""
+        batch, section = entry.section.get("batch"), self.task.section
+        if batch is None or "batch" not in section:
+            return self.task
+        return msgspec.structs.replace(self.task, section={**section, "batch": batch})
+
+    def _instrument(self, entry: VariantEntry) -> None:
+        if not self._protocol.profiled:
+            return
+        try:
+            answer = self.ask(entry, Instrument())
+        except WorkerError as error:
+            # The clean model ran: what died is the instrumentation. Latency can still be measured without it.
+            entry.notes.append(f"per-op timing is off: {error}")
+            self._progress.note(f"{entry.name}: per-op timing is off: {error}")
+            self._new_worker(entry)
+            self._load(entry)
+            return
+        entry.notes += answer.notes
+        entry.arena_bytes, entry.outputs_identical = answer.arena_bytes, answer.outputs_identical
+        if answer.ops is None:
+            return
+        kept = self._writer.saved_ops(entry.name)
+        if kept is not None and [op.op for op in kept] != [op.op for op in answer.ops]:
+            raise ModelError("its op list is not the one that the run began with; run anew")
+        self._writer.save_ops(entry.name, answer.ops)
+        entry.instrumented = True
+
+    # -- failed -------------------------------------------------------------------------------------------------------
+
+    def fail(self, entry: VariantEntry, error: QprofError) -> None:
+        """Record why a variant is out; its kept blocks stay, the others go on."""
+        entry.status, entry.reason = "failed", str(error)
+        worker = self._workers.pop(entry.name, None)
+        if worker is not None:
+            worker.stop()
+        self._writer.save_manifest()
+        self._progress.note(f"variant {entry.name} failed: {error}")
+
+    def require_some(self, step: str) -> None:
+        """Raise `ModelError` where every variant has failed; `step` is what none of them survived."""
+        if not self.living():
+            first = self._manifest.baseline
+            raise ModelError(f"no variant could be {step}; {first.name}: {first.reason}")
+
+
+def loaded_variant(entry: VariantEntry) -> LoadedVariant:
+    """How a variant is loaded, in its own worker or in another."""
+    return LoadedVariant(runtime=str(entry.runtime), path=str(entry.path), options=entry.options)
+
+
+def _keep_made(entry: VariantEntry, made: MadeAnswer) -> None:
+    entry.runtime, entry.path, entry.sha256, entry.bytes = made.runtime, made.path, made.sha256, made.bytes
+    entry.notes = list(made.notes)
+    entry.making = Making(
+        method=made.method,
+        tool=made.tool,
+        tool_version=made.tool_version,
+        make_seconds=made.make_seconds,
+        run=made.run,
+        facts=made.facts,
+    )

@@ -1,0 +1,88 @@
+"""Which block runs when: decided before the first one starts, from the profile's seed alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from qprof.record.phases import INFERENCE
+from qprof.stats.schedule import interleaved
+
+#: Kinds of blocks that a worker runs; a warm-up is planned beside them.
+MeasuredKind = Literal["warmup", "clean", "profiled", "scored", "energy", "stacks"]
+
+_TIMED: tuple[MeasuredKind, ...] = ("clean", "profiled")
+
+#: Data sets up to this size run whole in every block; larger ones are spread over the rounds.
+WHOLE_SET = 16
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedBlock:
+    """One block to run. `variant` is the variant's position in the profile; `keep`: its predictions are scored."""
+
+    number: int
+    round: int
+    variant: int
+    kind: MeasuredKind
+    samples: tuple[int, ...]
+    keep: bool
+    phase: str = INFERENCE
+
+
+def plan_blocks(
+    variants: int,
+    rounds: int,
+    samples: int,
+    profiled: bool,
+    seed: int,
+    phases: Sequence[str] = (INFERENCE,),
+    scored: int = 0,
+    energy_rounds: int = 0,
+) -> list[PlannedBlock]:
+    """All blocks of a run, in order.
+
+    Each round runs every variant, in each phase once clean and, if `profiled`, once profiled, each time in an order of
+    its own that is random and balanced (`qprof.stats.schedule`). All variants of a round run the same samples, so that
+    they are paired by round and by sample; over all rounds every sample is run. Where `scored` samples are predicted
+    in passes of their own, a round ends with its share of them; so do `energy_rounds` of the rounds, spread over all of
+    them, with one energy block of every variant and phase. Numbers depend on nothing but the arguments.
+    """
+    passes = [(kind, phase) for phase in phases for kind in _TIMED[: 1 + profiled]]
+    orders = [interleaved(variants, rounds, seed + number) for number in range(len(passes) + 1 + len(phases))]
+    blocks: list[PlannedBlock] = []
+    for round_ in range(rounds):
+        members, keep = round_samples(round_, rounds, samples)
+        for (kind, phase), order in zip(passes, orders, strict=False):
+            for variant in order[round_]:
+                wanted = keep and (kind, phase) == ("clean", phases[0]) and not scored
+                blocks.append(PlannedBlock(len(blocks), round_, variant, kind, members, wanted, phase))
+        share = tuple(range(round_ * scored // rounds, (round_ + 1) * scored // rounds))
+        for variant in orders[len(passes)][round_] if share else ():
+            blocks.append(PlannedBlock(len(blocks), round_, variant, "scored", share, True, phases[0]))
+        if round_ * energy_rounds // rounds == (round_ + 1) * energy_rounds // rounds:
+            continue
+        for phase, order in zip(phases, orders[len(passes) + 1 :], strict=True):
+            for variant in order[round_]:
+                blocks.append(PlannedBlock(len(blocks), round_, variant, "energy", members, False, phase))
+    return blocks
+
+
+def round_samples(round_: int, rounds: int, samples: int) -> tuple[tuple[int, ...], bool]:
+    """The samples of a round, and whether any of them is run for the first time."""
+    if samples <= WHOLE_SET:
+        return tuple(range(samples)), round_ == 0
+    share = -(-samples // rounds)
+    begin = round_ * share
+    return tuple((begin + i) % samples for i in range(share)), begin < samples
+
+
+def warmup_number(variant: int, phase: int, variants: int, blocks: Sequence[PlannedBlock]) -> int:
+    """Number under which a variant's warm-up in a phase is kept: behind all planned blocks."""
+    return len(blocks) + phase * variants + variant
+
+
+def extra_number(position: int, variants: int, phases: int, blocks: Sequence[PlannedBlock]) -> int:
+    """Number of a block that belongs to no variant: behind the warm-ups."""
+    return len(blocks) + phases * variants + position

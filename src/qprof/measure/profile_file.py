@@ -1,0 +1,143 @@
+"""Profiles as files: TOML, `extends`, overrides, paths relative to the file that writes them."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from qprof.errors import ModelError, ProfileError
+from qprof.measure.keys import refuse_unknown, with_paths
+from qprof.measure.models import EMBEDDED
+from qprof.measure.profile import Profile, refuse_unknown_sections, section_types, validate, variant_type, without_empty
+from qprof.record.sections import FileVariantSection, ProtocolSection
+from qprof.runtimes import hub
+
+
+def load_profile(path: Path, overrides: Sequence[str] = ()) -> Profile:
+    """Read a profile, follow `extends`, apply `key.path=value` overrides, validate.
+
+    Raises `ProfileError` naming the key, the file and, for an unknown key, the nearest valid one.
+    """
+    data = apply_overrides(_read(path, seen=()), overrides)
+    return validate(data, source=str(path))
+
+
+def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """A profile's data with "section.key=value" texts laid on it. Raises `ProfileError` for one of another form."""
+    for override in overrides:
+        data = _overridden(data, override)
+    return dict(data)
+
+
+def _overridden(data: Mapping[str, Any], override: str) -> dict[str, Any]:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ProfileError(f"--set {override}: write it as section.key=value, such as protocol.rounds=20")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text  # a bare word is a string: --set task.kind=latency
+    *sections, last = key.strip().split(".")
+    table: Any = data
+    for section in sections:
+        table = table.get(section, {})
+        if not isinstance(table, Mapping):
+            raise ProfileError(f"--set {override}: {section} is not a section of a profile")
+    written: dict[str, Any] = {last: value}
+    for section in reversed(sections):
+        written = {section: written}
+    try:
+        return merged(data, _absolute(written, Path.cwd(), context=data))
+    except ProfileError as error:
+        raise ProfileError(f"--set {key}: {error}") from error
+
+
+def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    path = path.resolve()
+    if path in seen:
+        chain = " -> ".join(p.name for p in (*seen, path))
+        raise ProfileError(f"{path}: extends runs in a circle ({chain}); remove one of them")
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        wanted = f", which {seen[-1]} extends" if seen else ""
+        raise ProfileError(f"{path}: no such profile{wanted}{_similar_files(path)}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ProfileError(f"{path}: the profile cannot be read ({error})") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ProfileError(f"{path}: not valid TOML: {error}") from error
+    base = data.pop("extends", None)
+    if base is not None and not isinstance(base, str):
+        raise ProfileError(f"{path}: extends must be the path of another profile, not {type(base).__name__}")
+    inherited = {} if base is None else _read(path.parent / base, (*seen, path))
+    try:
+        return merged(inherited, _absolute(data, path.parent, context=inherited))
+    except (ProfileError, ModelError) as error:
+        raise ProfileError(f"{path}: {error}") from error
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` laid on `base`: tables merge key by key, everything else (lists too) is replaced. A task of another kind
+    begins anew: the keys of the old one are none of its."""
+    result = dict(base)
+    for key, value in over.items():
+        old = result.get(key)
+        if not isinstance(value, Mapping) or not isinstance(old, Mapping):
+            result[key] = value
+        elif key == "task" and "kind" in old and value.get("kind", old["kind"]) != old["kind"]:
+            result[key] = dict(value)
+        else:
+            result[key] = merged(old, value)
+    return result
+
+
+def _absolute(data: Mapping[str, Any], folder: Path, context: Mapping[str, Any]) -> dict[str, Any]:
+    """The data with relative paths taken from `folder`. `context`: the data that it is laid on, which may be what says
+    of which types its sections are. Raises `ProfileError` also for keys that these types have not: here it is known
+    which of several files wrote them."""
+
+    def change(text: str) -> str:
+        return _absolute_path(text, folder)
+
+    refuse_unknown_sections(data)
+    whole = merged(context, data)
+    result = dict(data)
+    if isinstance(result.get("model"), Mapping) and isinstance(result["model"].get("path"), str):
+        result["model"] = {**result["model"], "path": change(result["model"]["path"])}
+        whole = merged(whole, {"model": result["model"]})
+    kind, runtime = section_types(whole)
+    types = {"task": kind.section, "model": runtime.model_section, "protocol": ProtocolSection}
+    for name, section in types.items():
+        if isinstance(result.get(name), Mapping):
+            refuse_unknown(result[name], section, name)
+            if name != "model":
+                result[name] = with_paths(result[name], section, change)
+    if isinstance(result.get("variants"), list):
+        result["variants"] = [with_paths(keys, FileVariantSection, change) for keys in result["variants"]]
+        for number, keys in enumerate(result["variants"]):
+            if isinstance(keys, Mapping) and keys.get("name"):
+                keys = without_empty(keys)
+                refuse_unknown(keys, variant_type(keys, kind, runtime), f"variants[{number}]")
+    return result
+
+
+def _absolute_path(text: str, folder: Path) -> str:
+    if not text or text.startswith((EMBEDDED, hub.PREFIX)):
+        return text
+    expanded = os.path.expandvars(text)
+    if "$" in expanded:
+        raise ProfileError(f"{text}: set the environment variable that this path names, or write the path out")
+    try:
+        return str((folder / Path(expanded).expanduser()).resolve())
+    except (RuntimeError, ValueError) as error:
+        raise ProfileError(f"{text!r}: is not a path ({error}); write it out") from error
+
+
+def _similar_files(path: Path) -> str:
+    siblings = [p.name for p in path.parent.glob("*.toml")] if path.parent.is_dir() else []
+    near = difflib.get_close_matches(path.name, siblings, n=1)
+    return f"; did you mean {path.parent / near[0]}?" if near else ""

@@ -1,0 +1,26 @@
+"""A worker process: `python -m qprof.measure.worker DESCRIPTOR`."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+
+from qprof.measure.channel import Channel
+from qprof.measure.worker.server import serve
+
+
+def _die_with_parent() -> None:
+    """A worker that hangs in native code never notices that its parent is gone: let the kernel end it (prctl(2))."""
+    if sys.platform != "linux":
+        return
+    set_parent_death_signal = 1  # PR_SET_PDEATHSIG, linux/prctl.h
+    if ctypes.CDLL(None, use_errno=True).prctl(set_parent_death_signal, signal.SIGKILL, 0, 0, 0) != 0:
+        print(f"prctl: {os.strerror(ctypes.get_errno())}; a hung worker may outlive its parent", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    _die_with_parent()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    serve(Channel(int(sys.argv[1])))

@@ -1,0 +1,364 @@
+"""One variant on the bench: loaded clean, loaded again with its ops timed, run in blocks. Lives in a worker."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from time import perf_counter_ns  # CLOCK_MONOTONIC on Linux, the timeline of every probe
+from typing import Any, cast
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from qprof.errors import QprofError
+from qprof.measure.channel import json_safe
+from qprof.measure.requests import (
+    BlockAnswer,
+    InstrumentedAnswer,
+    LoadedAnswer,
+    LoadVariant,
+    MeasureBlock,
+    NotesAnswer,
+    WarmedUpAnswer,
+)
+from qprof.measure.worker.inferences import InferenceLog, lead_in, repeated
+from qprof.probes.memory import MemoryReading, PeakReset, read_memory, reset_peak
+from qprof.probes.usage import USAGE_UNITS, Usage, read_usage
+from qprof.record.blocks import BlockFacts
+from qprof.record.manifest import Memory, Timing, Warmup
+from qprof.record.model import LanguageModel, Model
+from qprof.record.phases import Phase
+from qprof.record.readings import SCORED_TOKENS, Reading
+from qprof.record.tensors import TensorSpec
+from qprof.runtimes import registry
+from qprof.runtimes.base import ProfiledModel
+from qprof.stats.steady import SteadyState
+from qprof.tasks import registry as tasks
+
+#: Inferences on zero inputs after which a variant's memory is read: allocations on first use are over.
+_MEMORY_INFERENCES = 3
+
+#: Inferences of a long block that are written down start this far apart at least.
+_THINNED_NS = 1_000_000
+
+#: Inputs made ahead of the clock, at most.
+_CHUNK_BYTES = 64_000_000
+
+#: Inferences of a profiled block for which records are allocated before its clock starts.
+_RESERVED_INFERENCES = 64
+
+
+class Bench:
+    """A variant and its task, ready to be measured."""
+
+    def __init__(self, request: LoadVariant) -> None:
+        variant = request.variant
+        self._path = Path(variant.path)
+        self._runtime = registry.get(variant.runtime)
+        self._options = msgspec.convert(variant.options, self._runtime.options_type)
+        self._runtime.preload(variant.options)
+        _settle()
+        self._model = self._load_counting_memory()
+        self._task = tasks.build(request.task)
+        self._task.bind(self._model)
+        self._profiled: ProfiledModel | None = None
+        self._chunk = max(1, _CHUNK_BYTES // max(1, sum(_nbytes(spec) for spec in self._model.loaded.inputs)))
+        self._prepared: tuple[tuple[int, ...], list[list[NDArray[Any]]]] = ((), [])
+        _settle()
+
+    def _load_counting_memory(self) -> Model:
+        """Load the clean model first, while nothing else was: what the process grows by is the variant's."""
+        gc.collect()
+        peak_reset = reset_peak()
+        before = read_memory()
+        model = self._runtime.load(self._path, self._options)
+        zeros = [_zeros(spec) for spec in model.loaded.inputs]
+        for phase in model.loaded.phases:
+            model.enter(phase.name)
+            for _ in range(_MEMORY_INFERENCES):
+                model.set_inputs(zeros)
+                model.invoke()
+        self._memory = _memory_growth(before, read_memory(), peak_reset, model.memory_bytes())
+        return model
+
+    def describe(self) -> LoadedAnswer:
+        """What the manifest keeps of the loaded variant."""
+        loaded = self._model.loaded
+        return LoadedAnswer(
+            inputs=list(loaded.inputs),
+            outputs=list(loaded.outputs),
+            phases=list(loaded.phases),
+            structure=loaded.structure,
+            facts=json_safe(loaded.facts),
+            memory=self._memory,
+            scored=self._task.scored_count(),
+            notes=[*loaded.notes, *self._task.notes()],
+        )
+
+    def notes(self) -> NotesAnswer:
+        """What the task has noticed, and what the instrumentation tells of itself and of the measurement."""
+        if self._profiled is None:
+            return NotesAnswer(notes=self._task.notes(), timing=None)
+        notes, timing = self._task.notes(), self._profiled.timing_facts()
+        facts = timing.get("facts", {})
+        lost = facts.get("lost_events", 0) + facts.get("lost_calls", 0)
+        if lost:
+            notes.append(f"{lost} op events were lost for want of memory; mistrust its op times, and free some memory")
+        try:
+            timing |= self._profiled.audit()
+        except QprofError as error:
+            notes.append(f"the measurement was not audited: {error}")
+        return NotesAnswer(notes=notes, timing=msgspec.convert(json_safe(timing), Timing))
+
+    def instrument(self) -> InstrumentedAnswer:
+        """Load the variant a second time with its ops timed; check that it computes the same (in its first phase: later
+        ones may go on from where the inference before them ended)."""
+        self._profiled = None
+        phase = self._model.loaded.phases[0].name
+        try:
+            profiled = self._runtime.instrument(self._model, self._path, self._options)
+            inputs = self._inputs([0])[0]
+            profiled.set_inputs(inputs)
+            ops = profiled.discover()
+        except QprofError as error:
+            return InstrumentedAnswer(ops=None, notes=[str(error)])
+        self._profiled = profiled
+        _settle()
+        ours, theirs = self._timed_and_not(profiled, phase, inputs)
+        same = all(
+            np.array_equal(mine, its, equal_nan=mine.dtype.kind == "f") for mine, its in zip(ours, theirs, strict=True)
+        )
+        notes = [] if same else ["the instrumented model's outputs differ from the clean one's; mistrust its op times"]
+        return InstrumentedAnswer(
+            ops=list(ops), arena_bytes=profiled.arena_bytes(), outputs_identical=same, notes=notes
+        )
+
+    def _timed_and_not(
+        self, profiled: ProfiledModel, phase: str, inputs: list[NDArray[Any]]
+    ) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
+        """Outputs of an inference without instrumentation, and of one whose ops are timed."""
+        self._model.enter(phase)
+        self._model.set_inputs(inputs)
+        self._model.invoke()
+        ours = self._model.outputs()
+        profiled.enter(phase)
+        profiled.set_inputs(inputs)
+        profiled.begin(0)
+        profiled.invoke()
+        profiled.end()
+        profiled.drain()
+        return ours, profiled.outputs()
+
+    def warm_up(self, phase: str, max_s: float) -> WarmedUpAnswer:
+        """Run until steady or until `max_s` is spent; the durations are kept as a block of kind "warmup"."""
+        inputs = self._inputs([0])[0]
+        self._model.enter(phase)
+        steady = SteadyState()
+        log = InferenceLog()
+        deadline_ns = perf_counter_ns() + int(max_s * 1e9)
+        while not steady.state.steady and (perf_counter_ns() < deadline_ns or not log.samples):
+            self._model.set_inputs(inputs)
+            start_ns = perf_counter_ns()
+            self._model.run_once()
+            log.add(0, start_ns, perf_counter_ns())
+            steady.add(log.durations_ns[-1])
+        state = steady.state
+        warmup = Warmup(steady=state.steady, reason=state.reason, inferences=len(log.samples))
+        return WarmedUpAnswer(warmup=warmup, samples=log.arrays())
+
+    def block(self, request: MeasureBlock) -> BlockAnswer:
+        """Run the samples of one block, over and over until it lasted `min_ms`.
+
+        A clean block keeps what the first pass predicted (`keep`); a profiled one ends as soon as its time is up and
+        returns op events; a scored one runs its samples once, as the task will.
+        """
+        samples = request.samples
+        phase = next(phase for phase in self._model.loaded.phases if phase.name == request.phase)
+        min_ns = int(request.min_ms * 1e6)
+        before = read_usage()
+        gc.collect()
+        gc.disable()
+        try:
+            if request.kind == "scored":
+                answer = self._scored_block(samples)
+            elif request.kind == "profiled":
+                answer = self._profiled_block(samples, phase, min_ns)
+            elif request.kind in ("energy", "stacks"):
+                answer = self._long_block(samples, phase, min_ns, request.min_repetitions)
+            else:
+                answer = self._clean_block(samples, phase, min_ns, keep=request.keep)
+        finally:
+            gc.enable()
+        return msgspec.structs.replace(answer, readings=[*answer.readings, *self._block_readings(before)])
+
+    def _block_readings(self, before: Usage) -> list[Reading]:
+        """What the process used since `before`, and its memory now."""
+        usage = asdict(read_usage().since(before))
+        now_ns = perf_counter_ns()
+        found = [
+            Reading(f"host.{name}", now_ns, float(value), USAGE_UNITS[name], "measured")
+            for name, value in usage.items()
+        ]
+        memory = {
+            **asdict(read_memory()),
+            **{f"{name}_bytes": size for name, size in self._model.memory_bytes().items()},
+        }
+        return found + [
+            Reading(f"memory.{name.removesuffix('_bytes')}", now_ns, float(size), "bytes", "measured")
+            for name, size in memory.items()
+            if name.endswith("_bytes") and size is not None
+        ]
+
+    def _clean_block(self, samples: Sequence[int], phase: Phase, min_ns: int, keep: bool) -> BlockAnswer:
+        model = self._model
+        model.enter(phase.name)
+        log = InferenceLog()
+        predictions: dict[int, Any] = {}
+        untimed = lead_in(model, self._inputs(samples[: self._chunk])[0])
+        model.enter(phase.name)  # anew: what was run before must not change where the first inference begins
+        run = model.run_once
+        while not log.samples or log.spent_ns < min_ns:
+            for chunk in self._chunks(samples):
+                outputs: list[list[NDArray[Any]]] = []
+                wanted = keep and len(log.samples) < len(samples)
+                inputs = self._inputs(chunk)
+                begin_ns = perf_counter_ns()
+                for sample, arrays in zip(chunk, inputs, strict=True):
+                    for _ in range(phase.steps):
+                        model.set_inputs(arrays)
+                        start_ns = perf_counter_ns()
+                        run()
+                        log.add(sample, start_ns, perf_counter_ns())
+                    if wanted:
+                        outputs.append(model.outputs())
+                log.spent_ns += perf_counter_ns() - begin_ns
+                for sample, kept in zip(chunk, outputs, strict=False):
+                    predictions[sample] = json_safe(self._task.decode(sample, kept))
+        facts = BlockFacts(
+            lead_in=untimed,
+            loops=len(log.samples) // (len(samples) * phase.steps),
+            window_ns=log.window_ns,
+            repetitions=len(log.samples),
+            spent_ns=log.spent_ns,
+        )
+        return BlockAnswer(samples=log.arrays(), facts=facts, predictions=predictions)
+
+    def _long_block(self, samples: Sequence[int], phase: Phase, min_ns: int, least: int) -> BlockAnswer:
+        """The same few samples over and over, for `min_ns` and `least` inferences at least: nothing else happens in its
+        window. Of inferences that take less than a millisecond only some are written down."""
+        model = self._model
+        inputs = self._inputs(samples[: self._chunk])
+        model.enter(phase.name)
+        lead_in(model, inputs[0])
+        model.enter(phase.name)
+        log = InferenceLog()
+        repetitions, due_ns, run = 0, 0, model.run_once
+        begin_ns = now_ns = perf_counter_ns()
+        while now_ns - begin_ns < min_ns or repetitions < least:
+            for sample, arrays in repeated(zip(samples, inputs, strict=False), phase.steps):
+                model.set_inputs(arrays)
+                start_ns = perf_counter_ns()
+                run()
+                now_ns = perf_counter_ns()
+                repetitions += 1
+                if start_ns >= due_ns:
+                    log.add(sample, start_ns, now_ns)
+                    due_ns = start_ns + _THINNED_NS
+        facts = BlockFacts(window_ns=(begin_ns, now_ns), repetitions=repetitions)
+        return BlockAnswer(samples=log.arrays(), facts=facts)
+
+    def _scored_block(self, samples: Sequence[int]) -> BlockAnswer:
+        """Predict some samples of a text task, counted in the order in which the task runs them."""
+        order = self._task.scoring_order()
+        predictions, batches = self._task.predict(cast(LanguageModel, self._model), [order[i] for i in samples])
+        log = InferenceLog()
+        for batch in batches:
+            log.add(batch.first_sample, batch.start_ns, batch.start_ns + batch.duration_ns)
+        tokens = sum(batch.tokens for batch in batches)
+        reading = Reading(SCORED_TOKENS, perf_counter_ns(), float(tokens), "tokens", "measured")
+        facts = BlockFacts(
+            batches=len(batches), rows=len(samples), window_ns=log.window_ns, repetitions=len(log.samples)
+        )
+        kept = {sample: json_safe(value) for sample, value in predictions.items()}
+        return BlockAnswer(samples=log.arrays(), facts=facts, predictions=kept, readings=[reading])
+
+    def _profiled_block(self, samples: Sequence[int], phase: Phase, min_ns: int) -> BlockAnswer:
+        model = self._profiled
+        if model is None:
+            raise QprofError("a profiled block was asked of a variant that is not instrumented")
+        model.enter(phase.name)
+        log = InferenceLog()
+        untimed = lead_in(model, self._inputs(samples[: self._chunk])[0])
+        model.reserve(_RESERVED_INFERENCES)
+        model.enter(phase.name)
+        run = model.run_once
+        while not log.samples or log.spent_ns < min_ns:
+            for chunk in self._chunks(samples):
+                for sample, arrays in repeated(zip(chunk, self._inputs(chunk), strict=True), phase.steps):
+                    model.set_inputs(arrays)
+                    model.begin(len(log.samples))
+                    start_ns = perf_counter_ns()
+                    run()
+                    end_ns = perf_counter_ns()
+                    model.end()
+                    log.add(sample, start_ns, end_ns)
+                    log.spent_ns += end_ns - start_ns
+                    if log.spent_ns >= min_ns:
+                        break
+                if log.spent_ns >= min_ns:
+                    break
+        return BlockAnswer(samples=log.arrays(), facts=BlockFacts(lead_in=untimed), ops=model.drain())
+
+    def _chunks(self, samples: Sequence[int]) -> Iterator[Sequence[int]]:
+        """The block's samples in runs whose inputs fit in memory together; inputs are made between their clocks."""
+        for begin in range(0, len(samples), self._chunk):
+            yield samples[begin : begin + self._chunk]
+
+    def _inputs(self, samples: Sequence[int]) -> list[list[NDArray[Any]]]:
+        """Inputs of some samples; the last are kept, for a second pass and for the block's profiled twin."""
+        wanted = tuple(samples)
+        if self._prepared[0] != wanted:
+            self._prepared = (wanted, [self._task.inputs(sample) for sample in wanted])
+        return self._prepared[1]
+
+
+def _settle() -> None:
+    """Let later collections pass over all that is there by now: the objects of a large library, which stay, cost a
+    quarter of a second each time."""
+    gc.collect()
+    gc.freeze()
+
+
+def _zeros(spec: TensorSpec) -> NDArray[Any]:
+    return np.full(spec.shape, spec.zero_point or 0, np.dtype(spec.dtype))
+
+
+def _nbytes(spec: TensorSpec) -> int:
+    return int(np.prod(spec.shape, dtype=np.int64)) * np.dtype(spec.dtype).itemsize
+
+
+def _memory_growth(
+    before: MemoryReading, after: MemoryReading, peak_reset: PeakReset, counted: Mapping[str, int]
+) -> Memory:
+    """Bytes above the bare runtime (imported, no model): resident, proportional, and at the peak; and what the runtime
+    itself counted."""
+
+    def grown(late: int | None, early: int | None) -> int | None:
+        return None if late is None or early is None else late - early
+
+    reasons = {**before.missing, **after.missing}
+    peak = grown(after.peak_rss_bytes, before.rss_bytes) if peak_reset else None
+    if peak_reset.reason:
+        reasons["peak_rss_bytes"] = f"the peak counter cannot be reset: {peak_reset.reason}"
+    return Memory(
+        rss_above_runtime_bytes=grown(after.rss_bytes, before.rss_bytes),
+        pss_above_runtime_bytes=grown(after.pss_bytes, before.pss_bytes),
+        peak_rss_above_runtime_bytes=peak,
+        runtime_rss_bytes=before.rss_bytes,
+        footprint_bytes=counted.get("footprint"),
+        device_peak_bytes=counted.get("device_peak"),
+        missing=reasons,
+    )

@@ -1,0 +1,83 @@
+"""How far each layer of a variant is from its baseline's, measured inside a worker that holds both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from time import perf_counter_ns
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from qprof.errors import DataError
+from qprof.measure.channel import json_safe
+from qprof.measure.requests import ComparedAnswer, CompareLayers, LoadedVariant
+from qprof.record.rows import LayerErrorRow
+from qprof.runtimes import registry
+from qprof.runtimes.base import Side
+from qprof.stats.quantization_error import ErrorFigures, QuantizationError
+from qprof.tasks import registry as tasks
+
+
+def measure_layer_errors(request: CompareLayers) -> ComparedAnswer:
+    """Compare every op of a variant with the baseline's over some samples of a task.
+
+    Raises `QprofError` where the two cannot be compared.
+    """
+    started_ns = perf_counter_ns()
+    baseline, variant = _side(request.baseline), _side(request.variant)
+    task = tasks.build(request.task, at_least=request.samples)
+    task.bind(baseline.model)
+    samples = _spread(task.sample_count(), request.samples)
+    collected: dict[tuple[str, str], QuantizationError] = {}
+
+    def record(kind: str, op: str, reference: NDArray[Any], value: NDArray[Any], saturated: int | None) -> None:
+        collected.setdefault((kind, op), QuantizationError()).add(reference, value, saturated)
+
+    comparison = registry.get(request.variant.runtime).compare_layers(baseline, variant, request.pairs)
+    comparison.weights(record)
+    for sample in samples:
+        comparison.sample(task.inputs(sample), record)
+    rows = [
+        LayerErrorRow(variant=request.name, **op, **_figures(str(op["op"]), collected), samples=len(samples))  # type: ignore[arg-type]
+        for op in comparison.ops
+    ]
+    return ComparedAnswer(
+        rows=[json_safe(asdict(row)) for row in rows if row.count is not None],
+        samples=samples,
+        seconds=(perf_counter_ns() - started_ns) / 1e9,
+        notes=list(comparison.notes),
+    )
+
+
+def _side(side: LoadedVariant) -> Side:
+    runtime = registry.get(side.runtime)
+    options = msgspec.convert(side.options, runtime.options_type)
+    return Side(runtime.load(Path(side.path), options), options)
+
+
+def _spread(count: int, wanted: int) -> list[int]:
+    """Numbers of `wanted` samples of `count`, evenly spaced; all where there are fewer."""
+    if wanted < 1:
+        raise DataError(f"layers are compared over {wanted} samples; give at least 1")
+    return sorted({int(number) for number in np.linspace(0, count - 1, min(wanted, count)).round()})
+
+
+def _figures(op: str, collected: Mapping[tuple[str, str], QuantizationError]) -> dict[str, Any]:
+    kinds = ("cumulative", "own", "weights", "bias")
+    whole, own, weights, bias = (_of(collected.get((kind, op))) for kind in kinds)
+    in_use = ("sqnr_db", "identical", "cosine", "max_error", "max_error_of_range")
+    figures = {name: getattr(whole, name, None) for name in (*in_use, "saturated_share", "nonfinite", "count")}
+    for name in ("sqnr_db", "identical", "cosine", "max_error_of_range", "saturated_share"):
+        figures[f"own_{name}"] = getattr(own, name, None)
+    for name in ("sqnr_db", "identical"):
+        figures[f"weight_{name}"] = getattr(weights, name, None)
+        figures[f"bias_{name}"] = getattr(bias, name, None)
+    return figures
+
+
+def _of(error: QuantizationError | None) -> ErrorFigures | None:
+    return None if error is None else error.figures()

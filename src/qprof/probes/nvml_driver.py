@@ -1,0 +1,68 @@
+"""The driver's library, called by name: what it refuses, and what is lost with a device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from qprof.probes.base import ProbeError, SensorGoneError
+
+UNINITIALIZED, NOT_SUPPORTED, NO_PERMISSION, _NOT_FOUND = 1, 3, 4, 6
+DRIVER_NOT_LOADED, LIBRARY_NOT_FOUND, FUNCTION_NOT_FOUND, _GPU_IS_LOST = 9, 12, 13, 15
+_RESET_REQUIRED, VERSION_MISMATCH, _GPU_NOT_FOUND = 16, 18, 28
+GONE = {UNINITIALIZED, DRIVER_NOT_LOADED, _GPU_IS_LOST, _RESET_REQUIRED, _GPU_NOT_FOUND}
+
+
+class RefusedError(ProbeError):
+    """NVML said no; `code` is its nvmlReturn_t, `None` where nvidia-ml-py has no such function."""
+
+    def __init__(self, text: str, code: int | None) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    index: int
+    handle: Any
+    name: str
+    uuid: str
+    mig: bool  # the card is split
+    instance: Any | None  # handle of the MIG instance that was asked for
+
+    @property
+    def label(self) -> str:
+        return f"{self.name} ({self.uuid})"
+
+
+class Nvml:
+    """pynvml with its errors turned into `ProbeError`."""
+
+    def __init__(self, module: Any) -> None:
+        self._module = module
+        self._error: type[Exception] = module.NVMLError
+
+    def call(self, function: str, *arguments: Any) -> Any:
+        """Raises `ProbeError`; `SensorGoneError` where driver or device are no more."""
+        found = getattr(self._module, function, None)
+        if found is None:
+            raise RefusedError(f"{function} is not in this nvidia-ml-py", None)
+        try:
+            return found(*arguments)
+        except self._error as error:
+            code = int(getattr(error, "value", 0))
+            text = f"{function}: {' '.join(str(error).split())}"
+            if function != "nvmlInit" and code in GONE:
+                raise SensorGoneError(text) from error
+            raise RefusedError(text, code) from error
+
+    def shut_down(self) -> None:
+        try:
+            self.call("nvmlShutdown")
+        except ProbeError:
+            return  # the driver went first: there is nothing left to give back
+
+
+def as_text(value: str | bytes) -> str:
+    """Older nvidia-ml-py gives bytes."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value

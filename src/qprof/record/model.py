@@ -1,0 +1,90 @@
+"""A variant that is loaded, as a task and a worker see it: tensors in, tensors out, in one or more phases.
+
+A task is bound to a variant through these types, so that neither tasks nor runtimes need to know of one another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from qprof.record.phases import Phase
+from qprof.record.tensors import TensorSpec
+
+#: How the ops of a variant stand to one another: nodes of a "graph", of which a delegate may take some, or "modules"
+#: inside modules.
+Structure = Literal["graph", "modules"]
+
+
+class RunOptions(Struct, frozen=True, kw_only=True):
+    """How a variant is run; a runtime that has more to say adds fields of its own in a subclass."""
+
+    threads: int = 1
+    device: str = "cpu"
+
+
+class PromptShape(Struct, frozen=True, kw_only=True):
+    """What a task on text times: `batch` prompts of `prompt_tokens` tokens at once, and as many tokens decoded behind
+    each."""
+
+    batch: int = 1
+    prompt_tokens: int = 64
+    generated_tokens: int = 16
+
+
+@dataclass(slots=True)
+class Loaded:
+    """What a runtime tells of a variant once it is loaded: its tensors, ops and remarks (each with a remedy)."""
+
+    inputs: list[TensorSpec]
+    outputs: list[TensorSpec]
+    op_types: list[str]
+    notes: list[str] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+    phases: tuple[Phase, ...] = (Phase(),)
+    structure: Structure = "graph"
+
+
+class Model(Protocol):
+    """One variant, loaded and ready to run in this process."""
+
+    loaded: Loaded
+    run_once: Callable[[], None]  # the runtime's own call, as bare as it gets: this is what is timed
+
+    def enter(self, phase: str) -> None:
+        """Make `run_once` an inference of that phase of `loaded.phases`; the first is entered from the start."""
+
+    def set_inputs(self, arrays: Sequence[NDArray[Any]]) -> None:
+        """Copy one sample's input arrays (one per `loaded.inputs`, matching shape and dtype) into the model."""
+
+    def invoke(self) -> None:
+        """Run one inference, to completion; a failure becomes a `ModelError`."""
+
+    def outputs(self) -> list[NDArray[Any]]:
+        """Copies of the output tensors, one per `loaded.outputs`."""
+
+    def memory_bytes(self) -> dict[str, int]:
+        """What the runtime itself knows of the variant's memory: "footprint" (its weights and buffers), "device_peak"
+        (the most its accelerator's allocator has held since it was loaded). What it does not know is left out."""
+
+
+@runtime_checkable
+class LanguageModel(Model, Protocol):
+    """A causal language model: what a task on text needs beside tensors in and out."""
+
+    tokenizer: Any  # a Hugging Face tokenizer
+    vocabulary: int  # logits per position
+    max_tokens: int | None  # the longest sequence that its positions allow, `None` where there is no limit
+
+    def target_logits(self, tokens: NDArray[np.int64], starts: Sequence[int]) -> Any:
+        """Logits that predict the ends of some sequences of one length.
+
+        `tokens`: int64[rows, length]; `starts`: per row the position of its first target, at least 1. Returns a torch
+        tensor on the CPU, in the dtype that the model computed: [sum(length - start), vocabulary], row after row; the
+        logits of target `tokens[r, p]` are those at position p - 1. Only these are computed where the model allows.
+        """

@@ -1,0 +1,105 @@
+"""The rows of a run's tables. The columns of every table are derived from these types (`qprof.record.columns`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from qprof.record.columns import Int32, columns
+from qprof.record.ops import OpMeta
+
+
+@dataclass(frozen=True, slots=True)
+class InBlock:
+    """Which block a row is of; see `qprof.record.blocks.Block`."""
+
+    variant: str
+    block: Int32
+    round: Int32
+    kind: str
+    phase: str
+
+
+@dataclass(frozen=True, slots=True)
+class SampleRow(InBlock):
+    """One inference (`samples.parquet`)."""
+
+    inference: Int32
+    sample: Int32
+    start_ns: int
+    duration_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpRow(InBlock):
+    """One op event (`ops.parquet`); `source` is one of `qprof.record.ops.SOURCES`."""
+
+    inference: Int32
+    sample: Int32
+    op: str
+    start_ns: int
+    duration_ns: int
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingRow(InBlock):
+    """One sensor reading (`readings.parquet`)."""
+
+    probe: str
+    t_ns: int
+    value: float
+    unit: str
+    provenance: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRow:
+    """A score of one sample, or of the whole data set where `sample` is `None` (`scores.parquet`)."""
+
+    variant: str
+    metric: str
+    sample: Int32 | None
+    value: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class LayerErrorRow:
+    """How far one op of a variant is from the baseline's (`layer_errors.parquet`).
+
+    Without prefix: the variant runs from its inputs on, as it is in use; `own_`: the op is given the baseline's inputs;
+    `weight_`, `bias_`: what its constants stand for. See `qprof.stats.quantization_error`.
+    """
+
+    variant: str
+    op: str
+    baseline_op: str | None
+    name: str
+    type: str
+    sqnr_db: float | None
+    identical: bool | None
+    cosine: float | None
+    max_error: float | None
+    max_error_of_range: float | None
+    saturated_share: float | None
+    nonfinite: int | None
+    own_sqnr_db: float | None
+    own_identical: bool | None
+    own_cosine: float | None
+    own_max_error_of_range: float | None
+    own_saturated_share: float | None
+    weight_sqnr_db: float | None
+    weight_identical: bool | None
+    bias_sqnr_db: float | None
+    bias_identical: bool | None
+    count: int | None
+    samples: Int32
+
+
+IN_BLOCK_COLUMNS = columns(InBlock)
+SAMPLE_COLUMNS = columns(SampleRow)
+OP_COLUMNS = columns(OpRow)
+READING_COLUMNS = columns(ReadingRow)
+SCORE_COLUMNS = columns(ScoreRow)
+LAYER_ERROR_COLUMNS = columns(LayerErrorRow)
+#: Of `op_meta.parquet`: an op of one variant.
+OP_META_COLUMNS = {"variant": "string", **columns(OpMeta)}

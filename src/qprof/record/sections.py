@@ -1,0 +1,91 @@
+"""What a profile says, section by section: the parts that every task and runtime shares.
+
+A task, a runtime and a method each have a section type of their own, a subclass of one of these: its fields are the
+keys that it takes, and a key that is none of them is an error.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+Positive = Annotated[int, Meta(ge=1)]
+#: Milliseconds or seconds: a day of either is beyond any run, and infinity has no place in a manifest.
+NonNegative = Annotated[float, Meta(ge=0, le=86_400_000)]
+Name = Annotated[str, Meta(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9][A-Za-z0-9._+:-]*\Z")]
+#: A key that holds a path: $VARIABLES are filled in, and a relative one is taken from the folder of the profile.
+FilePath = Annotated[str, Meta(extra={"path": True})]
+
+Delegate = Literal["xnnpack", "none"]
+
+
+class ModelSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The model that the variants are made from: a path, "embedded:NAME" or "hf://ORG/NAME". May be empty where every
+    variant names its own file."""
+
+    path: FilePath = ""
+
+
+class VariantSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One form of the model. `threads`: this variant's own, instead of the protocol's."""
+
+    name: Name
+    threads: Positive | None = None
+
+
+class MadeVariantSection(VariantSection, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A variant that is made of the model. `method` defaults to the name."""
+
+    method: str = ""
+
+
+class FileVariantSection(VariantSection, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A ready-made model, used as it is."""
+
+    file: FilePath
+
+
+class TaskSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the variants are run on. `kind` names the task; each has a section of its own."""
+
+    kind: str
+
+
+class ProtocolSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How it is measured. A round holds one clean and one profiled block of every variant, in random order.
+
+    `block_ms`: a block repeats its samples until it lasted at least this long. `profiled`: whether ops are timed at
+    all. `warmup_max_s`: a variant that is not steady by then is measured all the same, and says so. `device`: what the
+    variants run on, "cpu", "cuda" or "cuda:1", and `delegate`: what LiteRT hands its ops to, where the runtime has it.
+
+    `scored`: whether predictions are scored at all. `energy`: whether `energy_rounds` of the rounds hold a block of
+    each variant that lasts `energy_block_s` or longer, as power sensors need; "auto": where a sensor measures the
+    device; "off": no power is read or estimated at all. `country`: ISO 3166 alpha-3 code of the grid, for CO2e.
+    `stacks_s`: seconds of each variant and phase during which its host stacks are sampled, where py-spy is installed.
+    `layer_errors`: samples on which every layer of a variant is compared with the baseline's, 0 for none. `ceilings`:
+    whether the machine's ceilings are measured where they are not known yet.
+    """
+
+    threads: Positive = 1
+    delegate: Delegate = "xnnpack"
+    device: Annotated[str, Meta(pattern=r"^(cpu|cuda(:[0-9]+)?)\Z")] = "cpu"
+    rounds: Annotated[int, Meta(ge=1, le=10_000)] = 12
+    block_ms: NonNegative = 100.0
+    profiled_block_ms: NonNegative = 60.0
+    profiled: bool = True
+    warmup_max_s: NonNegative = 8.0
+    seed: Annotated[int, Meta(ge=0)] = 1
+    timeout_s: Annotated[float, Meta(gt=0, le=1_000_000)] = 600.0
+    scored: bool = True
+    energy: Literal["auto", "on", "off"] = "auto"
+    energy_rounds: Annotated[int, Meta(ge=1, le=10_000)] = 8
+    energy_block_s: Annotated[float, Meta(ge=0, le=86_400)] = 5.0
+    country: Annotated[str, Meta(pattern=r"^([A-Z]{3})?\Z")] = ""
+    stacks_s: Annotated[float, Meta(ge=0, le=3600)] = 2.0
+    layer_errors: Annotated[int, Meta(ge=0, le=10_000)] = 8
+    ceilings: bool = True
+
+
+#: A section as plain data.
+Section = dict[str, object]

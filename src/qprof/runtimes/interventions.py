@@ -1,0 +1,139 @@
+"""What a runtime can change about a variant, so that what a cause predicts can be tested.
+
+Each change gives the section of another variant, under a name that tells it, or says why it cannot be made. A runtime
+overrides those that it can carry out; all others are impossible.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from qprof.record.manifest import VariantEntry
+from qprof.record.ops import OpMeta
+
+#: A variant's section of a profile, as plain data.
+Section = Mapping[str, Any]
+
+#: The longest name that a profile takes (`qprof.record.sections.Name`).
+_LONGEST_NAME = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Impossible:
+    """A change that cannot be made, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class OtherBytes:
+    """A variant with the same numbers in `factor` times the bytes, kept as `dtype`."""
+
+    section: Section
+    dtype: str
+    factor: float
+
+
+@dataclass(frozen=True, slots=True)
+class OtherWidth:
+    """A variant quantized to `bits` bits, `before` of them in the one that was changed."""
+
+    section: Section
+    before: int
+    bits: int
+
+
+class Interventions:
+    """The changes that causes ask for; `entry` is what a run's manifest has of the variant to be changed."""
+
+    def more_rows(self, entry: VariantEntry, factor: int) -> Section | Impossible:
+        """Compute `factor` times as many rows at once, with as many ops."""
+        return Impossible("its batch is part of the model; convert the model with a larger one and compare the two")
+
+    def other_bytes(self, entry: VariantEntry) -> OtherBytes | Impossible:
+        """Keep weights and activations in twice or half the bytes, the kernels alike."""
+        return Impossible("this runtime has no form of a model that differs in its bytes and not in its kernels")
+
+    def next_width(self, entry: VariantEntry) -> OtherWidth | Impossible:
+        """Quantize by the same method to the next higher number of bits."""
+        return Impossible("names no width, so there is no next one")
+
+    def unpacked_once(self, entry: VariantEntry) -> Section | Impossible:
+        """Unpack the weights when they are loaded, not in every inference."""
+        return Impossible("this runtime has no kernel whose weights are unpacked when they are loaded")
+
+    def without_delegate(self, section: Section) -> Section | Impossible:
+        """Hand no op to a delegate."""
+        return Impossible("this runtime hands its ops to no delegate")
+
+    def in_float(self, section: Section, ops: Sequence[OpMeta], every: Sequence[OpMeta]) -> Section | Impossible:
+        """Leave some ops of the float model in float; `every`: all of the model's ops. The section itself where there
+        are none to leave."""
+        return Impossible("this runtime leaves no op of a variant in float")
+
+    def integer_weights_in_float(self, section: Section) -> Section | Impossible:
+        """Keep the integer weights and compute with them in float."""
+        return Impossible("this runtime has no form of a variant that computes with integer weights in float")
+
+    def integer_io(self, section: Section) -> Section | Impossible:
+        """Give the model integer inputs and outputs."""
+        return Impossible("this runtime does not change what a model takes and gives")
+
+    def deselected(self, section: Section, op_type: str) -> bool:
+        """Whether it is the section that leaves ops of this type in float."""
+        return False
+
+    def quantized_as_well(self, section: Section, op_types: Sequence[str]) -> Section | Impossible:
+        """Quantize ops of these types, which the section left in float."""
+        return Impossible("this runtime does not choose which ops to quantize")
+
+    def following(self, entry: VariantEntry, names: set[str]) -> set[str] | Impossible:
+        """The named ops of a variant's model and all that follow from them."""
+        return Impossible("this runtime cuts no model")
+
+    def cut_off(self, entry: VariantEntry, names: set[str]) -> Section | Impossible:
+        """Cut the named ops off a variant's model, with all that follow from them."""
+        return Impossible("this runtime cuts no model")
+
+    def not_made_anew(self, entry: VariantEntry) -> str | None:
+        """Why a variant cannot be made again with layers left in float; `None` where it can."""
+        return "this runtime leaves no layer of a variant in float"
+
+    def layers_in_float(self, section: Section, names: Sequence[str], what: str) -> Section | Impossible:
+        """Leave layers of the float model in float, by name, in a variant called "NAME+WHAT"."""
+        return Impossible("this runtime leaves no layer of a variant in float")
+
+    def beside(self, entry: VariantEntry) -> Mapping[str, Sequence[str]]:
+        """op -> the ops that must be in float for it to be so: those it hands tensors to and takes them from. Empty
+        where an op stands by itself, and where the model's file is gone."""
+        return {}
+
+
+def changed(section: Section, what: str, **changes: Any) -> dict[str, Any]:
+    """The section of a variant, called "NAME+WHAT". Its method is spelled out: the name no longer tells it."""
+    own = {} if section.get("file") else {"method": method(section)}
+    return {**section, **own, "name": changed_name(section, what), **changes}
+
+
+def changed_name(section: Section, what: str) -> str:
+    """ "NAME+WHAT", shortened where a profile would not take it."""
+    name = f"{section['name']}+{what}"
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 9]}-{short_digest(name)}"
+
+
+def more_threads(section: Section, threads: int) -> dict[str, Any]:
+    """The variant with another number of threads, which every runtime takes."""
+    return changed(section, f"{threads}-threads", threads=threads)
+
+
+def method(section: Section) -> str:
+    """How a variant is made."""
+    return str(section.get("method") or section["name"])
+
+
+def short_digest(*texts: str) -> str:
+    """Tells longer texts apart in a name."""
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:8]

@@ -1,0 +1,84 @@
+"""What a profile may say of LiteRT models and of their variants."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from msgspec import field
+
+from qprof.errors import ProfileError
+from qprof.record.model import RunOptions
+from qprof.record.nearest import nearest
+from qprof.record.sections import (
+    Delegate,
+    FileVariantSection,
+    MadeVariantSection,
+    ModelSection,
+    Positive,
+    VariantSection,
+)
+from qprof.runtimes.interventions import method as method_of
+from qprof.runtimes.litert.quantize import METHODS
+
+
+class LiteRTModelSection(ModelSection, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`path`: a float `.tflite`, a SavedModel folder, a Keras file, or "embedded:NAME". `input_shapes`: input name or
+    position -> shape, for inputs to be resized. `batch`: the size of a batch that a SavedModel or Keras model leaves
+    open."""
+
+    input_shapes: dict[str, list[Positive]] = field(default_factory=dict)
+    batch: Positive = 1
+
+
+class LiteRTFile(FileVariantSection, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A ready-made `.tflite`. `delegate`: this variant's own, instead of the protocol's."""
+
+    delegate: Delegate | None = None
+
+
+class FloatVariant(MadeVariantSection, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The float model as it is. `delegate`: this variant's own, instead of the protocol's."""
+
+    delegate: Delegate | None = None
+
+
+class QuantizedVariant(FloatVariant, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`ops` / `skip_ops`: op types to quantize, or to leave in float; `skip_layers`: layers to leave in float, by the
+    names that `qprof layers` lists."""
+
+    ops: list[str] = field(default_factory=list)
+    skip_ops: list[str] = field(default_factory=list)
+    skip_layers: list[str] = field(default_factory=list)
+
+
+class StaticVariant(QuantizedVariant, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Quantized weights and activations. `io`: type of the model's inputs and outputs."""
+
+    io: Literal["float", "int8"] = "float"
+
+
+class LiteRTOptions(RunOptions, frozen=True, kw_only=True):
+    """How LiteRT runs a variant. `input_shapes`: input name -> shape, for inputs to be resized."""
+
+    delegate: str = "xnnpack"
+    input_shapes: dict[str, list[int]] = field(default_factory=dict)
+
+
+_SECTIONS: Mapping[str, type[VariantSection]] = {
+    "copy": FloatVariant,
+    "float-casting": QuantizedVariant,
+    "dynamic": QuantizedVariant,
+    "weight-only": QuantizedVariant,
+    "static": StaticVariant,
+}
+
+
+def variant_section(keys: Mapping[str, Any]) -> type[VariantSection]:
+    """See `Runtime.variant_section`."""
+    if keys.get("file"):
+        return LiteRTFile
+    name = method_of(keys).partition(":")[0]
+    if name not in METHODS:
+        raise ProfileError(f"there is no method {name!r} for a LiteRT model; {nearest(name, METHODS)}")
+    return _SECTIONS[METHODS[name].how]

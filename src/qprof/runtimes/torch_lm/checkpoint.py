@@ -1,0 +1,334 @@
+"""What a checkpoint folder in Hugging Face layout holds, from its JSON files and tensor headers; no tensor is read."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from qprof.errors import ModelError
+from qprof.runtimes.torch_lm import safetensors_header
+from qprof.runtimes.torch_lm.safetensors_header import StoredTensor
+from qprof.store.cache import Cache, files_sha256, json_sha256
+
+CONFIG = "config.json"
+QUANTIZE_CONFIG = "quantize_config.json"
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+
+#: Endings of the class names of causal language models in transformers.
+_CAUSAL = ("ForCausalLM", "LMHeadModel")
+
+#: Unpickling runs code that the file brings along.
+_PICKLED = (".bin", ".pt", ".pth", ".ckpt")
+
+#: One of these sets of files makes a tokenizer.
+_TOKENIZERS = (
+    ("tokenizer.json",),
+    ("tokenizer.model",),
+    ("vocab.json", "merges.txt"),
+    ("vocab.txt",),
+    ("spiece.model",),
+)
+
+_TOKENIZER_FILES = (
+    *("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.json", "merges.txt", "vocab.txt", "spiece.model", "chat_template.jinja", "generation_config.json"),
+)
+
+#: Of the layouts that GPTQ checkpoints come in; others are made for one kernel.
+_FORMATS = ("gptq", "gptq_v2")
+
+#: Keys that AutoGPTQ alone writes.
+_AUTOGPTQ_KEYS = frozenset({"is_marlin_format", "model_name_or_path", "model_file_base_name"})
+
+#: A tensor of a decoder layer: "model.layers.0.mlp.up_proj.weight", "transformer.h.0.attn.c_attn.weight".
+_IN_LAYER = re.compile(r"^(?P<module>.*\.\d+\..+)\.(?P<kind>weight|qweight)$")
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizedFormat:
+    """How a checkpoint's linear layers are quantized. `group_size` -1: one group per row. `writer`: "gptqmodel",
+    "autogptq", what else the checkpoint says of itself, or "unknown"."""
+
+    bits: int
+    group_size: int
+    desc_act: bool
+    sym: bool
+    writer: str
+    checkpoint_format: str | None
+    quant_method: str = "gptq"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A folder that was found in order.
+
+    `dtype`: of the unquantized weights as stored (the one most bytes are in). `linears`: the linear layers of the
+    decoder as name -> (in_features, out_features), where the headers tell.
+    """
+
+    path: Path
+    architecture: str
+    model_type: str
+    dtype: str
+    weight_files: tuple[Path, ...]
+    weight_bytes: int
+    parameters: int | None  # `None` for a quantized checkpoint, whose tensors are packed
+    quantization: QuantizedFormat | None
+    tied_embeddings: bool
+    linears: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+    def content_files(self) -> list[Path]:
+        """The files that make the model what it is: weights, configurations, tokenizer."""
+        names = (CONFIG, QUANTIZE_CONFIG, INDEX, *_TOKENIZER_FILES)
+        return [*self.weight_files, *(self.path / name for name in names if (self.path / name).is_file())]
+
+    def sha256(self) -> str:
+        """SHA-256 over the names and contents of `content_files`. Raises `ModelError`."""
+        return files_sha256(self.path, self.content_files())
+
+
+def inspect(path: Path) -> Checkpoint:
+    """Read what a checkpoint folder holds.
+
+    Raises:
+        ModelError: it is no checkpoint of a causal language model that can be loaded without running its code.
+    """
+    config = _config(path)
+    architecture = _architecture(path, config)
+    quantization = _quantization(path, config)
+    files = _weight_files(path)
+    _refuse_missing_tokenizer(path)
+    tensors: dict[str, StoredTensor] = {}
+    for file in files:
+        tensors |= safetensors_header.read(file)
+    if not tensors:
+        raise ModelError(f"{files[0]}: holds no tensor; save the model again")
+    return Checkpoint(
+        path=path,
+        architecture=architecture,
+        model_type=str(config.get("model_type") or ""),
+        dtype=_main_dtype(tensors),
+        weight_files=tuple(files),
+        weight_bytes=sum(file.stat().st_size for file in files),
+        parameters=None if quantization else sum(tensor.elements for tensor in tensors.values()),
+        quantization=quantization,
+        tied_embeddings=_is_tied(config, tensors),
+        linears=_linears(tensors, transposed=config.get("model_type") in ("gpt2", "openai-gpt")),
+    )
+
+
+def normalised(checkpoint: Checkpoint) -> Path:
+    """A folder with this checkpoint that gptqmodel loads: its own, or, where AutoGPTQ wrote it, one in the cache with
+    links to the weights and with JSON files rewritten. The original is left as it is.
+
+    Raises:
+        ModelError: the checkpoint cannot be loaded by gptqmodel. StoreError: the cache cannot be written.
+    """
+    found = checkpoint.quantization
+    if found is None or (found.checkpoint_format is not None and not _has_autogptq_keys(checkpoint.path)):
+        return checkpoint.path
+    if not found.sym:
+        raise ModelError(
+            f"{checkpoint.path}: quantized asymmetrically (sym = false) by {found.writer}, whose zero points gptqmodel "
+            "does not read; run it with library = 'autogptq', or quantize with sym = true"
+        )
+    key = json_sha256({"content": checkpoint.sha256(), "path": str(checkpoint.path.absolute()), "revision": 1})
+    stored = _links.lookup(key)
+    return stored or _links.store(key, lambda folder: _link(checkpoint, folder))
+
+
+def _link(checkpoint: Checkpoint, folder: Path) -> None:
+    for file in checkpoint.content_files():
+        name = WEIGHTS if len(checkpoint.weight_files) == 1 and file == checkpoint.weight_files[0] else file.name
+        if name not in (CONFIG, QUANTIZE_CONFIG):
+            (folder / name).symlink_to(file.absolute())
+    config = _read_json(checkpoint.path / CONFIG)
+    settings = _quantization_settings(checkpoint.path, config) or {}
+    settings = {name: value for name, value in settings.items() if name not in _AUTOGPTQ_KEYS}
+    settings |= {"quant_method": "gptq", "checkpoint_format": settings.get("checkpoint_format") or "gptq"}
+    for name, content in ((CONFIG, {**config, "quantization_config": settings}), (QUANTIZE_CONFIG, settings)):
+        (folder / name).write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+
+def _intact(entry: Path) -> Path | None:
+    """The entry, unless a link in it leads nowhere any more."""
+    files = [path for path in entry.iterdir()]
+    whole = {CONFIG, QUANTIZE_CONFIG} <= {path.name for path in files} and all(path.is_file() for path in files)
+    return entry if whole and any(path.suffix == ".safetensors" for path in files) else None
+
+
+_links: Cache[Path] = Cache("checkpoints", _intact, "rewritten checkpoint")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror}); check the folder") from error
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: not valid JSON ({error}); copy or download it again") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{path}: holds no JSON object; copy or download it again")
+    return content
+
+
+def _config(path: Path) -> dict[str, Any]:
+    if not path.is_dir():
+        raise ModelError(f"{path}: no such folder; a language model is a folder in Hugging Face layout")
+    if not (path / CONFIG).is_file():
+        raise ModelError(f"{path}: has no {CONFIG}; name a folder in Hugging Face layout")
+    config = _read_json(path / CONFIG)
+    for name in (CONFIG, "tokenizer_config.json"):
+        if (path / name).is_file() and _read_json(path / name).get("auto_map"):
+            raise ModelError(
+                f"{path / name}: wants Python code of its own to be run (auto_map), which qprof does not do; use a "
+                "model whose architecture transformers has"
+            )
+    return config
+
+
+def _architecture(path: Path, config: Mapping[str, Any]) -> str:
+    names = config.get("architectures")
+    if not isinstance(names, list) or not names or not isinstance(names[0], str):
+        raise ModelError(f"{path / CONFIG}: names no architecture; add architectures, e.g. ['LlamaForCausalLM']")
+    if not names[0].endswith(_CAUSAL):
+        raise ModelError(
+            f"{path}: {names[0]} is no causal language model; qprof runs architectures whose names end in "
+            f"{' or '.join(_CAUSAL)}"
+        )
+    return names[0]
+
+
+def _weight_files(path: Path) -> list[Path]:
+    if (path / WEIGHTS).is_file():
+        return [path / WEIGHTS]
+    indexes = [path / INDEX, *sorted(path.glob("*.safetensors.index.json"))]
+    for index in indexes:
+        if index.is_file():
+            return _shards(index)
+    single = sorted(path.glob("*.safetensors"))
+    if len(single) == 1:
+        return single
+    if single:
+        raise ModelError(f"{path}: has {len(single)} .safetensors files but no {INDEX} that joins them; restore it")
+    pickled = sorted(file.name for file in path.iterdir() if file.suffix in _PICKLED)
+    if pickled:
+        raise ModelError(
+            f"{path}: its weights are pickled ({pickled[0]}), and unpickling runs code that the file brings along; "
+            "convert them: model.save_pretrained(folder, safe_serialization=True)"
+        )
+    raise ModelError(f"{path}: has no weights ({WEIGHTS}); download or copy the folder again")
+
+
+def _shards(index: Path) -> list[Path]:
+    names = _read_json(index).get("weight_map")
+    if not isinstance(names, dict) or not names:
+        raise ModelError(f"{index}: has no weight_map; copy or download it again")
+    shards = sorted({str(name) for name in names.values()})
+    for name in shards:
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise ModelError(f"{index}: names {name!r}, which is no .safetensors file beside it; download it again")
+        if not (index.parent / name).is_file():
+            raise ModelError(f"{index.parent / name}: this shard is missing; copy or download the folder again")
+    return [index.parent / name for name in shards]
+
+
+def _refuse_missing_tokenizer(path: Path) -> None:
+    if not any(all((path / name).is_file() for name in names) for names in _TOKENIZERS):
+        raise ModelError(f"{path}: has no tokenizer (tokenizer.json); copy it from the original model")
+
+
+def _quantization_settings(path: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The quantizer's settings as stored, from whichever of the places holds them."""
+    inside = config.get("quantization_config")
+    if isinstance(inside, dict) and inside:
+        return dict(inside)
+    for name in (QUANTIZE_CONFIG, "quant_config.json"):
+        if (path / name).is_file():
+            return _read_json(path / name)
+    return None
+
+
+def _has_autogptq_keys(path: Path) -> bool:
+    settings = _quantization_settings(path, _read_json(path / CONFIG)) or {}
+    beside = _read_json(path / QUANTIZE_CONFIG) if (path / QUANTIZE_CONFIG).is_file() else {}
+    return bool(_AUTOGPTQ_KEYS & (set(settings) | set(beside)))
+
+
+def _quantization(path: Path, config: Mapping[str, Any]) -> QuantizedFormat | None:
+    settings = _quantization_settings(path, config)
+    if settings is None:
+        return None
+    method = settings.get("quant_method") or settings.get("method") or ("gptq" if "group_size" in settings else None)
+    if method != "gptq":
+        raise ModelError(
+            f"{path}: quantized with {method or 'an unnamed method'}; qprof runs unquantized and GPTQ checkpoints, "
+            "so name the unquantized original"
+        )
+    layout = settings.get("checkpoint_format") or settings.get("format")
+    if settings.get("is_marlin_format") or (layout is not None and layout not in _FORMATS):
+        raise ModelError(
+            f"{path}: stored in the layout {layout or 'marlin'!r}, which one kernel alone reads; qprof runs the "
+            f"layouts {' and '.join(_FORMATS)}"
+        )
+    try:
+        return QuantizedFormat(
+            bits=int(settings["bits"]),
+            group_size=int(settings["group_size"]),
+            desc_act=bool(settings.get("desc_act", False)),
+            sym=bool(settings.get("sym", True)),
+            writer=_writer(settings),
+            checkpoint_format=layout,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{path}: its quantization settings lack {error}; restore {QUANTIZE_CONFIG}") from error
+
+
+def _writer(settings: Mapping[str, Any]) -> str:
+    meta = settings.get("meta")
+    names = meta.get("quantizer") if isinstance(meta, dict) else None
+    if isinstance(names, list) and names:
+        return str(names[0]).split(":")[0]
+    if isinstance(names, str) and names:
+        return names.split(":")[0]
+    return "autogptq" if _AUTOGPTQ_KEYS & set(settings) else "unknown"
+
+
+def _main_dtype(tensors: Mapping[str, StoredTensor]) -> str:
+    sizes: dict[str, int] = {}
+    for tensor in tensors.values():
+        if tensor.is_float:
+            sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + tensor.bytes
+    return max(sizes, key=lambda dtype: sizes[dtype]) if sizes else "unknown"
+
+
+def _is_tied(config: Mapping[str, Any], tensors: Mapping[str, StoredTensor]) -> bool:
+    stored = config.get("tie_word_embeddings")
+    return stored if isinstance(stored, bool) else not any("lm_head" in name for name in tensors)
+
+
+def _linears(tensors: Mapping[str, StoredTensor], transposed: bool) -> dict[str, tuple[int, int]]:
+    found: dict[str, tuple[int, int]] = {}
+    for name, tensor in tensors.items():
+        match = _IN_LAYER.match(name)
+        if match is None or len(tensor.shape) != 2:
+            continue
+        module = match["module"]
+        if match["kind"] == "qweight":
+            indices = tensors.get(f"{module}.g_idx")
+            if indices is not None:
+                found[module] = (indices.shape[0], tensor.shape[1])
+        else:
+            rows, columns = tensor.shape
+            found[module] = (rows, columns) if transposed else (columns, rows)
+    return found
+
+
+def widths(linears: Mapping[str, tuple[int, int]]) -> Sequence[int]:
+    """The different in_features of linear layers, ascending."""
+    return sorted({in_features for in_features, _ in linears.values()})

@@ -1,0 +1,83 @@
+"""What can be changed about a variant of a language model to test a cause."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from qprof.record.manifest import VariantEntry
+from qprof.runtimes.interventions import (
+    Impossible,
+    Interventions,
+    OtherBytes,
+    OtherWidth,
+    Section,
+    changed,
+    changed_name,
+    method,
+)
+from qprof.runtimes.torch_lm.kernels import DEQUANTIZED
+from qprof.runtimes.torch_lm.sections import AUTOGPTQ
+
+#: The type of half, or of twice the bytes that each is compared with.
+_OTHER_TYPE = {"float32": "bfloat16", "bfloat16": "float32", "float16": "float32"}
+
+
+#: The widths that there are, and the one above each.
+_NEXT_BITS = {2: 3, 3: 4, 4: 8}
+_BITS_OF_METHOD = re.compile(r"^(gptq-)(\d)(bit.*)\Z")
+
+
+class TorchLMInterventions(Interventions):
+    """By running with more rows, in another float type, on another kernel, or by quantizing fewer layers."""
+
+    def more_rows(self, entry: VariantEntry, factor: int) -> Section | Impossible:
+        rows = factor * int(entry.options.get("batch") or 1)
+        return changed(entry.section, f"batch{rows}", batch=rows)
+
+    def other_bytes(self, entry: VariantEntry) -> OtherBytes | Impossible:
+        section, dtype = entry.section, entry.options.get("dtype")
+        if entry.options.get("kernel") or dtype not in _OTHER_TYPE:
+            return Impossible("the bytes of quantized weights cannot be changed without the kernel that takes them")
+        other = _OTHER_TYPE[dtype]
+        if not section.get("file") and method(section) != dtype:
+            return Impossible(f"method {method(section)} makes no {other}")
+        change = {"dtype": other} if section.get("file") else {"method": other, "dtype": ""}
+        return OtherBytes(changed(section, other, **change), other, 0.5 if other == "bfloat16" else 2.0)
+
+    def next_width(self, entry: VariantEntry) -> OtherWidth | Impossible:
+        """The kernel is left to the runtime, since not every one takes every width."""
+        section = entry.section
+        if section.get("file"):
+            return Impossible("is a ready-made file, of which no other width can be made")
+        named = _BITS_OF_METHOD.match(method(section))
+        stated = section.get("bits")
+        bits = int(named[2]) if named else None if stated is None else int(stated)
+        if bits not in _NEXT_BITS:
+            width = "names no width" if bits is None else f"has {bits} bits, the most there are"
+            return Impossible(f"{width}, so there is no next one")
+        wider = dict(section) | {"name": f"{section['name']}+{_NEXT_BITS[bits]}bit"}
+        wider["method"] = _BITS_OF_METHOD.sub(rf"\g<1>{_NEXT_BITS[bits]}\g<3>", method(section))
+        wider |= {"kernel": ""} if "kernel" in section else {}
+        wider |= {"bits": _NEXT_BITS[bits]} if stated is not None else {}
+        return OtherWidth(wider, bits, _NEXT_BITS[bits])
+
+    def unpacked_once(self, entry: VariantEntry) -> Section | Impossible:
+        section = entry.section
+        if section.get("library") != AUTOGPTQ:
+            return changed(section, DEQUANTIZED, kernel=DEQUANTIZED)
+        # AutoGPTQ has no such kernel: gptqmodel loads the checkpoint that it made.
+        own: dict[str, Any] = {key: section[key] for key in ("threads", "batch") if key in section}
+        as_file = {"file": entry.path, "dtype": entry.options["dtype"], "kernel": DEQUANTIZED}
+        return {**own, **as_file, "name": changed_name(section, DEQUANTIZED)}
+
+    def not_made_anew(self, entry: VariantEntry) -> str | None:
+        if entry.section.get("file"):
+            return "it is a ready-made file, which cannot be quantized anew; give qprof the float model instead"
+        if entry.section.get("library") == AUTOGPTQ:
+            return "AutoGPTQ leaves no single layer unquantized; the library gptqmodel does"
+        return None
+
+    def layers_in_float(self, section: Section, names: Sequence[str], what: str) -> dict[str, Any]:
+        return changed(section, what, skip_layers=sorted({*section.get("skip_layers", ()), *names}))

@@ -1,0 +1,37 @@
+"""Checkpoints that are there already, run as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from qprof.errors import ModelError
+from qprof.runtimes.base import Calibration, Made
+from qprof.runtimes.torch_lm.checkpoint import inspect, normalised
+from qprof.runtimes.torch_lm.methods.base import FILE, Method, Source, folder_of, keys_say, made, quantized_run
+from qprof.runtimes.torch_lm.sections import GPTQMODEL, CheckpointVariant
+
+
+class FileMethod(Method[CheckpointVariant]):
+    """A checkpoint in Hugging Face's layout, unquantized or GPTQ."""
+
+    section = CheckpointVariant
+
+    def claims(self, method: str, keys: Mapping[str, Any]) -> bool:
+        return method == FILE and keys_say(keys, "library", GPTQMODEL)
+
+    def make(self, source: Source, section: CheckpointVariant, calibration: Calibration) -> Made:
+        checkpoint = inspect(folder_of(section.file))
+        form = checkpoint.quantization
+        if form is None:
+            if section.kernel:
+                raise ModelError(
+                    f"variant {section.name}: kernel = {section.kernel!r} computes quantized layers, and this variant "
+                    "has none; leave it out"
+                )
+            return made(checkpoint, checkpoint.sha256(), FILE, {}, dtype=section.dtype or checkpoint.dtype)
+        dtype, kernel = quantized_run(form, checkpoint.linears, source.device, section.dtype, section.kernel)
+        return made(inspect(normalised(checkpoint)), checkpoint.sha256(), FILE, {}, dtype=dtype, kernel=kernel)
+
+
+METHOD = FileMethod()

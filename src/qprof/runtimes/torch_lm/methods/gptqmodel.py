@@ -1,0 +1,190 @@
+"""GPTQ of a checkpoint by gptqmodel (Frantar et al., "GPTQ", arXiv 2210.17323), each width a run of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qprof.runtimes.base import Calibration, Made
+from qprof.runtimes.tool_output import tool_output_to_log
+from qprof.runtimes.torch_lm import library
+from qprof.runtimes.torch_lm.checkpoint import CONFIG, QUANTIZE_CONFIG, Checkpoint
+from qprof.runtimes.torch_lm.gptq import METHOD as GPTQ_METHOD
+from qprof.runtimes.torch_lm.gptq import (
+    Settings,
+    check,
+    failures_named,
+    quantized_linears,
+    settings_of,
+    torch_threads,
+    worth_threads,
+)
+from qprof.runtimes.torch_lm.methods.base import Method, Source, keys_say, made, quantized_run
+from qprof.runtimes.torch_lm.sections import GPTQMODEL, GPTQVariant
+
+#: Tokens per forward pass while calibrating: enough to fill a core, little beside a model's weights.
+_BATCH_TOKENS = 4096
+
+#: Above this size, layers go through files so that the model need not fit in memory twice.
+_OFFLOAD_BYTES = 2 << 30
+
+
+def quantize(
+    source: Checkpoint,
+    destination: Path,
+    settings: Settings,
+    rows: Sequence[NDArray[np.int64]],
+    *,
+    threads: int | None = None,
+    device: str = "cpu",
+) -> dict[str, Any]:
+    """Write a GPTQ checkpoint of `source`, tokenizer included, into the new folder `destination`.
+
+    `rows`: calibration tokens, int64[tokens] each; rows of one length are run many at a time. `threads`: of torch,
+    `None` for as many as the model is worth. Returns facts: seconds, calibration_tokens, losses (module -> the error
+    that GPTQ left, as gptqmodel gives it, `None` where it fell back to rounding).
+
+    Raises:
+        ModelError: the settings do not fit the model, or gptqmodel failed. MissingExtraError: it is not installed.
+    """
+    check(source, settings)
+    started = time.perf_counter()
+    with (
+        failures_named(source, settings),
+        tool_output_to_log(),
+        torch_threads(threads or worth_threads(source)),
+        _no_progress_bars(),
+    ):
+        gptqmodel = library.import_gptqmodel()
+        model = gptqmodel.GPTQModel.load(
+            str(source.path), _quantize_config(gptqmodel, source, settings, device), dtype=_storage_dtype(source)
+        )
+        found = model.quantize(_batches(rows), batch_size=_batch_size(rows), calibration_data_min_length=1)
+        model.save(str(destination))
+    del model
+    gc.collect()  # its parts refer to one another, and the next width needs the room
+    _strip_volatile(destination)
+    return {
+        "seconds": time.perf_counter() - started,
+        "losses": _losses(found, source),
+        "calibration_tokens": sum(len(row) for row in rows),
+    }
+
+
+def is_act_group_aware(settings: Settings) -> bool:
+    """Whether gptqmodel takes columns within each group in the order of their activations: it needs groups."""
+    return not settings.desc_act and settings.group_size > 0
+
+
+def _quantize_config(gptqmodel: Any, source: Checkpoint, settings: Settings, device: str) -> Any:
+    return gptqmodel.QuantizeConfig(
+        bits=settings.bits,
+        group_size=settings.group_size,
+        desc_act=settings.desc_act,
+        act_group_aware=is_act_group_aware(settings),
+        sym=settings.sym,
+        device=device,
+        # "-:" leaves out what the expression matches from its beginning.
+        dynamic={rf"-:{re.escape(name)}\Z": {} for name in settings.skip_layers} or None,
+        pack_impl="original",  # others compile a C++ extension first
+        offload_to_disk=source.weight_bytes > _OFFLOAD_BYTES,
+    )
+
+
+def _storage_dtype(source: Checkpoint) -> Any:
+    """What is not quantized is stored, and scales too, in 16 bits: in the source's own where it has such."""
+    import torch
+
+    return torch.float16 if source.dtype == "float16" else torch.bfloat16
+
+
+def _batches(rows: Sequence[NDArray[np.int64]]) -> list[dict[str, Any]]:
+    import torch
+
+    ids = [torch.from_numpy(np.ascontiguousarray(row))[None] for row in rows]
+    return [{"input_ids": row, "attention_mask": torch.ones_like(row)} for row in ids]
+
+
+def _batch_size(rows: Sequence[NDArray[np.int64]]) -> int:
+    """Rows of different lengths would have to be padded, and padding is no calibration data."""
+    lengths = {len(row) for row in rows}
+    return max(1, _BATCH_TOKENS // lengths.pop()) if len(lengths) == 1 else 1
+
+
+def _losses(found: Any, source: Checkpoint) -> dict[str, float | None]:
+    rows = found.get("gptq", []) if isinstance(found, Mapping) else []
+    losses: dict[str, float | None] = {}
+    for row in rows:
+        tail = f".{row['layer']}.{row['module']}"
+        name = next(name for name in source.linears if name.endswith(tail))
+        try:
+            losses[name] = float(row["loss"])
+        except ValueError:
+            losses[name] = None
+    return {name: losses[name] for name in sorted(losses, key=list(source.linears).index)}
+
+
+def _strip_volatile(folder: Path) -> None:
+    """Take out what differs between two runs with the same result: the path of a temporary folder."""
+    for name in (CONFIG, QUANTIZE_CONFIG):
+        path = folder / name
+        content = json.loads(path.read_text(encoding="utf-8"))
+        settings = content.get("quantization_config", content)
+        settings.get("meta", {}).pop("offload_to_disk_path", None)
+        path.write_text(json.dumps(content, indent=2, sort_keys=True), encoding="utf-8")
+
+
+@contextlib.contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    from transformers.utils import logging
+
+    enabled = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if enabled:
+            logging.enable_progress_bar()
+
+
+class GPTQModelMethod(Method[GPTQVariant]):
+    """gptq-<bits>bit[-g<group size>]."""
+
+    section = GPTQVariant
+    spelled = ("gptq-<bits>bit[-g<group size>]",)
+
+    def claims(self, method: str, keys: Mapping[str, Any]) -> bool:
+        return GPTQ_METHOD.match(method) is not None and keys_say(keys, "library", GPTQMODEL)
+
+    def make(self, source: Source, section: GPTQVariant, calibration: Calibration) -> Made:
+        settings = settings_of(section)
+        checkpoint = source.checkpoint()
+        check(checkpoint, settings)
+        linears = quantized_linears(checkpoint, settings)
+        dtype, kernel = quantized_run(settings, linears, source.device, section.dtype, section.kernel)
+        library.require()
+        versions = library.versions()
+        entry = source.cached(
+            {"settings": asdict(settings), "calibration": calibration.digest, "versions": versions},
+            lambda folder: quantize(checkpoint, folder, settings, source.rows(calibration), device=source.device),
+        )
+        facts = {"library": GPTQMODEL, "act_group_aware": is_act_group_aware(settings), **entry.facts}
+        return made(
+            *(entry.checkpoint, entry.sha256, section.method or section.name, facts),
+            tool=(GPTQMODEL, versions.get(GPTQMODEL)),
+            dtype=dtype,
+            kernel=kernel,
+        )
+
+
+METHOD = GPTQModelMethod()

@@ -1,0 +1,120 @@
+"""The last word of a text, as a kind of task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from qprof.errors import DataError, ProfileError
+from qprof.record.manifest import PreparedTask
+from qprof.record.model import PromptShape
+from qprof.record.sections import FilePath, Positive, TaskSection
+from qprof.store.cache import cache_root
+from qprof.tasks import digests
+from qprof.tasks.base import Prepared, TaskKind
+from qprof.tasks.lastword.data import Source
+from qprof.tasks.lastword.task import LastWordTask
+
+#: Passages of the data set that qprof makes, unless the profile sets `limit`.
+DEFAULT_PASSAGES = 300
+
+
+class LastWordSection(TaskSection, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`data`: a JSONL file with a "text" per line or a data set of the Hugging Face hub ("hf://datasets/ORG/NAME", with
+    `config` and `split`), or `dataset = "passages"`, text made by qprof.
+
+    `scoring` names the protocol that leads the table, `bos` whether a text begins with that token. Calibration takes
+    other text, `calibration_data`, or unless `limit` says otherwise the last `calibration_samples` texts of `data`.
+    `samples` prompts are timed; a prompt is `batch` rows of `prompt_tokens` tokens, and `generated_tokens` are decoded
+    behind it.
+    """
+
+    kind: Literal["lastword"] = "lastword"
+    dataset: Literal["", "passages"] = ""
+    data: FilePath = ""
+    config: str = ""
+    split: str = "test"
+    limit: Positive | None = None
+    scoring: Literal["lambada_openai", "next-token"] = "lambada_openai"
+    bos: Literal["auto", "add", "none"] = "auto"
+    batch_tokens: Positive = 4096
+    calibration_data: FilePath = ""
+    calibration_split: str = "train"
+    calibration_samples: Annotated[int, Meta(ge=0)] = 100
+    calibration_tokens: Positive = 128
+    samples: Positive = 8
+    prompt_tokens: Positive = 64
+    generated_tokens: Positive = 16
+    batch: Positive = 1
+
+
+class LastWordKind(TaskKind[LastWordSection]):
+    """The last word of every text, as LAMBADA asks for it."""
+
+    name = "lastword"
+    section = LastWordSection
+    gives = "text"
+
+    def check(self, section: LastWordSection) -> None:
+        if not section.dataset and not section.data:
+            raise ProfileError('a lastword task needs data, or dataset = "passages"')
+
+    def prepare(self, section: LastWordSection) -> Prepared:
+        ready = _written(section) if section.dataset == "passages" else section
+        task = self.build(ready, ())
+        prepared = PreparedTask(section=msgspec.to_builtins(ready))
+        return Prepared(prepared, task.sample_count(), _digest(task, ready.calibration_samples), task.notes())
+
+    def build(self, section: LastWordSection, skip: Sequence[int]) -> LastWordTask:
+        config = section.config or None
+        calibration = Source(section.calibration_data, split=section.calibration_split, config=config)
+        return LastWordTask(
+            Source(section.data, split=section.split, config=config),
+            limit=section.limit,
+            reserve=0 if section.calibration_data else section.calibration_samples,
+            protocol=section.scoring,
+            bos=section.bos,
+            batch_tokens=section.batch_tokens,
+            calibration=calibration if section.calibration_data else None,
+            calibration_tokens=section.calibration_tokens,
+            samples=section.samples,
+            prompt_tokens=section.prompt_tokens,
+            batch=section.batch,
+        )
+
+    def prompts(self, section: LastWordSection) -> PromptShape:
+        return PromptShape(
+            batch=section.batch, prompt_tokens=section.prompt_tokens, generated_tokens=section.generated_tokens
+        )
+
+    def with_samples(self, section: LastWordSection, count: int) -> LastWordSection:
+        return msgspec.structs.replace(section, samples=max(section.samples, count))
+
+
+def _digest(task: LastWordTask, count: int) -> str:
+    """Stands for the calibration sequences, apart from the tokenizer, which is the model's."""
+    try:
+        return task.calibration_digest(count)
+    except DataError as error:
+        # Too few rows are no fault where no variant needs calibration; one that does will say the same.
+        return digests.of_text(str(error))
+
+
+def _written(section: LastWordSection) -> LastWordSection:
+    from qprof.tasks.lastword import passage_words, passages
+
+    root = cache_root() / "passages" / digests.of_source(passages, passage_words)
+    count = section.limit or DEFAULT_PASSAGES
+    filled: dict[str, Any] = {"limit": count}
+    wanted = {"data": ("test", count), "calibration_data": ("calibration", section.calibration_samples)}
+    for key, (split, number) in wanted.items():
+        folder = root / str(number)
+        file = folder / f"{split}.jsonl"
+        filled[key] = str(file if file.exists() else passages.write_split(folder, split, number))
+    return msgspec.structs.replace(section, **filled)
+
+
+KIND = LastWordKind()
