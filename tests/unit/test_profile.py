@@ -326,6 +326,39 @@ def test_what_a_base_says_of_a_task_of_no_kind_is_kept(tmp_path: Path) -> None:
     assert resolved(load_profile(top)).task["calibration_samples"] == 3
 
 
+def test_a_base_may_leave_kind_and_model_to_what_extends_it(tmp_path: Path) -> None:
+    folder = tmp_path / "bases"
+    folder.mkdir()
+    write(folder / "lm.toml", '[[variants]]\nname = "gptq-4bit"\ngroup_size = 32\n')
+    write(folder / "coco.toml", '[task]\nannotations = "a.json"\nimages = "i"\n')
+    lm = write(
+        tmp_path / "lm.toml",
+        'extends = "bases/lm.toml"\nname = "p"\n[model]\npath = "hf://a/b"\n[task]\nkind = "latency"\n',
+    )
+    detector = write(
+        tmp_path / "d.toml",
+        'extends = "bases/coco.toml"\nname = "p"\n[model]\npath = "m.tflite"\n[task]\nkind = "detection"\n',
+    )
+    assert [type(v).__name__ for v in load_profile(lm).variants] == ["GPTQVariant"]
+    task = load_profile(detector).task
+    assert task.annotations == str(folder / "a.json")  # type: ignore[attr-defined]
+
+
+def test_a_wrong_key_of_such_a_base_is_its_own(tmp_path: Path) -> None:
+    base = write(tmp_path / "base.toml", '[task]\nanotations = "a.json"\n')
+    over = write(tmp_path / "p.toml", 'extends = "base.toml"\nname = "p"\n[task]\nkind = "detection"\n')
+    with pytest.raises(ProfileError, match=r"base\.toml: unknown key task\.anotations; did you mean task\.annotations"):
+        load_profile(over)
+    assert base.exists()
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_overrides_may_stand_in_any_order(order: int) -> None:
+    texts = ["task.kind=detection", "task.dataset=shapes"][::order]
+    data = apply_overrides({"name": "p", "task": {"kind": "latency"}}, texts)
+    assert data["task"] == {"kind": "detection", "dataset": "shapes"}
+
+
 def test_name_is_required() -> None:
     with pytest.raises(ProfileError, match=r"^p.toml: name is missing; add it$"):
         validate({"model": {"path": "/m"}}, source="p.toml")

@@ -16,19 +16,23 @@ from qprof.measure.profile import Profile, refuse_unknown_sections, section_type
 from qprof.record.sections import FileVariantSection, ProtocolSection
 from qprof.runtimes import hub
 
+#: The keys that decide which others a profile may have.
+_TYPES_GO_BY = ("task.kind", "model.path")
+
 
 def load_profile(path: Path, overrides: Sequence[str] = ()) -> Profile:
     """Read a profile, follow `extends`, apply `key.path=value` overrides, validate.
 
     Raises `ProfileError` naming the key, the file and, for an unknown key, the nearest valid one.
     """
-    data = apply_overrides(_read(path, seen=()), overrides)
+    data = apply_overrides(_read(path), overrides)
     return validate(data, source=str(path))
 
 
 def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """A profile's data with "section.key=value" texts laid on it. Raises `ProfileError` for one of another form."""
-    for override in overrides:
+    # Those first that say which keys the others may have: the order of a command line is nobody's intention.
+    for override in sorted(overrides, key=lambda text: text.partition("=")[0].strip() not in _TYPES_GO_BY):
         data = _overridden(data, override)
     return dict(data)
 
@@ -56,7 +60,21 @@ def _overridden(data: Mapping[str, Any], override: str) -> dict[str, Any]:
         raise ProfileError(f"--set {key}: {error}") from error
 
 
-def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, Any]:
+    """A profile laid on those that it extends."""
+    files = _files(path, seen=())
+    result: dict[str, Any] = {}
+    for number, (file, data) in enumerate(files):
+        context = merged(_types_said_by(files[number + 1 :]), result)
+        try:
+            result = merged(result, _absolute(data, file.parent, context))
+        except (ProfileError, ModelError) as error:
+            raise ProfileError(f"{file}: {error}") from error
+    return result
+
+
+def _files(path: Path, seen: tuple[Path, ...]) -> list[tuple[Path, dict[str, Any]]]:
+    """A profile behind those that it extends, as they are written."""
     path = path.resolve()
     if path in seen:
         chain = " -> ".join(p.name for p in (*seen, path))
@@ -73,11 +91,23 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     base = data.pop("extends", None)
     if base is not None and not isinstance(base, str):
         raise ProfileError(f"{path}: extends must be the path of another profile, not {type(base).__name__}")
-    inherited = {} if base is None else _read(path.parent / base, (*seen, path))
-    try:
-        return merged(inherited, _absolute(data, path.parent, context=inherited))
-    except (ProfileError, ModelError) as error:
-        raise ProfileError(f"{path}: {error}") from error
+    return [*([] if base is None else _files(path.parent / base, (*seen, path))), (path, data)]
+
+
+def _types_said_by(files: Sequence[tuple[Path, Mapping[str, Any]]]) -> dict[str, Any]:
+    """The kind of task and the model that the first of these files names: a base may leave both to those that extend
+    it, and yet give keys that only some kinds and models have."""
+    said: dict[str, Any] = {}
+    for file, data in reversed(files):
+        task, model = data.get("task"), data.get("model")
+        if isinstance(task, Mapping) and isinstance(task.get("kind"), str):
+            said["task"] = {"kind": task["kind"]}
+        if isinstance(model, Mapping) and isinstance(model.get("path"), str):
+            try:
+                said["model"] = {"path": _absolute_path(model["path"], file.parent)}
+            except ProfileError as error:
+                raise ProfileError(f"{file}: {error}") from error
+    return said
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
