@@ -102,6 +102,9 @@ class ToyModel:
     def arena_bytes(self) -> int | None:
         return None
 
+    def lost_events(self) -> int:
+        return 0
+
     def timing_facts(self) -> dict[str, Any]:
         return {"facts": {"ops": len(self.ops)}}
 

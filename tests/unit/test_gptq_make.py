@@ -344,11 +344,11 @@ def test_what_is_loaded_is_what_was_asked_for(maker: KeysMaker) -> None:
 def test_a_kernel_that_was_swapped_is_found_out(maker: KeysMaker, monkeypatch: pytest.MonkeyPatch) -> None:
     from dataclasses import replace
 
-    from qprof.runtimes.torch_lm import kernels, load
+    from qprof.runtimes.torch_lm import kernels
 
     made = maker.make({"name": "gptq-2bit"}, calibration())
     other = replace(kernels.KERNELS["torch-int8"], backend="GPTQ_TORCH")
-    monkeypatch.setattr(load, "choose", lambda *arguments, **keywords: other)
+    monkeypatch.setattr(kernels, "choose", lambda *arguments, **keywords: other)
     with pytest.raises(ModelError, match="kernel torch-int8 was asked for, and gptqmodel put TorchLinear in its place"):
         RUNTIME.load(made.path, TorchLMOptions())
 

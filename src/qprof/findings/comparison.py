@@ -15,7 +15,6 @@ from qprof.findings.measured import op_list
 from qprof.record.manifest import VariantEntry
 from qprof.record.ops import OpMeta
 from qprof.runtimes import registry
-from qprof.runtimes.base import Runtime
 from qprof.runtimes.interventions import Interventions
 from qprof.stats.intervals import PairedDifference, paired_block_difference
 from qprof.store.run import Run
@@ -41,15 +40,14 @@ class Comparison:
         return self.run.variant(self.variant)
 
     @property
-    def runtime(self) -> Runtime:
-        """What runs the variant. Raises `ModelError` where this qprof has no such runtime."""
-        return registry.get(str(self.b.runtime))
+    def leads(self) -> bool:
+        """Whether its phase is the run's first. Scores are of no phase: they are told once, with this one."""
+        return self.phase == self.run.phase()
 
     @property
     def interventions(self) -> Interventions:
-        """What can be changed about the variant; nothing where this qprof does not have its runtime."""
-        known = str(self.b.runtime) in registry.names()
-        return self.runtime.interventions if known else Interventions()
+        """What can be changed about the variant."""
+        return interventions_of(self.b)
 
     @cached_property
     def latency(self) -> PairedDifference | None:
@@ -89,3 +87,9 @@ class Comparison:
         told = (self.run.readings.series(block, probe) for block in self._clean_blocks.get(variant, []))
         values = [s.values[-1] - s.values[0] if len(s) > 1 else s.values[0] for s in told if s is not None]
         return np.array(values, np.float64)
+
+
+def interventions_of(entry: VariantEntry) -> Interventions:
+    """What can be changed about a variant; nothing where this qprof does not have its runtime."""
+    runtime = str(entry.runtime)
+    return registry.get(runtime).interventions if runtime in registry.names() else Interventions()

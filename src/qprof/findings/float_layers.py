@@ -12,7 +12,7 @@ from statistics import median
 
 from qprof.errors import ModelError
 from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Prediction
-from qprof.findings.comparison import Comparison
+from qprof.findings.comparison import Comparison, interventions_of
 from qprof.findings.effects import PERPLEXITY, effect
 from qprof.findings.verdicts import SCORE_MARGIN
 from qprof.record.manifest import VariantEntry
@@ -71,7 +71,8 @@ def layer_errors(run: Run, variant: str) -> list[LayerError]:
     if not rows:
         return []
     quantized = {op.op for op in run.op_meta.get(variant, []) if op.quantization is not None}
-    names, beside = _names(run, variant, rows), _interventions(run, variant).beside(run.variant(variant))
+    entry = run.variant(variant)
+    names, beside = _names(run, variant, rows), interventions_of(entry).beside(entry)
     found = []
     for row in rows:
         if row.own_sqnr_db is None or row.op not in quantized:
@@ -90,10 +91,6 @@ def _names(run: Run, variant: str, rows: Sequence[LayerErrorRow]) -> dict[str, s
     return names | {row.op: baseline[row.baseline_op] for row in rows if row.baseline_op in baseline}
 
 
-def _interventions(run: Run, variant: str) -> Interventions:
-    return Comparison(run, run.baseline, variant, run.phase()).interventions
-
-
 def saturated(layers: Sequence[LayerError]) -> list[LayerError]:
     """The worst layers whose range cuts off a part of their numbers, with a larger error than the middle one."""
     if len(layers) < FEWEST_LAYERS:
@@ -107,8 +104,7 @@ def lost_score(comparison: Comparison) -> tuple[str, Interval] | None:
     """The leading score and its difference to the baseline's, where it is worse by more than what counts as none."""
     run = comparison.run
     metric = run.metric
-    # Scores are of no phase: said once, with the first.
-    if comparison.phase != run.phase() or metric is None or metric == PERPLEXITY:
+    if not comparison.leads or metric is None or metric == PERPLEXITY:
         return None
     found = effect(run, metric, comparison.baseline, comparison.variant)
     if found is None:
@@ -127,7 +123,8 @@ def section_in_float(
 
 def not_made_anew(run: Run, variant: str) -> str | None:
     """Why a variant cannot be made again with layers left in float; `None` where it can."""
-    return _interventions(run, variant).not_made_anew(run.variant(variant))
+    entry = run.variant(variant)
+    return interventions_of(entry).not_made_anew(entry)
 
 
 def hypothesis(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from qprof.errors import ModelError, StoreError
-from qprof.findings.comparison import Comparison
+from qprof.findings.comparison import interventions_of
 from qprof.findings.effects import LATENCY, effect
 from qprof.findings.energy import energy_table
 from qprof.findings.float_layers import LayerError, error_rows, layer_errors, not_made_anew, section_in_float
@@ -139,10 +139,9 @@ def float_layer_pareto(
     if obstacle is not None:
         raise ModelError(f"{variant}: {obstacle}")
     entry = run.variant(variant)
-    interventions = Comparison(run, run.baseline, variant, run.phase()).interventions
     steps = {}
     for count in _doubling(min(most_layers, len(usable))):
-        step = section_in_float(entry, interventions, usable[:count], f"{count}-in-float")
+        step = section_in_float(entry, interventions_of(entry), usable[:count], f"{count}-in-float")
         if isinstance(step, Impossible):
             raise ModelError(f"{variant}: {step.reason}")
         steps[count] = step

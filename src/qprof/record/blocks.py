@@ -71,9 +71,13 @@ class Block:
 
     def entry(self) -> BlockEntry:
         """What the manifest of a finished run keeps of it."""
-        facts = {name: getattr(self.facts, name) for name in msgspec.structs.asdict(self.facts)}
         return BlockEntry(
-            number=self.number, round=self.round, variant=self.variant, kind=self.kind, phase=self.phase, **facts
+            number=self.number,
+            round=self.round,
+            variant=self.variant,
+            kind=self.kind,
+            phase=self.phase,
+            **msgspec.structs.asdict(self.facts),
         )
 
 

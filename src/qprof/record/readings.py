@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-
-#: Where a figure is from: read off a sensor, computed from what sensors show, or from a model of the machine alone.
-Provenance = Literal["measured", "estimated", "modelled"]
 
 #: The reading that tells how many tokens a "scored" block ran through the model.
 SCORED_TOKENS = "task.scored_tokens"

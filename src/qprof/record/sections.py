@@ -85,7 +85,3 @@ class ProtocolSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     stacks_s: Annotated[float, Meta(ge=0, le=3600)] = 2.0
     layer_errors: Annotated[int, Meta(ge=0, le=10_000)] = 8
     ceilings: bool = True
-
-
-#: A section as plain data.
-Section = dict[str, object]

@@ -42,6 +42,9 @@ class ProfiledModel(Model, Protocol):
     def arena_bytes(self) -> int | None:
         """Bytes of the runtime's tensor arena, `None` where it cannot be seen."""
 
+    def lost_events(self) -> int:
+        """How many op events could not be kept for want of memory."""
+
     def timing_facts(self) -> dict[str, Any]:
         """What the manifest keeps of the instrumentation, as JSON can hold it (see `qprof.record.manifest.Timing`)."""
 

@@ -17,6 +17,9 @@ from qprof.record.ops import OpMeta
 #: A variant's section of a profile, as plain data.
 Section = Mapping[str, Any]
 
+#: Why a variant that names its own file has no other form.
+READY_MADE = "it is a ready-made file, which cannot be quantized anew; give qprof the float model instead"
+
 #: The longest name that a profile takes (`qprof.record.sections.Name`).
 _LONGEST_NAME = 80
 
@@ -127,6 +130,11 @@ def changed_name(section: Section, what: str) -> str:
 def more_threads(section: Section, threads: int) -> dict[str, Any]:
     """The variant with another number of threads, which every runtime takes."""
     return changed(section, f"{threads}-threads", threads=threads)
+
+
+def more_in_float(section: Section, names: Sequence[str], what: str) -> dict[str, Any]:
+    """The variant called "NAME+WHAT", whose `skip_layers` name these layers of the float model as well."""
+    return changed(section, what, skip_layers=sorted({*section.get("skip_layers", ()), *names}))
 
 
 def method(section: Section) -> str:

@@ -35,7 +35,7 @@ class CollapsedOutput:
 
     def hypotheses(self, comparison: Comparison) -> Iterator[Hypothesis]:
         run, a, b = comparison.run, comparison.baseline, comparison.variant
-        if comparison.phase != run.phase():  # scores are of no phase: said once, with the first
+        if not comparison.leads:
             return
         right, ranks = paired_scores(run, a, b, "correct"), paired_scores(run, a, b, "first_rank")
         of_a, of_b = _misses(comparison, a), _misses(comparison, b)

@@ -40,7 +40,7 @@ class MetricProtocol:
     title = "the metric's protocol"
 
     def hypotheses(self, comparison: Comparison) -> Iterator[Hypothesis]:
-        if comparison.phase != comparison.run.phase():  # scores are of no phase: said once, with the first
+        if not comparison.leads:
             return
         yield from _next_token_shift(comparison)
         yield from _next_token_ranking(comparison)

@@ -35,7 +35,7 @@ class MislabelledClass:
     title = "mislabelled classes"
 
     def hypotheses(self, comparison: Comparison) -> Iterator[Hypothesis]:
-        if comparison.phase != comparison.run.phase():  # scores are of no phase: said once, with the first
+        if not comparison.leads:
             return
         try:
             recorded = recorded_detections(comparison.run)

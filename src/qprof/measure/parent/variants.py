@@ -162,7 +162,7 @@ class Crew:
 
     def _load(self, entry: VariantEntry) -> None:
         runtime = registry.get(str(entry.runtime))
-        section = msgspec.convert(entry.section, runtime.variant_section(entry.section))
+        section = next(section for section in self._profile.variants if section.name == entry.name)
         asked = Asked(self._protocol, self._profile.model, tasks.prompts(self.task), entry.making.run)
         entry.options = msgspec.to_builtins(runtime.options(section, asked))
         entry.instrumented, entry.arena_bytes = False, None

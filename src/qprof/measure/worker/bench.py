@@ -103,9 +103,7 @@ class Bench:
         if self._profiled is None:
             return NotesAnswer(notes=self._task.notes(), timing=None)
         notes, timing = self._task.notes(), self._profiled.timing_facts()
-        facts = timing.get("facts", {})
-        lost = facts.get("lost_events", 0) + facts.get("lost_calls", 0)
-        if lost:
+        if lost := self._profiled.lost_events():
             notes.append(f"{lost} op events were lost for want of memory; mistrust its op times, and free some memory")
         try:
             timing |= self._profiled.audit()

@@ -9,7 +9,17 @@ from typing import Any
 from qprof.errors import ModelError, QprofError
 from qprof.record.manifest import VariantEntry
 from qprof.record.ops import OpMeta
-from qprof.runtimes.interventions import Impossible, Interventions, OtherBytes, Section, changed, method, short_digest
+from qprof.runtimes.interventions import (
+    READY_MADE,
+    Impossible,
+    Interventions,
+    OtherBytes,
+    Section,
+    changed,
+    method,
+    more_in_float,
+    short_digest,
+)
 from qprof.runtimes.litert.quantize import TOOL
 
 _DYNAMIC, _WEIGHT_ONLY = "-dynamic", "-weight-only"
@@ -94,7 +104,7 @@ class LiteRTInterventions(Interventions):
 
     def not_made_anew(self, entry: VariantEntry) -> str | None:
         if entry.section.get("file"):
-            return "it is a ready-made file, which cannot be quantized anew; give qprof the float model instead"
+            return READY_MADE
         if entry.making.tool not in (None, TOOL):
             return (
                 f"it was made by {entry.making.tool}, which leaves no single layer in float; give qprof the float "
@@ -103,7 +113,7 @@ class LiteRTInterventions(Interventions):
         return None
 
     def layers_in_float(self, section: Section, names: Sequence[str], what: str) -> dict[str, Any]:
-        return changed(section, what, skip_layers=sorted({*section.get("skip_layers", ()), *names}))
+        return more_in_float(section, names, what)
 
     def beside(self, entry: VariantEntry) -> Mapping[str, Sequence[str]]:
         """An op of LiteRT is in float only where the tensors that it reads and writes are: one between quantized

@@ -132,6 +132,10 @@ class ProfiledModel(LiteRTModel):
         known = [span for span in spans if span is not None]
         return sum(known) if known else None
 
+    def lost_events(self) -> int:
+        """Events of nodes and kernels that could not be kept."""
+        return self.profiler.lost
+
     def timing_facts(self) -> dict[str, Any]:
         """What the manifest keeps of the instrumentation."""
         return {

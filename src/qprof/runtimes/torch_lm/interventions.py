@@ -8,6 +8,7 @@ from typing import Any
 
 from qprof.record.manifest import VariantEntry
 from qprof.runtimes.interventions import (
+    READY_MADE,
     Impossible,
     Interventions,
     OtherBytes,
@@ -16,6 +17,7 @@ from qprof.runtimes.interventions import (
     changed,
     changed_name,
     method,
+    more_in_float,
 )
 from qprof.runtimes.torch_lm.kernels import DEQUANTIZED
 from qprof.runtimes.torch_lm.sections import AUTOGPTQ
@@ -74,10 +76,10 @@ class TorchLMInterventions(Interventions):
 
     def not_made_anew(self, entry: VariantEntry) -> str | None:
         if entry.section.get("file"):
-            return "it is a ready-made file, which cannot be quantized anew; give qprof the float model instead"
+            return READY_MADE
         if entry.section.get("library") == AUTOGPTQ:
             return "AutoGPTQ leaves no single layer unquantized; the library gptqmodel does"
         return None
 
     def layers_in_float(self, section: Section, names: Sequence[str], what: str) -> dict[str, Any]:
-        return changed(section, what, skip_layers=sorted({*section.get("skip_layers", ()), *names}))
+        return more_in_float(section, names, what)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from qprof.errors import ModelError
 
@@ -129,6 +130,36 @@ def device_kind(device: str) -> str:
     if kind not in ("cpu", "cuda"):
         raise ModelError(f"device {device!r}: language models run on 'cpu' and 'cuda'")
     return kind
+
+
+class Form(Protocol):
+    """How linear layers are quantized, or are to be."""
+
+    @property
+    def bits(self) -> int: ...
+    @property
+    def group_size(self) -> int: ...
+    @property
+    def desc_act(self) -> bool: ...
+    @property
+    def sym(self) -> bool: ...
+
+
+def kernel_for(
+    form: Form, linears: Mapping[str, tuple[int, int]], *, device: str, dtype: str, requested: str
+) -> tuple[str, Kernel]:
+    """The dtype ("": the default of `device`) and the kernel that layers of this form are run with; see `choose`."""
+    dtype = dtype or default_dtype(device)
+    return dtype, choose(
+        requested,
+        bits=form.bits,
+        group_size=form.group_size,
+        device=device,
+        dtype=dtype,
+        sym=form.sym,
+        desc_act=form.desc_act,
+        linears=linears,
+    )
 
 
 def choose(

@@ -12,7 +12,7 @@ from qprof.runtimes.tool_output import first_line, tool_output_to_log
 from qprof.runtimes.torch_lm import library
 from qprof.runtimes.torch_lm.checkpoint import Checkpoint, QuantizedFormat, inspect, normalised
 from qprof.runtimes.torch_lm.dequantized import dequantize_linears
-from qprof.runtimes.torch_lm.kernels import DEQUANTIZED, Kernel, choose, default_dtype, device_kind
+from qprof.runtimes.torch_lm.kernels import DEQUANTIZED, Kernel, device_kind, kernel_for
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -91,17 +91,7 @@ def _load_quantized(
 ) -> LoadedModule:
     import torch
 
-    dtype = dtype or default_dtype(device)
-    chosen = choose(
-        kernel,
-        bits=quantized.bits,
-        group_size=quantized.group_size,
-        device=device,
-        dtype=dtype,
-        sym=quantized.sym,
-        desc_act=quantized.desc_act,
-        linears=checkpoint.linears,
-    )
+    dtype, chosen = kernel_for(quantized, checkpoint.linears, device=device, dtype=dtype, requested=kernel)
     path = normalised(checkpoint)
     module = _load_by_gptqmodel(checkpoint, path, device, dtype, chosen)
     _refuse_other_kernel(checkpoint, module, chosen)

@@ -212,6 +212,10 @@ class ProfiledCausalLM:
         """`None`: torch allocates tensor by tensor."""
         return None
 
+    def lost_events(self) -> int:
+        """Calls of layers that could not be kept."""
+        return self._timer.lost
+
     def timing_facts(self) -> dict[str, Any]:
         """What the manifest keeps of the instrumentation; "split" by phase."""
         facts: dict[str, Any] = {

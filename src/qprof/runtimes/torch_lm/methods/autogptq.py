@@ -184,7 +184,6 @@ class AutoGPTQMethod(Method[AutoGPTQVariant]):
             {"settings": asdict(settings), "calibration": calibration.digest, "versions": versions, "by": AUTOGPTQ},
             lambda folder: quantize_in_process(checkpoint, folder, settings, source.rows(calibration)),
         )
-        library.require()
         return made(
             *(entry.checkpoint, entry.sha256, section.method or section.name),
             {"act_group_aware": False, **entry.facts, "library": AUTOGPTQ},

@@ -19,7 +19,6 @@ from qprof.record.sections import VariantSection
 from qprof.runtimes import hub
 from qprof.runtimes.base import Calibration, Made
 from qprof.runtimes.torch_lm.checkpoint import Checkpoint, inspect
-from qprof.runtimes.torch_lm.kernels import choose, default_dtype
 from qprof.runtimes.torch_lm.sections import TorchLMOptions
 from qprof.store.cache import Cache, json_sha256
 
@@ -132,24 +131,6 @@ def token_rows(samples: Sequence[Sequence[NDArray[Any]]]) -> list[NDArray[np.int
         if row.ndim != 2 or row.shape[0] != 1 or row.shape[1] < 1 or row.dtype.kind not in "iu":
             raise DataError(f"a calibration sample is {row.dtype}{list(row.shape)}; each must be int64[1, tokens]")
     return [row.astype(np.int64)[0] for row in rows]
-
-
-def quantized_run(
-    form: Any, linears: Mapping[str, tuple[int, int]], device: str, dtype: str, kernel: str
-) -> tuple[str, str]:
-    """The dtype and the kernel that a GPTQ variant will be run with, refused before minutes are spent on it."""
-    dtype = dtype or default_dtype(device)
-    chosen = choose(
-        kernel,
-        bits=form.bits,
-        group_size=form.group_size,
-        device=device,
-        dtype=dtype,
-        sym=form.sym,
-        desc_act=form.desc_act,
-        linears=linears,
-    )
-    return dtype, chosen.name
 
 
 def refuse_quantized(source: Checkpoint) -> None:

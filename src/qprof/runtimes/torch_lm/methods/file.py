@@ -8,7 +8,8 @@ from typing import Any
 from qprof.errors import ModelError
 from qprof.runtimes.base import Calibration, Made
 from qprof.runtimes.torch_lm.checkpoint import inspect, normalised
-from qprof.runtimes.torch_lm.methods.base import FILE, Method, Source, folder_of, keys_say, made, quantized_run
+from qprof.runtimes.torch_lm.kernels import kernel_for
+from qprof.runtimes.torch_lm.methods.base import FILE, Method, Source, folder_of, keys_say, made
 from qprof.runtimes.torch_lm.sections import GPTQMODEL, CheckpointVariant
 
 
@@ -30,8 +31,10 @@ class FileMethod(Method[CheckpointVariant]):
                     "has none; leave it out"
                 )
             return made(checkpoint, checkpoint.sha256(), FILE, {}, dtype=section.dtype or checkpoint.dtype)
-        dtype, kernel = quantized_run(form, checkpoint.linears, source.device, section.dtype, section.kernel)
-        return made(inspect(normalised(checkpoint)), checkpoint.sha256(), FILE, {}, dtype=dtype, kernel=kernel)
+        dtype, kernel = kernel_for(
+            form, checkpoint.linears, device=source.device, dtype=section.dtype, requested=section.kernel
+        )
+        return made(inspect(normalised(checkpoint)), checkpoint.sha256(), FILE, {}, dtype=dtype, kernel=kernel.name)
 
 
 METHOD = FileMethod()

@@ -29,7 +29,8 @@ from qprof.runtimes.torch_lm.gptq import (
     torch_threads,
     worth_threads,
 )
-from qprof.runtimes.torch_lm.methods.base import Method, Source, keys_say, made, quantized_run
+from qprof.runtimes.torch_lm.kernels import kernel_for
+from qprof.runtimes.torch_lm.methods.base import Method, Source, keys_say, made
 from qprof.runtimes.torch_lm.sections import GPTQMODEL, GPTQVariant
 
 #: Tokens per forward pass while calibrating: enough to fill a core, little beside a model's weights.
@@ -171,7 +172,10 @@ class GPTQModelMethod(Method[GPTQVariant]):
         checkpoint = source.checkpoint()
         check(checkpoint, settings)
         linears = quantized_linears(checkpoint, settings)
-        dtype, kernel = quantized_run(settings, linears, source.device, section.dtype, section.kernel)
+        # Refused before minutes are spent on it.
+        dtype, kernel = kernel_for(
+            settings, linears, device=source.device, dtype=section.dtype, requested=section.kernel
+        )
         library.require()
         versions = library.versions()
         entry = source.cached(
@@ -183,7 +187,7 @@ class GPTQModelMethod(Method[GPTQVariant]):
             *(entry.checkpoint, entry.sha256, section.method or section.name, facts),
             tool=(GPTQMODEL, versions.get(GPTQMODEL)),
             dtype=dtype,
-            kernel=kernel,
+            kernel=kernel.name,
         )
 
 
