@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -214,7 +215,9 @@ def test_this_machine() -> None:
     """Linux has /proc/stat and the process's own files; each reading of work done is at least the one before."""
     probe = open_host(os.getpid(), figures=("load", "threads"), clock=FakeClock(step_ns=10**10))
     before = values(probe)
-    faults = bytearray(32 << 20)
+    # Mapped anew: what an allocator hands out may have been touched before.
+    faults = mmap.mmap(-1, 32 << 20)
+    faults[:: mmap.PAGESIZE] = bytes(len(faults) // mmap.PAGESIZE)
     sum(range(1_000_000))
     after = values(probe)
     assert len(before) == 8 and not probe.missing and faults
