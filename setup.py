@@ -66,7 +66,7 @@ setup(
     packages=[*find_packages("src"), "qprof.profiles"],
     ext_modules=cythonize(
         [
-            extension("_op_profiler", "litert", ["_op_profiler.pyx", "op_profiler.cpp"]),
+            extension("_op_profiler", "litert", ["_op_profiler.pyx", "op_profiler.cpp", "machine_state.cpp"]),
             extension("_coco", "coco", COCO, EXACT),
             extension("_coco_json", "coco_json", COCO_JSON),
             extension("_topk", "topk", TOPK),

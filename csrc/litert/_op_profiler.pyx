@@ -6,7 +6,7 @@ from libc.string cimport memcpy
 
 import numpy as np
 
-from op_profiler cimport NodeInfo, Record, Session, TensorInfo
+from op_profiler cimport Before, NodeInfo, Record, Session, TensorInfo, can_prepare
 
 #: This file: LiteRT's `load_delegate` opens it a second time, as a delegate plugin.
 PLUGIN_PATH = __file__
@@ -25,6 +25,8 @@ record_dtype = np.dtype(
         ("duration_us", np.int64),
     ]
 )
+#: What can be done before every op, by the number that it has in machine_state.h.
+BEFORE_OPS = ("nothing", "reset-vectors", "reset-vectors-builtin", "flush-caches", "warm-caches")
 KIND_NODE = 0
 KIND_KERNEL = 1
 
@@ -35,8 +37,8 @@ if record_dtype.itemsize != sizeof(Record):
 cdef class OpProfiler:
     cdef Session* _session
 
-    def __cinit__(self, subgraph_sizes):
-        self._session = Session.create()
+    def __cinit__(self, subgraph_sizes, kernels=True):
+        self._session = Session.create(kernels)
         for tensors, ops in subgraph_sizes:
             self._session.expect_subgraph(tensors, ops)
 
@@ -80,6 +82,14 @@ cdef class OpProfiler:
 
     def stop(self):
         self._session.set_recording(False)
+
+    def prepare(self, before):
+        if before not in BEFORE_OPS:
+            raise ValueError(f"there is nothing called {before!r} to do before an op; {', '.join(BEFORE_OPS)}")
+        cdef int number = BEFORE_OPS.index(before)
+        if not can_prepare(<Before>number):
+            raise ValueError(f"this processor cannot {before.replace('-', ' ')}: it has no instruction for it")
+        self._session.set_before(<Before>number)
 
     def drain(self):
         cdef size_t count = self._session.records().size()

@@ -68,9 +68,9 @@ class Session::Running {
   const Current outer_;
 };
 
-Session* Session::create() { return new Session; }
+Session* Session::create(bool kernels) { return new Session(kernels); }
 
-Session::Session() {
+Session::Session(bool kernels) : kernels_(kernels) {
   delegate_.data = this;
   delegate_.Prepare = &Session::prepare;
   delegate_.flags = abi::kAllowDynamicTensors;
@@ -145,7 +145,7 @@ abi::Status Session::prepare(abi::Context* context, abi::Delegate* delegate) noe
       return abi::kError;
     }
   }
-  context->profiler = static_cast<abi::Profiler*>(session);
+  if (session->kernels_) context->profiler = static_cast<abi::Profiler*>(session);
   return abi::kOk;
 }
 
@@ -309,6 +309,7 @@ uint64_t Session::unwrapped_nodes(size_t number) const noexcept {
 }
 
 abi::Status Session::timed(const Hook& hook, abi::Context* context, abi::Node* node) {
+  prepare_state(before_, context, node);
   if (!recording_) return hook.original(context, node);
   const Running running(*this, hook);
   const int64_t start_ns = monotonic_ns();

@@ -15,6 +15,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "machine_state.h"
 #include "tflite_abi.h"
 
 namespace qprof::litert {
@@ -57,7 +58,8 @@ struct TensorInfo {
 class Session final : public abi::Profiler {
  public:
   // A new session, held by the caller until `release`; its interpreter's delegate holds it as well.
-  static Session* create();
+  // `kernels`: whether delegates report their kernels' times, for which XNNPACK runs a little slower.
+  static Session* create(bool kernels);
   void release() noexcept;
 
   int64_t id() const { return id_; }
@@ -73,6 +75,8 @@ class Session final : public abi::Profiler {
   // Put the original functions back. To be called before the interpreter is resized or allocated anew.
   void unhook();
 
+  // What is done to the machine's state before every op, also while nothing is recorded.
+  void set_before(Before before) { before_ = before; }
   void set_recording(bool on) { recording_ = on; }
   void set_inference(int inference) { inference_ = inference; }
   const std::vector<Record>& records() const { return records_; }
@@ -136,7 +140,7 @@ class Session final : public abi::Profiler {
     uint64_t ops;
   };
 
-  Session();
+  explicit Session(bool kernels);
   ~Session() override = default;
   bool looks_expected(abi::Context* context) const noexcept;
   bool adopt(abi::Context* context) noexcept;
@@ -157,6 +161,7 @@ class Session final : public abi::Profiler {
   int kernel_name(int kernel, const char* tag);
 
   int64_t id_;
+  const bool kernels_;
   int references_ = 1;
   abi::Delegate delegate_{};
   std::vector<Subgraph> subgraphs_;
@@ -169,6 +174,7 @@ class Session final : public abi::Profiler {
   bool attached_ = false;
   bool refused_ = false;
   bool recording_ = false;
+  Before before_ = Before::kNothing;
   int inference_ = 0;
   uint64_t lost_ = 0;
   Current current_;

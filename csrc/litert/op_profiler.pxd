@@ -5,6 +5,13 @@ from libcpp.string cimport string
 from libcpp.vector cimport vector
 
 
+cdef extern from "machine_state.h" namespace "qprof::litert" nogil:
+    cdef cppclass Before:
+        pass
+
+    cbool can_prepare(Before before)
+
+
 cdef extern from "op_profiler.h" namespace "qprof::litert" nogil:
     cdef struct Record:
         pass
@@ -25,7 +32,7 @@ cdef extern from "op_profiler.h" namespace "qprof::litert" nogil:
 
     cdef cppclass Session:
         @staticmethod
-        Session* create() except +
+        Session* create(cbool kernels) except +
         void release()
         int64_t id()
         void expect_subgraph(uint64_t tensors, uint64_t ops) except +
@@ -33,6 +40,7 @@ cdef extern from "op_profiler.h" namespace "qprof::litert" nogil:
         int subgraph_count()
         int hook() except +
         void unhook()
+        void set_before(Before before)
         void set_recording(cbool on)
         void set_inference(int inference)
         const vector[Record]& records()

@@ -13,12 +13,13 @@ builder = pytest.importorskip("tflite_builder", reason="the builder of tiny mode
 litert = pytest.importorskip("ai_edge_litert.interpreter")
 
 from qprof.errors import ModelError  # noqa: E402
-from qprof.runtimes.litert import profiled  # noqa: E402
+from qprof.runtimes.litert import hooked  # noqa: E402
 from qprof.runtimes.litert.flatbuffer import read_model  # noqa: E402
 from qprof.runtimes.litert.guard import LayoutError, arena_bytes, builtin_code, check_layout  # noqa: E402
+from qprof.runtimes.litert.hooked import OpsUnreachableError  # noqa: E402
 from qprof.runtimes.litert.interpreter import LiteRTModel  # noqa: E402
 from qprof.runtimes.litert.model_facts import ModelFacts  # noqa: E402
-from qprof.runtimes.litert.profiled import ProfiledModel, ProfilingUnavailableError  # noqa: E402
+from qprof.runtimes.litert.profiled import ProfiledModel  # noqa: E402
 
 
 @pytest.fixture
@@ -136,8 +137,8 @@ def test_a_refused_layout_leaves_end_to_end_timing(
 ) -> None:
     path = write(builder.tiny_conv_net())
     other = read_model(write(builder.multi_io_net()))
-    monkeypatch.setattr(profiled, "read_model", lambda _path: other)
-    with pytest.raises(ProfilingUnavailableError, match="do not have the tensors and ops of the file") as caught:
+    monkeypatch.setattr(hooked, "read_model", lambda _path: other)
+    with pytest.raises(OpsUnreachableError, match="do not have the tensors and ops of the file") as caught:
         ProfiledModel(path)
     assert isinstance(caught.value, ModelError)
     assert str(caught.value).startswith(f"per-op timing is off for {path.name}: ") and "\n" not in str(caught.value)
@@ -150,8 +151,8 @@ def test_a_layout_that_only_differs_in_names_is_refused_too(
     path = write(builder.tiny_conv_net())
     facts = read_model(path)
     tensors = tuple(replace(tensor, name=f"x{tensor.index}") for tensor in facts.subgraphs[0].tensors)
-    monkeypatch.setattr(profiled, "read_model", lambda _path: altered(facts, 0, tensors=tensors))
-    with pytest.raises(ProfilingUnavailableError, match="tensor 0 reads as 'image' instead of 'x0'"):
+    monkeypatch.setattr(hooked, "read_model", lambda _path: altered(facts, 0, tensors=tensors))
+    with pytest.raises(OpsUnreachableError, match="tensor 0 reads as 'image' instead of 'x0'"):
         ProfiledModel(path)
 
 

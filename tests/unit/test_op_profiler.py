@@ -20,6 +20,9 @@ litert = pytest.importorskip("ai_edge_litert.interpreter")
 from qprof.runtimes.litert.flatbuffer import read_model  # noqa: E402
 
 TESTS = Path(__file__).resolve().parent.parent
+EMBEDDED = TESTS.parent / "src" / "qprof" / "embedded" / "shapes_detector.tflite"
+#: BuiltinOperator.ADD
+ADD_CODE = 0
 
 
 def attach(path: Path, delegate: str = "xnnpack", **options: Any) -> tuple[Any, Any]:
@@ -229,3 +232,72 @@ def test_no_order_of_coming_and_going_ends_the_process(scenario: str) -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     died = f"died of {signal.Signals(-done.returncode).name}" if done.returncode < 0 else f"exit {done.returncode}"
     assert done.returncode == 0 and done.stdout.splitlines()[-1:] == ["all well"], f"{died}\n{done.stderr[-3000:]}"
+
+
+def avx() -> bool:
+    info = Path("/proc/cpuinfo")
+    return info.is_file() and " avx " in info.read_text()
+
+
+def test_a_word_that_names_nothing_to_do_before_an_op_is_refused_and_changes_nothing(net: Any) -> None:
+    profiler, interpreter = attach(net(lifetimes.NETS["conv"]), "none")
+    profiler.hook()
+    with pytest.raises(ValueError, match=r"nothing called 'reset'.*nothing, reset-vectors, "):
+        profiler.prepare("reset")
+    interpreter.invoke()
+
+
+@pytest.mark.parametrize("before", core.BEFORE_OPS)
+@pytest.mark.parametrize("delegate", ["xnnpack", "none"])
+@pytest.mark.parametrize("name", ["conv", "int8", "while"])
+def test_what_is_done_before_an_op_leaves_outputs_and_records_as_they_are(
+    net: Any, name: str, delegate: str, before: str
+) -> None:
+    if before.startswith("reset") and not avx():
+        pytest.skip("this processor has no vector registers with upper halves")
+    profiler, interpreter = attach(net(lifetimes.NETS[name]), delegate)
+    profiler.hook()
+    found = []
+    for what in ("nothing", before, "nothing"):
+        profiler.prepare(what)
+        profiler.start(0)
+        interpreter.invoke()
+        profiler.stop()
+        records = profiler.drain()
+        outputs = [interpreter.get_tensor(detail["index"]) for detail in interpreter.get_output_details()]
+        found.append((list(zip(records["kind"], records["node"], records["kernel"], strict=True)), outputs))
+    for records, outputs in found[1:]:
+        assert records == found[0][0]
+        assert all(np.array_equal(a, b, equal_nan=True) for a, b in zip(outputs, found[0][1], strict=True))
+
+
+def test_flushed_caches_make_ops_slower_than_warm_ones() -> None:
+    # Element-wise ops: their time is that of their bytes.
+    profiler, interpreter = attach(EMBEDDED, "none")
+    profiler.hook()
+    adds = {node[0] for node in profiler.nodes() if node[1] == ADD_CODE}
+    assert len(adds) > 5
+    medians = {}
+    for before in ("warm-caches", "flush-caches"):
+        profiler.prepare(before)
+        for number in range(15):
+            profiler.start(number)
+            interpreter.invoke()
+            profiler.stop()
+        records = profiler.drain()
+        medians[before] = float(np.median(records["duration_ns"][np.isin(records["node"], list(adds))]))
+    assert medians["flush-caches"] > 1.2 * medians["warm-caches"]
+
+
+def test_a_profiler_without_kernels_times_nodes_alone(net: Any) -> None:
+    path = net(lifetimes.NETS["conv"])
+    profiler = core.OpProfiler([(len(s.tensors), len(s.ops)) for s in read_model(path).subgraphs], kernels=False)
+    plugin = litert.load_delegate(core.PLUGIN_PATH, profiler.options)
+    interpreter = litert.Interpreter(str(path), experimental_delegates=[plugin])
+    interpreter.allocate_tensors()
+    lifetimes.zero_inputs(interpreter)
+    profiler.hook()
+    profiler.start(0)
+    interpreter.invoke()
+    profiler.stop()
+    assert set(profiler.drain()["kind"]) == {core.KIND_NODE}

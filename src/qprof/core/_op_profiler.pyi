@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 PLUGIN_PATH: str
 record_dtype: np.dtype[Any]
+BEFORE_OPS: tuple[str, ...]
 KIND_NODE: int
 KIND_KERNEL: int
 
@@ -18,8 +19,9 @@ class OpProfiler:
     `unhook()` before any resize or re-allocation, `hook()` again after it. Not for use by two threads at once.
     """
 
-    def __init__(self, subgraph_sizes: Sequence[tuple[int, int]]) -> None:
-        """`subgraph_sizes`: (tensors, ops) of each subgraph of the flatbuffer, for the first ABI check."""
+    def __init__(self, subgraph_sizes: Sequence[tuple[int, int]], kernels: bool = True) -> None:
+        """`subgraph_sizes`: (tensors, ops) of each subgraph of the flatbuffer, for the first ABI check. `kernels`:
+        whether delegates are to report the times of their kernels; without, a delegate runs as if nobody looked."""
 
     @property
     def refused(self) -> bool:
@@ -59,6 +61,15 @@ class OpProfiler:
 
     def stop(self) -> None:
         """Stop recording; nodes then run through the trampoline untimed."""
+
+    def prepare(self, before: str) -> None:
+        """Do one of `BEFORE_OPS` to the machine's state before every op, timed or not, outside of its time.
+
+        "reset-vectors": mark the upper halves of the vector registers as unused (vzeroupper), which SSE code pays for
+        on processors with AVX; "reset-vectors-builtin": before the interpreter's own kernels alone; "flush-caches",
+        "warm-caches": drop or read the cache lines of the op's tensors. It happens in the thread that calls the
+        interpreter. Raises `ValueError` for another word, and where the processor cannot.
+        """
 
     def drain(self) -> NDArray[Any]:
         """The records since the last call, as an array of `record_dtype`, and forget them."""

@@ -162,6 +162,7 @@ class Runtime(ABC):
     devices: Sequence[str] = ("cpu",)  # kinds of device that it runs on
     delegates: Sequence[str] = ()  # what it can hand its ops to
     native_stacks: bool = False  # whether native frames of its threads can be had without stopping it
+    resets: str = ""  # what `reset_before_ops` resets, in words
     default_variants: Sequence[str] = ()  # of a profile that names none
     expects: str = ""  # what `accepts` takes, for messages
     model_section: type[ModelSection] = ModelSection
@@ -206,6 +207,11 @@ class Runtime(ABC):
         """The loaded variant with every op timed: a second copy, or the same weights with timers that are only in
         place between `begin` and `end`. Raises `ModelError`, also where ops cannot be timed."""
         raise ModelError(f"{path}: {self.name} does not time ops; latency is measured end to end")
+
+    def reset_before_ops(self, model: ProfiledModel, on: bool) -> bool:
+        """From now on, reset before every op of an instrumented model what its predecessor may have left behind in the
+        processor (`resets`), outside of the op's time; or no longer. `False` where there is nothing to reset."""
+        return False
 
     @abstractmethod
     def maker(self, model: ModelSection, device: str) -> VariantMaker:

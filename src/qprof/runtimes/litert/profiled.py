@@ -6,26 +6,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qprof.core._op_profiler import KIND_KERNEL, PLUGIN_PATH, OpProfiler
+from qprof.core._op_profiler import KIND_KERNEL
 from qprof.errors import ModelError
 from qprof.record.ops import OpEvents, OpMeta
 from qprof.runtimes.litert.events import EventLayout, to_events
-from qprof.runtimes.litert.flatbuffer import read_model
-from qprof.runtimes.litert.guard import LayoutError, arena_bytes, check_layout
+from qprof.runtimes.litert.guard import arena_bytes
+from qprof.runtimes.litert.hooked import HookedModel
 from qprof.runtimes.litert.interpreter import LiteRTModel
 from qprof.runtimes.litert.ops import SubgraphView, describe_ops
 
 
-class ProfilingUnavailableError(ModelError):
-    """This runtime cannot be timed per op; end-to-end timing goes on. The text says why."""
-
-
-class ProfiledModel(LiteRTModel):
+class ProfiledModel(HookedModel):
     """A `.tflite` with the op profiler attached. Latency is never taken from it: that is `LiteRTModel`'s part.
 
     Raises:
         ModelError: as `LiteRTModel`.
-        ProfilingUnavailableError: the runtime's layout is not the one the profiler knows (see `guard`).
+        OpsUnreachableError: the runtime's layout is not the one the profiler knows (see `guard`).
     """
 
     def __init__(
@@ -35,38 +31,24 @@ class ProfiledModel(LiteRTModel):
         threads: int = 1,
         delegate: str = "xnnpack",
         input_shapes: Mapping[str, Sequence[int]] | None = None,
+        before_ops: str = "nothing",
     ) -> None:
-        from ai_edge_litert.interpreter import load_delegate
-
-        facts = read_model(path)
-        self.profiler = OpProfiler([(len(subgraph.tensors), len(subgraph.ops)) for subgraph in facts.subgraphs])
-        plugin = load_delegate(PLUGIN_PATH, self.profiler.options)
         super().__init__(
-            path, threads=threads, delegate=delegate, input_shapes=input_shapes, facts=facts, plugins=[plugin]
+            path,
+            threads=threads,
+            delegate=delegate,
+            input_shapes=input_shapes,
+            before_ops=before_ops,
+            kernels=True,
         )
-        try:
-            self.subgraphs = check_layout(self.profiler, facts)
-        except LayoutError as error:
-            raise ProfilingUnavailableError(
-                f"per-op timing is off for {path.name}: this LiteRT is laid out otherwise than known ({error})"
-            ) from error
-        self._start_timing()
         self._records_per_inference = 1
         self.ops: list[OpMeta] = []
         self._layout: EventLayout | None = None
 
-    def _start_timing(self) -> None:
-        self.hooked_nodes = self.profiler.hook()
-        self.untimed_nodes = sum(
-            not node[4] for number in range(self.profiler.subgraph_count) for node in self.profiler.nodes(number)
-        )
-
     def resize(self, input_shapes: Mapping[str, Sequence[int]]) -> None:
         """As `LiteRTModel.resize`; the op list must be discovered again afterwards."""
-        self.profiler.unhook()
         self.ops, self._layout = [], None
         super().resize(input_shapes)
-        self._start_timing()
 
     def discover(self) -> list[OpMeta]:
         """Run one inference on the present inputs and learn which kernels run in which op; returns the op list."""

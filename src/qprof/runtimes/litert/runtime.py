@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ class LiteRTRuntime(base.Runtime):
     packages = ("ai-edge-litert", "ai-edge-quantizer", "tensorflow")
     delegates = DELEGATES
     native_stacks = True
+    resets = "vector registers"
     default_variants = ("float32", "float16", "int8-dynamic", "int8")
     expects = "a .tflite, a SavedModel folder, a Keras file"
     model_section = LiteRTModelSection
@@ -51,12 +53,13 @@ class LiteRTRuntime(base.Runtime):
         return variant_section(keys)
 
     def options(self, section: VariantSection, asked: base.Asked) -> LiteRTOptions:
-        own = section.delegate if isinstance(section, (FloatVariant, LiteRTFile)) else None
+        ours = section if isinstance(section, (FloatVariant, LiteRTFile)) else None
         shapes = asked.model.input_shapes if isinstance(asked.model, LiteRTModelSection) else {}
         return LiteRTOptions(
             threads=section.threads or asked.protocol.threads,
             device=asked.protocol.device,
-            delegate=own or asked.protocol.delegate,
+            delegate=(ours.delegate if ours else None) or asked.protocol.delegate,
+            before_ops=ours.before_ops if ours else "",
             input_shapes=shapes,
         )
 
@@ -65,16 +68,32 @@ class LiteRTRuntime(base.Runtime):
         from ai_edge_litert import schema_py_generated  # noqa: F401
 
     def load(self, path: Path, options: RunOptions) -> Model:
-        return LiteRTModel(path, **_interpreter_options(options))
+        before_ops = _litert_options(options).before_ops
+        if not before_ops:
+            return LiteRTModel(path, **_interpreter_options(options))
+        with _compiled_core("nothing can be done before an op"):
+            from qprof.runtimes.litert.hooked import HookedModel
+        return HookedModel(path, **_interpreter_options(options), before_ops=before_ops)
 
     def instrument(self, model: Model, path: Path, options: RunOptions) -> base.ProfiledModel:
-        try:
+        with _compiled_core("per-op timing is off"):
             from qprof.runtimes.litert.profiled import ProfiledModel
-        except ImportError as error:
-            raise ModelError(
-                f"per-op timing is off: the compiled core is missing ({error}); reinstall qprof"
-            ) from error
-        return ProfiledModel(path, **_interpreter_options(options))
+        before_ops = _litert_options(options).before_ops or "nothing"
+        return ProfiledModel(path, **_interpreter_options(options), before_ops=before_ops)
+
+    def reset_before_ops(self, model: base.ProfiledModel, on: bool) -> bool:
+        from qprof.runtimes.litert.hooked import HookedModel
+
+        if not isinstance(model, HookedModel):
+            return False
+        if not on:
+            model.prepare_as_loaded()
+            return True
+        try:
+            model.prepare("reset-vectors")
+        except ModelError:
+            return False  # a processor without such registers leaves nothing in them
+        return True
 
     def maker(self, model: ModelSection, device: str) -> base.VariantMaker:
         return LiteRTMaker(model)
@@ -148,6 +167,14 @@ class LiteRTMaker:
             io=section.io if isinstance(section, StaticVariant) else "float",
             batch=self._model.batch if isinstance(self._model, LiteRTModelSection) else 1,
         )
+
+
+@contextlib.contextmanager
+def _compiled_core(what_fails: str) -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise ModelError(f"{what_fails}: the compiled core is missing ({error}); reinstall qprof") from error
 
 
 def _litert_options(options: RunOptions) -> LiteRTOptions:

@@ -31,16 +31,24 @@ class LiteRTModelSection(ModelSection, frozen=True, forbid_unknown_fields=True, 
     batch: Positive = 1
 
 
+#: What is done to the machine's state before every op; "": nothing, and nothing stands before the ops to do it.
+BeforeOps = Literal["", "nothing", "reset-vectors", "reset-vectors-builtin", "flush-caches", "warm-caches"]
+
+
 class LiteRTFile(FileVariantSection, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A ready-made `.tflite`. `delegate`: this variant's own, instead of the protocol's."""
+    """A ready-made `.tflite`. `delegate`: this variant's own, instead of the protocol's. `before_ops`: what is done to
+    the machine's state before every op (`qprof.core._op_profiler.OpProfiler.prepare`), to learn what an op owes to the
+    one before it; "nothing" is the control for the others."""
 
     delegate: Delegate | None = None
+    before_ops: BeforeOps = ""
 
 
 class FloatVariant(MadeVariantSection, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The float model as it is. `delegate`: this variant's own, instead of the protocol's."""
+    """The float model as it is. `delegate`, `before_ops`: as of a ready-made file."""
 
     delegate: Delegate | None = None
+    before_ops: BeforeOps = ""
 
 
 class QuantizedVariant(FloatVariant, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -59,9 +67,11 @@ class StaticVariant(QuantizedVariant, frozen=True, forbid_unknown_fields=True, k
 
 
 class LiteRTOptions(RunOptions, frozen=True, kw_only=True):
-    """How LiteRT runs a variant. `input_shapes`: input name -> shape, for inputs to be resized."""
+    """How LiteRT runs a variant. `input_shapes`: input name -> shape, for inputs to be resized. `before_ops`: see
+    `LiteRTFile`."""
 
     delegate: str = "xnnpack"
+    before_ops: str = ""
     input_shapes: dict[str, list[int]] = field(default_factory=dict)
 
 
