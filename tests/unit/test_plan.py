@@ -82,6 +82,20 @@ def test_small_plan_block_by_block() -> None:
     assert [b.variant for b in blocks[6:]] == [b.variant for b in blocks[3:1:-1]]
 
 
+def test_blocks_with_resets_follow_the_profiled_ones_and_leave_the_others_as_they_were() -> None:
+    plain, resetting = (plan_blocks(3, 6, 4, True, 9, resets=resets) for resets in (False, True))
+    assert [b.kind for b in resetting if b.round == 0] == ["clean"] * 3 + ["profiled"] * 3 + ["reset"] * 3
+    for kind in ("clean", "profiled"):
+        orders = [[(b.round, b.variant) for b in blocks if b.kind == kind] for blocks in (plain, resetting)]
+        assert orders[0] == orders[1]
+    assert sorted({b.variant for b in resetting if b.kind == "reset"}) == [0, 1, 2]
+    assert not any(b.keep for b in resetting if b.kind == "reset")
+
+
+def test_without_profiling_nothing_is_reset() -> None:
+    assert all(b.kind == "clean" for b in plan_blocks(3, 6, 4, False, 9, resets=True))
+
+
 def test_plan_follows_from_the_seed_alone() -> None:
     plans = [plan_blocks(4, 8, 40, True, seed) for seed in (1, 1, 2)]
     assert plans[0] == plans[1]

@@ -637,10 +637,10 @@ def test_damaged_block_in_a_run_is_named(tmp_path: Path) -> None:
         _ = Run(tmp_path / "run").samples
 
 
-@pytest.mark.parametrize("version", [0, 1, 2, 5, "3", "4", 3.5, True, None])
+@pytest.mark.parametrize("version", [0, 1, 2, 6, "3", "4", 3.5, True, None])
 def test_other_schema_version_is_refused(version: object, tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text(json.dumps(written(schema_version=version)))
-    with pytest.raises(StoreError, match=rf"schema version {version}, this qprof reads 3 to 4; use the") as caught:
+    with pytest.raises(StoreError, match=rf"schema version {version}, this qprof reads 3 to 5; use the") as caught:
         read_manifest(tmp_path)
     assert "\n" not in str(caught.value)
 
@@ -710,7 +710,7 @@ def test_a_manifest_comes_back_as_it_was(tmp_path: Path) -> None:
     write_manifest(tmp_path, full_manifest())
     found = read_manifest(tmp_path)
     assert found == full_manifest()
-    assert found.schema_version == SCHEMA_VERSION == 4
+    assert found.schema_version == SCHEMA_VERSION == 5
     assert (found.baseline.name, found.metric, [entry.name for entry in found.living()]) == ("a", "accuracy", ["b"])
     assert (found.variants[0].threads, found.variants[0].device) == (None, "")
     assert (found.variants[1].threads, found.variants[1].device) == (2, "cuda:1")
@@ -1049,3 +1049,23 @@ def test_no_runs_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         find_run("latest")
     monkeypatch.delenv("QPROF_RUNS")
     assert runs_folder() == Path("runs")
+
+
+def test_a_run_from_before_there_were_resets_has_none(tmp_path: Path) -> None:
+    old = {key: value for key, value in written(schema_version=4).items() if key != "resets"}
+    (tmp_path / "manifest.json").write_text(json.dumps(old))
+    found = read_manifest(tmp_path)
+    assert found.resets is False and found.schema_version == SCHEMA_VERSION
+
+
+def test_op_events_of_blocks_with_resets_are_kept_apart(tmp_path: Path) -> None:
+    writer = started(tmp_path / "run")
+    for number, kind, ns in ((20, "profiled", 5), (21, "reset", 3)):
+        block = Block(number, 0, "a", kind, samples((4, 100, 10)), events((0, 0, 100, ns, 0)))
+        writer.save_block(block)
+    writer.close()
+    run = Run(tmp_path / "run")
+    profiled, reset = run.ops("a"), run.ops("a", kind="reset")
+    assert profiled.duration_ns[profiled.block >= 20].tolist() == [5]
+    assert reset.duration_ns.tolist() == [3] and reset.block.tolist() == [21]
+    assert run.latency("a", "reset").block.tolist() == [21]

@@ -10,9 +10,9 @@ from qprof.record.phases import INFERENCE
 from qprof.stats.schedule import interleaved
 
 #: Kinds of blocks that a worker runs; a warm-up is planned beside them.
-MeasuredKind = Literal["warmup", "clean", "profiled", "scored", "energy", "stacks"]
+MeasuredKind = Literal["warmup", "clean", "profiled", "reset", "scored", "energy", "stacks"]
 
-_TIMED: tuple[MeasuredKind, ...] = ("clean", "profiled")
+_TIMED: tuple[MeasuredKind, ...] = ("clean", "profiled", "reset")
 
 #: Data sets up to this size run whole in every block; larger ones are spread over the rounds.
 WHOLE_SET = 16
@@ -40,16 +40,18 @@ def plan_blocks(
     phases: Sequence[str] = (INFERENCE,),
     scored: int = 0,
     energy_rounds: int = 0,
+    resets: bool = False,
 ) -> list[PlannedBlock]:
     """All blocks of a run, in order.
 
-    Each round runs every variant, in each phase once clean and, if `profiled`, once profiled, each time in an order of
-    its own that is random and balanced (`qprof.stats.schedule`). All variants of a round run the same samples, so that
+    Each round runs every variant, in each phase once clean and, if `profiled`, once profiled, and once more with the
+    processor's state reset before every op where it `resets`, each time in an order of its own that is random and
+    balanced (`qprof.stats.schedule`). All variants of a round run the same samples, so that
     they are paired by round and by sample; over all rounds every sample is run. Where `scored` samples are predicted
     in passes of their own, a round ends with its share of them; so do `energy_rounds` of the rounds, spread over all of
     them, with one energy block of every variant and phase. Numbers depend on nothing but the arguments.
     """
-    passes = [(kind, phase) for phase in phases for kind in _TIMED[: 1 + profiled]]
+    passes = [(kind, phase) for phase in phases for kind in _TIMED[: 1 + profiled + (profiled and resets)]]
     orders = [interleaved(variants, rounds, seed + number) for number in range(len(passes) + 1 + len(phases))]
     blocks: list[PlannedBlock] = []
     for round_ in range(rounds):

@@ -121,11 +121,13 @@ class LoadVariant(Request[LoadedAnswer], frozen=True, kw_only=True, tag="load"):
 
 
 class InstrumentedAnswer(Struct, frozen=True, kw_only=True):
-    """The ops that are timed from now on; `None`, with a note, where they cannot be."""
+    """The ops that are timed from now on; `None`, with a note, where they cannot be. `resets`: what of the processor's
+    state can be reset before each of them, in words."""
 
     ops: list[OpMeta] | None
     arena_bytes: int | None = None
     outputs_identical: bool | None = None
+    resets: str = ""
     notes: list[str] = field(default_factory=list)
 
 

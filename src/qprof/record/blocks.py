@@ -51,7 +51,8 @@ class BlockFacts(Struct, omit_defaults=True, forbid_unknown_fields=True, kw_only
 class Block:
     """One measured block.
 
-    `kind`: "warmup", "clean", "profiled", "scored" for a pass that is made for its predictions alone (there an
+    `kind`: "warmup", "clean", "profiled", "reset" for a profiled one before whose ops the processor's state is reset
+    (`VariantEntry.resets`), "scored" for a pass that is made for its predictions alone (there an
     inference is a batch, and `samples.sample` the first of its samples), "energy" for one that lasts as long as a
     power sensor needs (its samples are thinned), "stacks" for one beside a stack sampler, or "idle", in which the
     loaded variants wait: `variant` and `phase` are "" there. `round` is -1 outside the rounds.

@@ -15,7 +15,7 @@ from qprof.record.sections import ProtocolSection
 from qprof.record.sensors import SensorFacts
 from qprof.record.tensors import TensorSpec
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 Status = Literal["running", "interrupted", "complete"]
 
@@ -139,6 +139,7 @@ class VariantEntry(Struct, forbid_unknown_fields=True, kw_only=True):
     options: dict[str, Any] = field(default_factory=dict)
 
     instrumented: bool = False
+    resets: str = ""
     arena_bytes: int | None = None
     outputs_identical: bool | None = None
     warmup: dict[str, Warmup] = field(default_factory=dict)
@@ -198,7 +199,8 @@ class Manifest(Struct, forbid_unknown_fields=True, kw_only=True):
     """What `manifest.json` holds. Written anew at every step; a reader finds it whole or as it was before.
 
     `task`, `samples`: once the data are ready. `op_sources`: names of the codes of op events. `ceilings`: runtime ->
-    what this machine can do through it. `score_columns`: the leading metrics of the task, most important first.
+    what this machine can do through it. `resets`: whether there are blocks before whose ops the processor's state is
+    reset; of a variant, what of it. `score_columns`: the leading metrics of the task, most important first.
     `blocks`: of a finished run.
     """
 
@@ -219,6 +221,7 @@ class Manifest(Struct, forbid_unknown_fields=True, kw_only=True):
     task: PreparedTask | None = None
     sensors: SensorFacts = SensorFacts()
     energy: EnergyPlan | None = None
+    resets: bool = False
     ceilings: dict[str, list[Ceiling]] = field(default_factory=dict)
     score_columns: list[str] = field(default_factory=list)
     blocks: list[BlockEntry] = field(default_factory=list)

@@ -198,10 +198,10 @@ class Run:
         wanted = self.phase(phase)
         return [op for op in self.op_meta.get(variant, []) if op.phase == wanted]
 
-    def ops(self, variant: str, phase: str | None = None) -> OpTimes:
-        """Op events of one variant and phase, from its profiled blocks."""
+    def ops(self, variant: str, phase: str | None = None, kind: str = "profiled") -> OpTimes:
+        """Op events of one variant and phase, from its "profiled" blocks or those of kind "reset"."""
         self.variant(variant)
-        columns = _filtered(self.op_events, variant=variant, phase=self.phase(phase))
+        columns = _filtered(self.op_events, variant=variant, kind=kind, phase=self.phase(phase))
         position = {op.op: i for i, op in enumerate(self.ops_of(variant, phase))}
         dictionary = columns.pop("op.names")
         codes = np.array([position.get(name, -1) for name in dictionary], np.int32)

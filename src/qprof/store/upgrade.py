@@ -41,7 +41,10 @@ _TIMING = ("split", "clocks", "kernels")
 
 def upgraded(manifest: dict[str, Any]) -> dict[str, Any]:
     """A manifest as the present version has it; the same where it is of that already."""
-    return _from_3(manifest) if manifest["schema_version"] == 3 else manifest
+    if manifest["schema_version"] == 3:
+        return _from_3(manifest)
+    # What came after version 4 has its default where it is not there.
+    return {**manifest, "schema_version": SCHEMA_VERSION}
 
 
 def _from_3(old: Mapping[str, Any]) -> dict[str, Any]:

@@ -78,6 +78,7 @@ class Measurement:
         self._describe_sensors()
         if self._manifest.energy is None:
             reason = self._why_no_energy_blocks()
+            self._manifest.resets = any(entry.resets for entry in self._manifest.variants)
             self._manifest.energy = EnergyPlan(blocks=reason is None, reason=reason)
         self._writer.save_manifest()
 
@@ -102,6 +103,7 @@ class Measurement:
             phases=self._phases,
             scored=self._crew.scored if self._protocol.scored else 0,
             energy_rounds=self._protocol.energy_rounds if energy is not None and energy.blocks else 0,
+            resets=self._manifest.resets,
         )
 
     # -- warm-up and idle -----------------------------------------------------------------------------------------
@@ -207,7 +209,7 @@ class Measurement:
     def _least_ms(self, kind: str) -> float:
         if kind == "energy":
             return 1e3 * max(self._protocol.energy_block_s, self._sensors.least_window_s)
-        return self._protocol.profiled_block_ms if kind == "profiled" else self._protocol.block_ms
+        return self._protocol.profiled_block_ms if kind in ("profiled", "reset") else self._protocol.block_ms
 
     def _save(
         self,
@@ -234,7 +236,8 @@ class Measurement:
 
     def _can_run(self, block: PlannedBlock) -> bool:
         entry = self._manifest.variants[block.variant]
-        return not entry.failed and (block.kind != "profiled" or entry.instrumented)
+        needed = {"profiled": entry.instrumented, "reset": bool(entry.resets)}
+        return not entry.failed and needed.get(block.kind, True)
 
     def _key(self, block: PlannedBlock) -> str:
         phase = "" if block.phase == INFERENCE or block.kind == "scored" else f" {block.phase}"

@@ -165,7 +165,7 @@ class Crew:
         section = next(section for section in self._profile.variants if section.name == entry.name)
         asked = Asked(self._protocol, self._profile.model, tasks.prompts(self.task), entry.making.run)
         entry.options = msgspec.to_builtins(runtime.options(section, asked))
-        entry.instrumented, entry.arena_bytes = False, None
+        entry.instrumented, entry.arena_bytes, entry.resets = False, None, ""
         loaded = self.ask(entry, LoadVariant(variant=loaded_variant(entry), task=self._task_of(entry)))
         self.scored = max(self.scored, loaded.scored)
         entry.notes += [note for note in loaded.notes if note not in self._manifest.notes]
@@ -200,7 +200,7 @@ class Crew:
         if kept is not None and [op.op for op in kept] != [op.op for op in answer.ops]:
             raise ModelError("its op list is not the one that the run began with; run anew")
         self._writer.save_ops(entry.name, answer.ops)
-        entry.instrumented = True
+        entry.instrumented, entry.resets = True, answer.resets
 
     # -- failed -------------------------------------------------------------------------------------------------------
 

@@ -131,7 +131,11 @@ class Bench:
         )
         notes = [] if same else ["the instrumented model's outputs differ from the clean one's; mistrust its op times"]
         return InstrumentedAnswer(
-            ops=list(ops), arena_bytes=profiled.arena_bytes(), outputs_identical=same, notes=notes
+            ops=list(ops),
+            arena_bytes=profiled.arena_bytes(),
+            outputs_identical=same,
+            resets=self._resets(profiled),
+            notes=notes,
         )
 
     def _timed_and_not(
@@ -184,6 +188,8 @@ class Bench:
                 answer = self._scored_block(samples)
             elif request.kind == "profiled":
                 answer = self._profiled_block(samples, phase, min_ns)
+            elif request.kind == "reset":
+                answer = self._reset_block(samples, phase, min_ns)
             elif request.kind in ("energy", "stacks"):
                 answer = self._long_block(samples, phase, min_ns, request.min_repetitions)
             else:
@@ -309,6 +315,23 @@ class Bench:
                 if log.spent_ns >= min_ns:
                     break
         return BlockAnswer(samples=log.arrays(), facts=BlockFacts(lead_in=untimed), ops=model.drain())
+
+    def _reset_block(self, samples: Sequence[int], phase: Phase, min_ns: int) -> BlockAnswer:
+        """A profiled block before whose ops the processor's state is reset: what an op owes to its predecessor is the
+        difference to the profiled block beside it."""
+        if self._profiled is None or not self._runtime.reset_before_ops(self._profiled, True):
+            raise QprofError("a block with resets was asked of a variant that resets nothing")
+        try:
+            return self._profiled_block(samples, phase, min_ns)
+        finally:
+            self._runtime.reset_before_ops(self._profiled, False)
+
+    def _resets(self, profiled: ProfiledModel) -> str:
+        """What can be reset before the ops of the instrumented model, in words."""
+        can = self._runtime.reset_before_ops(profiled, True)
+        if can:
+            self._runtime.reset_before_ops(profiled, False)
+        return self._runtime.resets if can else ""
 
     def _chunks(self, samples: Sequence[int]) -> Iterator[Sequence[int]]:
         """The block's samples in runs whose inputs fit in memory together; inputs are made between their clocks."""
