@@ -4,20 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qprof.errors import StoreError
+from qprof.findings.decomposition import Decomposition, Settings, decompose, measured_sides
 from qprof.findings.difference import differ
-from qprof.findings.difference_table import DifferenceTable
-from qprof.findings.measured import op_list
+from qprof.findings.difference_table import DifferenceTable, MeasuredVariant
+from qprof.findings.measured import measured_variant, op_list
+from qprof.findings.sentences import with_sentences
 from qprof.record.manifest import VariantEntry
 from qprof.record.ops import OpMeta
 from qprof.runtimes import registry
 from qprof.runtimes.interventions import Interventions
+from qprof.runtimes.match_ops import match_ops
 from qprof.stats.intervals import PairedDifference, paired_block_difference
 from qprof.store.run import Run
+
+#: Options that say how a variant is run, whatever it is.
+_SETTINGS = ("threads", "delegate", "device", "batch", "before_ops")
 
 
 @dataclass
@@ -64,6 +71,26 @@ class Comparison:
             return differ(self.run, self.baseline, self.variant, self.phase)
         except StoreError:
             return None
+
+    @cached_property
+    def decomposition(self) -> Decomposition | None:
+        """Where the difference went, by mechanism; `None` where the ops of one were not timed."""
+        if self.table is None:
+            return None
+
+        def load(variant: str, kind: Literal["profiled", "reset"]) -> MeasuredVariant:
+            return measured_variant(self.run, variant, self.phase, kind)
+
+        resets = self.a.resets and self.b.resets
+        sides = measured_sides(load, match_ops, self.baseline, self.variant, resets)
+        found = decompose(self.table, sides, self.phase, self.settings)
+        return with_sentences(found, self.settings, self.a.sha256 is not None and self.a.sha256 == self.b.sha256)
+
+    @property
+    def settings(self) -> Settings:
+        """How the two are run otherwise, be they the same file or not."""
+        pairs = [(key, self.a.options.get(key), self.b.options.get(key)) for key in _SETTINGS]
+        return Settings(tuple((key, str(a or "none"), str(b or "none")) for key, a, b in pairs if a != b))
 
     def ops(self, variant: str) -> list[OpMeta]:
         """Ops of a variant in this phase, containers included; empty where they were not timed."""

@@ -130,7 +130,7 @@ def difference(
     """
     _check_match(match, len(a.ops), len(b.ops))
     clean = PairedRounds.of(a.clean_us, a.clean_round, b.clean_us, b.clean_round)
-    times = _OpTimes.of(a, b)
+    times = OpTimes.of(a, b)
     clean_weights = resample_weights(clean.rounds, resamples, seed)
     if np.array_equal(clean.ids, times.rounds):
         op_weights = clean_weights
@@ -176,15 +176,18 @@ def difference(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _OpTimes:
-    """Midmeans of the ops of both variants over the rounds whose profiled blocks hold both."""
+class OpTimes:
+    """Midmeans of the ops of both variants over the rounds whose profiled blocks hold both.
+
+    Made by `of`, which raises `ValueError` where arrays do not fit or no round holds both.
+    """
 
     a: Midmean
     b: Midmean
     rounds: NDArray[np.int64]
 
     @classmethod
-    def of(cls, a: MeasuredVariant, b: MeasuredVariant) -> _OpTimes:
+    def of(cls, a: MeasuredVariant, b: MeasuredVariant) -> OpTimes:
         for side in (a, b):
             if side.op_us.ndim != 2 or side.op_us.shape[1] != len(side.ops):
                 raise ValueError(f"{side.name}: op_us has shape {side.op_us.shape} for {len(side.ops)} ops")
@@ -206,6 +209,7 @@ class _OpTimes:
         return a_us, b_us, (b_us or 0.0) - (a_us or 0.0)
 
     def replicates(self, weights: NDArray[np.int64], i: int | None, j: int | None) -> NDArray[np.float64]:
+        """`means`' difference under weights int64[resamples, rounds]: float64[resamples]."""
         difference = np.zeros(len(weights))
         if j is not None:
             difference += self.b.replicates(weights, j)
@@ -214,6 +218,7 @@ class _OpTimes:
         return difference
 
     def total_replicates(self, weights: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The same of whole inferences."""
         return self.b.total_replicates(weights) - self.a.total_replicates(weights)
 
 

@@ -39,21 +39,23 @@ def leaves(ops: list[OpMeta]) -> NDArray[np.bool_]:
     return np.array([op.op not in parents and op.type != "DELEGATE" for op in ops], bool)
 
 
-def measured_variant(run: Run, variant: str, phase: str | None = None) -> MeasuredVariant:
+def measured_variant(run: Run, variant: str, phase: str | None = None, kind: str = "profiled") -> MeasuredVariant:
     """Clean latencies and the time of every leaf op in every profiled inference of a phase (by default the first).
+
+    `kind`: of the blocks that the ops are taken from, "profiled" or "reset".
 
     An op that ran several times in an inference (in a loop's body) counts with its sum; one that was folded away
     counts 0. Raises `StoreError` where the ops were not timed.
     """
     ops = op_list(run, variant, phase)
     keep = leaves(ops)
-    profiled = run.latency(variant, "profiled", phase)
+    profiled = run.latency(variant, kind, phase)
     clean = run.latency(variant, phase=phase)
     if not len(profiled.duration_ns) or not len(clean.duration_ns):
         entry = run.variant(variant)
         why = str(entry.reason) if entry.failed else "go on with qprof run --resume"
         raise StoreError(f"{run.folder}: {variant} has no finished clean and profiled blocks ({why})")
-    times = op_matrix(profiled, run.ops(variant, phase), len(ops))
+    times = op_matrix(profiled, run.ops(variant, phase, kind), len(ops))
     return MeasuredVariant(
         name=variant,
         ops=[op for op, is_leaf in zip(ops, keep, strict=True) if is_leaf],

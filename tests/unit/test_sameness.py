@@ -1,0 +1,83 @@
+"""Two variants are one model where they do the same multiplications, and are said not to be where they do not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from planted.world import PlantedOp, PlantedVariant, World
+from qprof.findings.comparison import Comparison
+from qprof.findings.sameness import Sameness, sameness
+from qprof.record.rows import LayerErrorRow
+
+
+def conv(name: str, macs: int | None = 1_000_000) -> PlantedOp:
+    return PlantedOp(name, "CONV_2D", 100.0, macs=macs)
+
+
+def found(folder: Path, first: Sequence[PlantedOp], second: Sequence[PlantedOp], **errors: float) -> Sameness | None:
+    run = World([PlantedVariant("float32", first), PlantedVariant("int8", second)]).record(folder / "run")
+    run.__dict__["layer_errors"] = [error_row(name, db) for name, db in errors.items()]
+    return sameness(Comparison(run, "float32", "int8", "inference"))
+
+
+def error_row(name: str, weight_sqnr_db: float) -> LayerErrorRow:
+    empty = dict.fromkeys(LayerErrorRow.__dataclass_fields__)
+    known = {"variant": "int8", "op": name, "name": name, "type": "CONV_2D", "samples": 1}
+    return LayerErrorRow(**{**empty, **known, "weight_sqnr_db": weight_sqnr_db})  # type: ignore[arg-type]
+
+
+LAYERS = [conv("a"), conv("b", 4_000_000), PlantedOp("relu", "RELU", 5.0, macs=0)]
+
+
+def test_other_names_and_inserted_conversions_are_the_same_model(tmp_path: Path) -> None:
+    quantized = [PlantedOp("q", "QUANTIZE", 3.0, macs=0), conv("x"), conv("y", 4_000_000)]
+    same = found(tmp_path, LAYERS, quantized)
+    assert same is not None and same.same and same.common == 1.0
+    assert same.says == "float32 and int8 are the same model: 100% of the work is done in ops of the same size"
+
+
+def test_a_wider_model_is_another(tmp_path: Path) -> None:
+    same = found(tmp_path, LAYERS, [conv("a", 4_000_000), conv("b", 16_000_000)])
+    assert same is not None and not same.same
+    assert same.says.startswith("float32 and int8 are not the same model: int8 does 4 times the work of float32")
+
+
+def test_a_model_with_a_layer_less_is_another(tmp_path: Path) -> None:
+    same = found(tmp_path, LAYERS, [conv("b", 4_000_000)])
+    assert same is not None and not same.same and same.common == pytest.approx(0.8)
+
+
+def test_other_weights_are_another_model_and_rounded_ones_are_not(tmp_path: Path) -> None:
+    other = found(tmp_path, LAYERS, LAYERS, a=-3.0, b=-2.0)
+    assert other is not None and not other.same and "with other weights (-2 dB" in other.says
+    rounded = found(tmp_path / "2", LAYERS, LAYERS, a=8.0, b=30.0)
+    assert rounded is not None and rounded.same
+
+
+def test_models_that_multiply_nothing_are_told_by_their_types(tmp_path: Path) -> None:
+    ops = [PlantedOp("p", "PAD", 5.0), PlantedOp("q", "ADD", 5.0)]
+    same = found(tmp_path, ops, ops)
+    assert same is not None and same.same
+    other = found(tmp_path / "2", ops, [*ops, PlantedOp("r", "ADD", 5.0)])
+    assert other is not None and not other.same
+
+
+def test_ops_that_are_not_known_tell_nothing(tmp_path: Path) -> None:
+    world = World(
+        [PlantedVariant("float32", LAYERS), PlantedVariant("int8", LAYERS)],
+        manifest={"profile": {"protocol": {"profiled": False}}},
+    )
+    assert sameness(Comparison(world.record(tmp_path / "run"), "float32", "int8", "inference")) is None
+
+
+def test_one_file_twice_is_one_model_without_a_look_at_its_ops(tmp_path: Path) -> None:
+    run = World([PlantedVariant("float32", LAYERS), PlantedVariant("int8", [conv("z", 7)])]).record(tmp_path / "run")
+    for entry in run.variants:
+        entry.sha256 = "0" * 64
+    same = sameness(Comparison(run, "float32", "int8", "inference"))
+    assert same is not None and same.same and same.says == "float32 and int8 are the same file"
+    assert replace(same, same=False) != same
