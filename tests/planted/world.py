@@ -18,7 +18,8 @@ from qprof.errors import QprofError
 from qprof.findings.causes import all_causes
 from qprof.findings.causes.base import Cause, Finding
 from qprof.findings.comparison import Comparison
-from qprof.findings.verify import Claim, Verification, findings, plan_verification
+from qprof.findings.judgement import findings
+from qprof.findings.verify import Claim, Verification, plan_verification
 from qprof.measure.plan import PlannedBlock, plan_blocks, warmup_number
 from qprof.measure.profile import resolved, validate
 from qprof.record.blocks import Block, BlockEntry, BlockFacts, Samples
@@ -64,6 +65,7 @@ class PlantedVariant:
 
     `warmup_us`: its first inferences, which the steady ones follow. `readings`: (round, start and end of a clean block
     in ns) -> what sensors and the worker told of it. `by_round`: factors of its latency, besides those of the noise.
+    `on_cpu`: part of the time in which its thread had a processor, `None` where that is not recorded.
     """
 
     name: str
@@ -79,6 +81,7 @@ class PlantedVariant:
     warmup_us: Sequence[float] | None = None
     readings: Readings | None = None
     by_round: Mapping[int, float] = field(default_factory=dict)
+    on_cpu: float | None = None
 
     def leaves(self, phase: str) -> list[PlantedOp]:
         """The ops of a phase that contain no other."""
@@ -322,11 +325,16 @@ class _Recording:
             samples=Samples(np.zeros(len(starts), np.int32), starts, durations),
             ops=None if op_us is None else _events(variant, planned.phase, self._phases, op_us, starts),
             readings=variant.readings(planned.round, begin, end) if sensed and variant.readings else [],
-            facts=BlockFacts(window_ns=(begin, end), repetitions=len(starts))
-            if planned.kind == "clean"
-            else BlockFacts(),
+            facts=_facts(variant, begin, end, len(starts)) if planned.kind == "clean" else BlockFacts(),
             phase=planned.phase,
         )
+
+
+def _facts(variant: PlantedVariant, begin: int, end: int, inferences: int) -> BlockFacts:
+    """What a clean block tells of itself."""
+    spent = end - begin
+    on_cpu = None if variant.on_cpu is None else round(variant.on_cpu * spent)
+    return BlockFacts(window_ns=(begin, end), repetitions=inferences, spent_ns=spent, on_cpu_ns=on_cpu)
 
 
 def _events(

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from qprof.findings.summary import VariantSummary
+    from qprof.store.run import Run
 
 RUN_HELP = "run directory, the beginning of its name, a profile's name for its latest run, or 'latest' (the default)"
 
@@ -21,3 +27,18 @@ def add_phase_argument(parser: argparse.ArgumentParser) -> None:
 
 def add_run_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("reference", metavar="RUN", nargs="?", default="latest", help=RUN_HELP)
+
+
+def print_summary(run: Run, summaries: Sequence[VariantSummary]) -> None:
+    """A run's table, with what speaks against its latencies above it."""
+    import sys
+
+    from qprof.findings.doubts import doubts
+    from qprof.report.doubts import doubt_lines
+    from qprof.report.summary import summary_table
+    from qprof.report.table import print_table
+    from qprof.report.terminal import print_lines
+
+    doubtful = list(doubt_lines(doubts(run)))
+    print_lines([*doubtful, ""] if doubtful else [], sys.stdout)
+    print_table(summary_table(run, summaries), sys.stdout)

@@ -103,15 +103,12 @@ def _quickstart(options: argparse.Namespace) -> int:
 
 def _shown(folder: Path) -> int:
     """Print a finished run's table; returns the exit code."""
-    import sys
-
+    from qprof.cli.common import print_summary
     from qprof.findings.summary import summarize
-    from qprof.report.summary import summary_table
-    from qprof.report.table import print_table
     from qprof.store.run import Run
 
     finished = Run(folder)
-    print_table(summary_table(finished, summarize(finished)), sys.stdout)
+    print_summary(finished, summarize(finished))
     return 1 if any(entry.failed for entry in finished.variants) else 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from qprof.cli.common import add_run_argument
+from qprof.cli.common import add_run_argument, print_summary
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +19,6 @@ def run(options: argparse.Namespace) -> int:
     from qprof.findings.summary import summarize
     from qprof.report.export import write_json
     from qprof.report.scores import scores_table
-    from qprof.report.summary import summary_table
     from qprof.report.table import print_table
     from qprof.store.run import Run, find_run
 
@@ -31,5 +30,5 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         write_json(sys.stdout, summaries)
     else:
-        print_table(summary_table(found, summaries), sys.stdout)
+        print_summary(found, summaries)
     return 0

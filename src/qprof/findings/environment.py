@@ -80,10 +80,15 @@ _BLOCKS: WeakKeyDictionary[Run, dict[tuple[str, str], list[CleanBlock]]] = WeakK
 
 def clean_blocks(comparison: Comparison, variant: str) -> list[CleanBlock]:
     """The clean blocks of a variant in the comparison's phase, in the order they ran."""
-    known = _BLOCKS.setdefault(comparison.run, {})
-    key = (variant, comparison.phase)
+    return clean_blocks_of(comparison.run, variant, comparison.phase)
+
+
+def clean_blocks_of(run: Run, variant: str, phase: str) -> list[CleanBlock]:
+    """The clean blocks of a variant in a phase, in the order they ran."""
+    known = _BLOCKS.setdefault(run, {})
+    key = (variant, phase)
     if key not in known:
-        known[key] = _clean_blocks(comparison.run, variant, comparison.phase)
+        known[key] = _clean_blocks(run, variant, phase)
     return known[key]
 
 

@@ -61,10 +61,11 @@ class ProtocolSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     `scored`: whether predictions are scored at all. `energy`: whether `energy_rounds` of the rounds hold a block of
     each variant that lasts `energy_block_s` or longer, as power sensors need; "auto": where a sensor measures the
-    device; "off": no power is read or estimated at all. `country`: ISO 3166 alpha-3 code of the grid, for CO2e.
-    `stacks_s`: seconds of each variant and phase during which its host stacks are sampled, where py-spy is installed.
-    `layer_errors`: samples on which every layer of a variant is compared with the baseline's, 0 for none. `ceilings`:
-    whether the machine's ceilings are measured where they are not known yet.
+    device; "off": no power is read or estimated at all, and what else the host does is watched all the same. `country`:
+    ISO 3166 alpha-3 code of the grid, for CO2e. `stacks_s`: seconds of each variant and phase during which its host
+    stacks are sampled, where py-spy is installed. `layer_errors`: samples on which every layer of a variant is compared
+    with the baseline's, 0 for none. `ceilings`: whether the machine's ceilings are measured where they are not known
+    yet.
     """
 
     threads: Positive = 1

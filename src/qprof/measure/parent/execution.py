@@ -13,7 +13,7 @@ from qprof.measure.models import model_path
 from qprof.measure.parent.after_blocks import AfterBlocks
 from qprof.measure.parent.blocks import Measurement
 from qprof.measure.parent.process import closing_worker
-from qprof.measure.parent.sensors import Estimator, SampledProbe, Sensors, open_probes
+from qprof.measure.parent.sensors import Estimator, SampledProbe, Sensors, open_probes, open_watch
 from qprof.measure.parent.variants import Crew
 from qprof.measure.profile import Profile, resolved, validate_recorded
 from qprof.measure.progress import ProgressDisplay
@@ -131,7 +131,8 @@ class Execution:
     def _sensors(self, estimator: Estimator | None) -> Sensors:
         """Opened when the variants are loaded: what a driver sets up for its first user is done by then."""
         if estimator is None:
-            return Sensors([])
+            # What else the machine does is watched in any case: it is what a latency is doubted for.
+            return Sensors(open_watch(self._protocol.device))
         estimator.open()
         return Sensors(self._opener(self._protocol.device), estimator)
 

@@ -51,11 +51,23 @@ def open_probes(device: str) -> list[SampledProbe]:
     files = JoinedProbe("files", [open_in_time("rapl", open_rapl), open_in_time("host", open_host)])
     probes = [SampledProbe(files, FILES_HZ)]
     if device.startswith("cuda"):
-        slow = tuple(figure for figure in FIGURES if figure not in FAST_FIGURES)
         power = open_in_time("nvml", lambda: open_nvml(figures=FAST_FIGURES))
-        state = open_in_time("nvml.state", lambda: open_nvml(figures=slow, name="nvml.state"))
-        probes += [SampledProbe(power, FAST_HZ), SampledProbe(state, SLOW_HZ)]
+        probes += [SampledProbe(power, FAST_HZ), SampledProbe(_nvml_state(), SLOW_HZ)]
     return probes
+
+
+def open_watch(device: str) -> list[SampledProbe]:
+    """The sensors that tell whether a run was left alone, and none that reads power: what else the host does, its
+    clocks, and those of a GPU."""
+    probes = [SampledProbe(open_in_time("host", open_host), FILES_HZ)]
+    if device.startswith("cuda"):
+        probes.append(SampledProbe(_nvml_state(), SLOW_HZ))
+    return probes
+
+
+def _nvml_state() -> Probe:
+    slow = tuple(figure for figure in FIGURES if figure not in FAST_FIGURES)
+    return open_in_time("nvml.state", lambda: open_nvml(figures=slow, name="nvml.state"))
 
 
 class Sensors:

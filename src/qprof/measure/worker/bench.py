@@ -6,7 +6,7 @@ import gc
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from time import perf_counter_ns  # CLOCK_MONOTONIC on Linux, the timeline of every probe
+from time import perf_counter_ns, thread_time_ns  # CLOCK_MONOTONIC on Linux, the timeline of every probe
 from typing import Any, cast
 
 import msgspec
@@ -224,12 +224,13 @@ class Bench:
         untimed = lead_in(model, self._inputs(samples[: self._chunk])[0])
         model.enter(phase.name)  # anew: what was run before must not change where the first inference begins
         run = model.run_once
+        on_cpu_ns = 0
         while not log.samples or log.spent_ns < min_ns:
             for chunk in self._chunks(samples):
                 outputs: list[list[NDArray[Any]]] = []
                 wanted = keep and len(log.samples) < len(samples)
                 inputs = self._inputs(chunk)
-                begin_ns = perf_counter_ns()
+                begin_ns, begin_cpu_ns = perf_counter_ns(), thread_time_ns()
                 for sample, arrays in zip(chunk, inputs, strict=True):
                     for _ in range(phase.steps):
                         model.set_inputs(arrays)
@@ -238,6 +239,7 @@ class Bench:
                         log.add(sample, start_ns, perf_counter_ns())
                     if wanted:
                         outputs.append(model.outputs())
+                on_cpu_ns += thread_time_ns() - begin_cpu_ns
                 log.spent_ns += perf_counter_ns() - begin_ns
                 for sample, kept in zip(chunk, outputs, strict=False):
                     predictions[sample] = json_safe(self._task.decode(sample, kept))
@@ -247,6 +249,7 @@ class Bench:
             window_ns=log.window_ns,
             repetitions=len(log.samples),
             spent_ns=log.spent_ns,
+            on_cpu_ns=on_cpu_ns,
         )
         return BlockAnswer(samples=log.arrays(), facts=facts, predictions=predictions)
 

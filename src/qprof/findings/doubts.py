@@ -1,0 +1,137 @@
+"""Was the machine left alone, and did it stay the same? What speaks against it stands above every figure.
+
+Latency is wall-clock time: while the measuring thread waits for a processor, it goes on. How long it waited is known
+exactly where it runs alone (its CPU time against the clock, block by block); with more threads the switches that were
+forced on them, and what others used of the cores, have to tell.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from qprof.findings.causes.thread_starvation import usable_cores
+from qprof.findings.environment import CleanBlock, clean_blocks_of, taken_cores
+from qprof.findings.verdicts import FigureVerdict
+from qprof.record.blocks import BlockEntry
+from qprof.record.manifest import VariantEntry
+from qprof.store.run import Run
+
+#: Part of its time that a thread waited for a processor, above which its latencies are doubted: the margin inside which
+#: two latencies count as equal.
+_WAITED = 0.02
+#: And above which no verdict is given: the p50 of inferences as long as a scheduler's slice moves by far more than the
+#: mean does, so that no widening of an interval would hold it.
+_WAITED_TOO_LONG = 0.05
+#: Forced switches per second of a thread: one alone on its core is interrupted a few times a second, one that shares it
+#: loses it at every slice of the scheduler, some milliseconds long.
+_FORCED_PER_S = 20.0
+#: Cores that others used. CPU times go by ticks of 10 ms; over a block of 100 ms that is a tenth of a core.
+_TAKEN_CORES = 0.3
+#: Part of the time that a hypervisor gave to others.
+_STOLEN = 0.01
+#: A clock that differs by more: cores go by steps of 100 MHz, some 3 %.
+_CLOCK = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """Why the latencies of a variant in a phase may not be its own. `withholds`: no verdict is given on them."""
+
+    variant: str
+    phase: str
+    what: str
+    says: str
+    withholds: bool = False
+
+
+def doubts(run: Run) -> list[Doubt]:
+    """All that the readings of the clean blocks give rise to; nothing for a machine that was left alone."""
+    found = []
+    facts = {block.number: block for block in run.blocks() if block.kind == "clean"}
+    for entry in run.manifest.living():
+        for phase in run.phases():
+            blocks = clean_blocks_of(run, entry.name, phase.name)
+            own = [fact for fact in facts.values() if (fact.variant, fact.phase) == (entry.name, phase.name)]
+            if blocks:
+                found += list(_of_variant(run, entry, phase.name, blocks, own))
+    return [*found, *_clocks(run)]
+
+
+def withheld(verdicts: Sequence[FigureVerdict], doubted: Sequence[Doubt], baseline: str) -> list[FigureVerdict]:
+    """The verdicts, without those on a latency that is not to be trusted: they become inconclusive, and say why."""
+    why = {doubt.variant: doubt.says for doubt in doubted if doubt.withholds}
+    judged = []
+    for one in verdicts:
+        reason = why.get(one.variant) or why.get(baseline)
+        if reason is None or not one.figure.endswith("latency"):
+            judged.append(one)
+        else:
+            because = f"no verdict on the {one.figure} of {one.variant}: {reason}"
+            judged.append(replace(one, kind="inconclusive", reason=because))
+    return judged
+
+
+def _of_variant(
+    run: Run, entry: VariantEntry, phase: str, blocks: Sequence[CleanBlock], facts: Sequence[BlockEntry]
+) -> Iterator[Doubt]:
+    if entry.device.startswith("cuda"):
+        return
+    name, threads = entry.name, entry.threads or 1
+    waited = _waited(facts) if threads == 1 else None
+    forced = _forced_per_s(blocks) / threads
+    if waited is not None and waited > _WAITED:
+        says = f"its thread waited for a processor during {waited:.0%} of its inferences"
+        yield Doubt(name, phase, "waiting", says, waited > _WAITED_TOO_LONG)
+    elif waited is None and forced > _FORCED_PER_S:
+        says = f"each of its threads lost its core {forced:.0f} times a second"
+        yield Doubt(name, phase, "forced switches", says, withholds=threads > 1)
+    cores = [taken for block in blocks if (taken := taken_cores(block)) is not None]
+    if cores and float(np.median(cores)) > _TAKEN_CORES:
+        usable = usable_cores(run.manifest.machine)
+        whole = "" if usable is None else f" of {usable}"
+        crowded = usable is not None and float(np.median(cores)) + threads > usable + _TAKEN_CORES
+        says = f"others used {float(np.median(cores)):.1f} cores{whole} while it ran on {threads}"
+        yield Doubt(name, phase, "neighbours", says, withholds=crowded and waited is None)
+    stolen = [rate for block in blocks if (rate := block.rate("host.steal")) is not None]
+    if stolen and float(np.mean(stolen)) > _STOLEN * threads:
+        says = f"the hypervisor gave {float(np.mean(stolen)):.0%} of a core to others"
+        yield Doubt(name, phase, "steal", says)
+
+
+def _waited(facts: Sequence[BlockEntry]) -> float | None:
+    """Part of its inferences in which the only thread had no processor; `None` where that was not recorded."""
+    known = [(fact.spent_ns, fact.on_cpu_ns) for fact in facts if fact.spent_ns and fact.on_cpu_ns is not None]
+    if not known:
+        return None
+    spent, on_cpu = (math.fsum(column) for column in zip(*known, strict=True))
+    return max(0.0, 1.0 - on_cpu / spent)
+
+
+def _forced_per_s(blocks: Sequence[CleanBlock]) -> float:
+    forced = [count for block in blocks if (count := block.gauge("host.involuntary_switches")) is not None]
+    seconds = math.fsum(block.end_ns - block.start_ns for block in blocks) / 1e9
+    return math.fsum(forced) / seconds if seconds > 0.0 else 0.0
+
+
+def _clocks(run: Run) -> Iterator[Doubt]:
+    """A clock that was not the same for all variants of a phase."""
+    for phase in run.phases():
+        means: dict[str, float] = {}
+        for entry in run.manifest.living():
+            known = [
+                mhz
+                for block in clean_blocks_of(run, entry.name, phase.name)
+                if (mhz := block.gauge("host.frequency.max")) is not None
+            ]
+            if known:
+                means[entry.name] = float(np.median(known))
+        if not means:
+            continue
+        slowest, fastest = min(means, key=means.__getitem__), max(means, key=means.__getitem__)
+        if means[slowest] < (1.0 - _CLOCK) * means[fastest]:
+            says = f"its clock was {means[slowest]:.0f} MHz in the middle, that of {fastest} {means[fastest]:.0f} MHz"
+            yield Doubt(slowest, phase.name, "clock", says)
