@@ -45,7 +45,9 @@ class Outcome:
 
     @property
     def confirmed(self) -> set[Key]:
-        return {(f.hypothesis.cause, variant) for variant, f in self.findings if f.status == "confirmed"}
+        return {
+            (f.hypothesis.cause, variant) for variant, f in self.findings if f.status in ("confirmed", "consistent")
+        }
 
     @property
     def missed(self) -> set[Key]:

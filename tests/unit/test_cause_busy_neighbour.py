@@ -26,7 +26,7 @@ def disturbed(factor: float, ratio: float = 0.5) -> World:
 def test_disturbed_rounds_are_named_with_their_numbers(tmp_path: Path) -> None:
     (finding,) = explained(tmp_path, disturbed(1.25))
     hypothesis = finding.hypothesis
-    assert finding.status == "confirmed"
+    assert finding.status == "consistent"
     assert "rounds 4 to 6 and 9 were disturbed by another process (1.3 cores" in hypothesis.claim
     assert "of int8 is 25 % higher" in hypothesis.claim or "of int8 is 26 % higher" in hypothesis.claim
     cores, others, slow, calm = hypothesis.evidence
@@ -36,10 +36,10 @@ def test_disturbed_rounds_are_named_with_their_numbers(tmp_path: Path) -> None:
 
 def test_only_what_disturbs_one_more_than_the_other_is_in_their_difference(tmp_path: Path) -> None:
     (alike,) = explained(tmp_path / "alike", disturbed(1.25, ratio=1.0))
-    assert alike.status == "confirmed" and abs(alike.hypothesis.effect.value) < 0.01 * 5000.0
+    assert alike.status == "consistent" and abs(alike.hypothesis.effect.value) < 0.01 * 5000.0
     slowed = variant("int8", 5000.0, host(BUSY), by_round=dict.fromkeys(BUSY, 3.0))
     (alone,) = explained(tmp_path / "alone", World([variant("float32", 5000.0, host(BUSY)), slowed], QUIET))
-    assert alone.status == "confirmed" and alone.hypothesis.effect.value > 0.3 * 5000.0
+    assert alone.status == "consistent" and alone.hypothesis.effect.value > 0.3 * 5000.0
 
 
 def test_the_prediction_comes_from_the_sensor_alone(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_the_prediction_comes_from_the_sensor_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("factor", "statuses"),
-    [(1.0, ("refuted", "inconclusive")), (0.7, ("refuted",)), (1.3, ("confirmed",)), (9.0, ("refuted",))],
+    [(1.0, ("refuted", "inconclusive")), (0.7, ("refuted",)), (1.3, ("consistent",)), (9.0, ("refuted",))],
 )
 def test_latency_can_refute_it(tmp_path: Path, factor: float, statuses: tuple[str, ...]) -> None:
     (finding,) = explained(tmp_path, disturbed(factor))
@@ -67,7 +67,7 @@ def test_the_baseline_is_looked_at_where_the_variant_was_left_in_peace(tmp_path:
         variant("int8", 2500.0, host({})),
     ]
     (finding,) = explained(tmp_path, World(variants, QUIET))
-    assert finding.status == "confirmed" and "the p50 of float32 is" in finding.hypothesis.claim
+    assert finding.status == "consistent" and "the p50 of float32 is" in finding.hypothesis.claim
     assert finding.hypothesis.effect.value < -500.0  # the difference is too low with the baseline slowed
 
 

@@ -22,7 +22,7 @@ def explained(folder: Path, world: World) -> list[Finding]:
 def test_the_cold_inferences_are_counted(tmp_path: Path) -> None:
     world = World([variant("float32"), variant("int8", 230.0, warmup_us=[2500.0, 750.0, 350.0])], Noise(0.01))
     (finding,) = explained(tmp_path, world)
-    assert finding.status == "confirmed"
+    assert finding.status == "consistent"
     claim = finding.hypothesis.claim
     assert "the first inference of int8 took 2500 us, 10.0 times its steady 25" in claim
     assert "steady after the first 3 inferences, which cost 28" in claim  # 2500 + 750 + 350 - 3 * 250
@@ -32,7 +32,7 @@ def test_the_cold_inferences_are_counted(tmp_path: Path) -> None:
 def test_the_baseline_is_looked_at_where_the_variant_starts_warm(tmp_path: Path) -> None:
     world = World([variant("float32", warmup_us=[5000.0]), variant("int8")], Noise(0.01))
     (finding,) = explained(tmp_path, world)
-    assert finding.status == "confirmed" and "first inference of float32 took 5000 us" in finding.hypothesis.claim
+    assert finding.status == "consistent" and "first inference of float32 took 5000 us" in finding.hypothesis.claim
     assert "steady after it, which cost" in finding.hypothesis.claim
 
 
@@ -61,7 +61,7 @@ def test_each_phase_has_a_warm_up_of_its_own(tmp_path: Path) -> None:
     ops = [PlantedOp("linear", "linear", us, phase=name) for name, us in (("prefill", 900.0), ("decode", 90.0))]
     cold = PlantedVariant("int4", ops, warmup_us=[1000.0], section={"method": "int4-dynamic"})
     found = explained(tmp_path, World([PlantedVariant("float32", ops), cold], Noise(0.01), phases=phases))
-    assert [finding.status for finding in found] == ["confirmed"]  # 1000 us are cold for a decode of 110 us alone
+    assert [finding.status for finding in found] == ["consistent"]  # 1000 us are cold for a decode of 110 us alone
     assert "steady 110 us" in found[0].hypothesis.claim or "steady 11" in found[0].hypothesis.claim
 
 

@@ -23,7 +23,7 @@ def explained(folder: Path, world: World) -> list[Finding]:
 @pytest.mark.parametrize("per_round", [0.02, -0.02])
 def test_a_machine_that_drifts(tmp_path: Path, per_round: float) -> None:
     (finding,) = explained(tmp_path, World(pair(ratio=0.5), replace(STILL, drift_per_round=per_round)))
-    assert finding.status == "confirmed"
+    assert finding.status == "consistent"
     assert finding.measured.value == pytest.approx(5 * per_round, abs=0.02)
     assert ("higher" in finding.hypothesis.claim) == (per_round > 0) != ("lower" in finding.hypothesis.claim)
     assert finding.hypothesis.evidence[1].value < 0.01
@@ -59,7 +59,7 @@ def test_what_a_sensor_explains_is_no_drift(tmp_path: Path) -> None:
     """A neighbour that comes in the last rounds, or a clock that falls in them."""
     late = dict.fromkeys((6, 7, 8, 9), 1.3)
     steps = replace(STILL, by_round={6: 1.2, 7: 1.25, 8: 1.3, 9: 1.35}, drift_per_round=0.004)
-    assert explained(tmp_path / "blind", World(pair(5000.0), steps))[0].status == "confirmed"
+    assert explained(tmp_path / "blind", World(pair(5000.0), steps))[0].status == "consistent"
     assert explained(tmp_path / "neighbour", World(pair(5000.0, readings=host(late)), steps)) == []
     clock = {6: 2500.0, 7: 2400.0, 8: 2300.0, 9: 2200.0}
     assert explained(tmp_path / "clock", World(pair(5000.0, readings=host({}, clock)), steps)) == []
@@ -68,4 +68,4 @@ def test_what_a_sensor_explains_is_no_drift(tmp_path: Path) -> None:
 def test_many_rounds_are_tested_in_groups(tmp_path: Path) -> None:
     world = World(pair(), replace(STILL, drift_per_round=0.002), rounds=80, inferences=3)
     (finding,) = explained(tmp_path, world)
-    assert finding.status == "confirmed" and finding.hypothesis.evidence[1].value < 1e-6
+    assert finding.status == "consistent" and finding.hypothesis.evidence[1].value < 1e-6

@@ -12,7 +12,8 @@ from planted.world import World
 from qprof.findings.causes.base import Finding, Hypothesis
 from qprof.findings.causes.metric_protocol import CAUSE
 from qprof.findings.comparison import Comparison
-from qprof.findings.verify import Claim, findings
+from qprof.findings.judgement import findings
+from qprof.findings.verify import Claim
 
 
 def found(world: World, folder: Path) -> list[Finding]:
@@ -29,7 +30,7 @@ def test_next_token_protocol_costs_the_words_of_several_tokens(tmp_path: Path) -
     world = readers([Reader(0.7, 0.6).variant("bfloat16"), Reader(0.68, 0.58).variant("gptq-4bit", 2)])
     (finding,) = found(world, tmp_path)
     scores = {name: world.variants[1].summary_scores[name] for name in ("accuracy", "naive_top1")}
-    assert finding.status == "confirmed"
+    assert finding.status == "consistent"
     assert finding.measured is not None and finding.hypothesis.intervention is not None
     assert finding.measured.value == pytest.approx(scores["naive_top1"] - scores["accuracy"])  # type: ignore[operator]
     # Here nothing but the words of several tokens is lost, so the middle of the prediction is the effect.
@@ -57,7 +58,7 @@ def test_words_of_one_token_are_the_same_by_both(tmp_path: Path) -> None:
 def test_old_precision_that_turns_the_verdict_of_ap(tmp_path: Path) -> None:
     world = DetectorWorld.of({"float32": Detector(), "int8": Detector(jitter=0.11, false=7)})
     (finding,) = found(world, tmp_path)
-    assert finding.status == "confirmed"
+    assert finding.status == "consistent"
     assert "by AP int8 is worse" in finding.hypothesis.claim and "0.01 and score 0 better" in finding.hypothesis.claim
     values = evidence(finding.hypothesis)
     ap, precision = values["AP, int8 - float32"], values["precision at IoU 0.01 and score 0, int8 - float32"]

@@ -11,7 +11,8 @@ from planted.detector import Detector, DetectorWorld, Relabel, called, exchanged
 from qprof.findings.causes.base import Finding
 from qprof.findings.causes.mislabelled_class import CAUSE
 from qprof.findings.comparison import Comparison
-from qprof.findings.verify import Claim, findings
+from qprof.findings.judgement import findings
+from qprof.findings.verify import Claim
 from qprof.tasks.detection.recorded import recorded_detections
 
 
@@ -34,7 +35,7 @@ def scattered(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 @pytest.mark.parametrize("relabel", [exchanged(2, 5), shifted])
 def test_labels_that_are_exchanged_or_shifted_come_back(tmp_path: Path, relabel: Relabel) -> None:
     (finding,) = found(tmp_path, Detector(relabel=relabel))
-    assert finding.status == "confirmed"
+    assert finding.status == "consistent"
     assert finding.measured is not None and finding.hypothesis.effect is not None
     if relabel is shifted:
         return  # the boxes of the last class are nowhere
@@ -46,7 +47,7 @@ def test_labels_that_are_exchanged_or_shifted_come_back(tmp_path: Path, relabel:
 def test_counts_foretell_how_much_of_it_comes_back(tmp_path: Path) -> None:
     """Where fewer objects are found at all, the labels bring back that many, not everything."""
     (finding,) = found(tmp_path, Detector(relabel=exchanged(2, 5), found=0.75))
-    assert finding.status == "confirmed" and finding.hypothesis.intervention is not None
+    assert finding.status == "consistent" and finding.hypothesis.intervention is not None
     prediction = finding.hypothesis.intervention.prediction
     assert finding.hypothesis.effect is not None
     assert (prediction.low + prediction.high) / 2 < 0.95 * -finding.hypothesis.effect.value

@@ -31,7 +31,8 @@ def on_processor(power: float, mhz: dict[int, float] = SLOW) -> World:
 
 
 @pytest.mark.parametrize(
-    ("power", "status"), [(1.0, "confirmed"), (0.7, "confirmed"), (0.0, "refuted"), (3.0, "refuted"), (-1.0, "refuted")]
+    ("power", "status"),
+    [(1.0, "consistent"), (0.7, "consistent"), (0.0, "refuted"), (3.0, "refuted"), (-1.0, "refuted")],
 )
 def test_latency_must_follow_the_clock(tmp_path: Path, power: float, status: str) -> None:
     (finding,) = explained(tmp_path, on_processor(power))
@@ -61,7 +62,7 @@ def on_gpu(read: Readings, rounds: tuple[int, ...] = (2, 3, 7), factor: float = 
 def test_a_gpu_says_why(tmp_path: Path) -> None:
     clocks = dict.fromkeys((2, 3, 7), 1200.0)
     (finding,) = explained(tmp_path, on_gpu(gpu(clocks, clocks, 0x60)))
-    assert finding.status == "confirmed"
+    assert finding.status == "consistent"
     assert "hardware thermal slowdown, software thermal slowdown" in finding.hypothesis.claim
     assert finding.hypothesis.evidence[0].value == pytest.approx(1200.0)
     assert finding.hypothesis.evidence[0].source == "readings.parquet, nvml.0.clock_sm"
@@ -106,7 +107,7 @@ def test_another_gpu_of_the_machine_does_not_count(tmp_path: Path) -> None:
 
     assert explained(tmp_path / "0", ran_on("GPU-0")) == []
     (finding,) = explained(tmp_path / "1", ran_on("GPU-1"))
-    assert finding.status == "confirmed" and "nvml.1.clock_sm" in finding.hypothesis.evidence[0].source
+    assert finding.status == "consistent" and "nvml.1.clock_sm" in finding.hypothesis.evidence[0].source
 
 
 def test_the_baseline_is_looked_at_where_the_variant_ran_at_full_clock(tmp_path: Path) -> None:
@@ -114,4 +115,4 @@ def test_the_baseline_is_looked_at_where_the_variant_ran_at_full_clock(tmp_path:
     first, second = pair()
     slowed = PlantedVariant(**{**vars(first), "readings": host({}, SLOW), "by_round": factors})
     (finding,) = explained(tmp_path, World([slowed, second], QUIET))
-    assert finding.status == "confirmed" and "the p50 of float32 is" in finding.hypothesis.claim
+    assert finding.status == "consistent" and "the p50 of float32 is" in finding.hypothesis.claim

@@ -16,7 +16,8 @@ from qprof.errors import ModelError
 from qprof.findings import verify
 from qprof.findings.causes.base import Finding, Hypothesis, Intervention, Prediction
 from qprof.findings.comparison import Comparison
-from qprof.findings.verify import Claim, Verification, carry_out, findings, plan_verification
+from qprof.findings.judgement import findings
+from qprof.findings.verify import Claim, Verification, carry_out, plan_verification
 from qprof.measure.profile import resolved, validate
 from qprof.measure.progress import ProgressDisplay
 from qprof.record.manifest import Manifest, RecordedProfile, VariantEntry
@@ -39,7 +40,7 @@ def profile(rounds: int = 12, **protocol: Any) -> RecordedProfile:
 class InMemory:
     """What `plan_verification` and `findings` need of a run: its profile, and latencies in us by variant and round."""
 
-    latencies_us: Mapping[str, np.ndarray] = field(default_factory=dict)
+    latencies_us: Mapping[str, np.ndarray] = field(default_factory=lambda: baseline_and_variant())
     profile: RecordedProfile = field(default_factory=profile)
     failed: Mapping[str, str] = field(default_factory=dict)
     folder: Path = Path("runs/detector")
@@ -47,6 +48,9 @@ class InMemory:
     @property
     def manifest(self) -> Manifest:
         return Manifest(created="2026-01-01T00:00:00+00:00", profile=self.profile, variants=[])
+
+    def score(self, variant: str, metric: str) -> float | None:
+        return None
 
     def variant(self, name: str) -> VariantEntry:
         reason = self.failed.get(name)
@@ -82,10 +86,15 @@ def rounds_of(value: float, rounds: int = 10, scatter: float = 0.01, seed: int =
     return value * np.exp(scatter * rng.standard_normal((rounds, 1)) + 0.001 * rng.standard_normal((rounds, 5)))
 
 
+def baseline_and_variant(a_us: float = 1000.0, rounds: int = 10, scatter: float = 0.01) -> dict[str, np.ndarray]:
+    """Half of what the variant takes, and the variant: alike in every run."""
+    return {"float32": rounds_of(a_us / 2.0, rounds, scatter, 3), "int8": rounds_of(a_us, rounds, scatter, 1)}
+
+
 def judged(a_us: float, b_us: float, scatter: float = 0.01, **of_claim: Any) -> Finding:
-    run = InMemory(
-        {"int8": rounds_of(a_us, scatter=scatter, seed=1), "int8+x": rounds_of(b_us, scatter=scatter, seed=2)}
-    )
+    changed = {"int8+x": rounds_of(b_us, scatter=scatter, seed=2)}
+    run = InMemory(baseline_and_variant(a_us, scatter=scatter) | changed)
+    of_claim.setdefault("run", InMemory(baseline_and_variant(a_us, scatter=scatter)))
     (finding,) = findings([claim(**of_claim)], {0: run})  # type: ignore[dict-item]
     return finding
 
@@ -139,7 +148,7 @@ def test_what_is_rescored_or_cannot_be_tested_needs_no_run() -> None:
     untestable = Claim(rescored.comparison, Hypothesis("c", "a claim", "latency", None, (), None, "no such kernel"))
     assert plan_verification(InMemory(), [rescored, untestable]) == []  # type: ignore[arg-type]
     first, second = findings([rescored, untestable], {})
-    assert first.status == "confirmed" and first.measured == Interval(0.2, 0.15, 0.25, 0.95)
+    assert first.status == "consistent" and first.measured == Interval(0.2, 0.15, 0.25, 0.95)
     assert second.status == "hypothesis" and second.because == "no such kernel"
 
 
@@ -166,7 +175,8 @@ def test_one_variant_of_two_claims_is_run_once_and_one_name_for_two_variants_in_
         (900.0, 0.01, "confirmed"),
         (1000.0, 0.01, "refuted"),  # nothing happened, and that is known well enough
         (1100.0, 0.01, "refuted"),  # the other way
-        (500.0, 0.01, "refuted"),  # far more than foretold
+        (500.0, 0.01, "inconclusive"),  # far more than foretold: something else was changed as well
+        (970.0, 0.001, "partial"),  # a part of what was foretold
         (900.0, 0.30, "inconclusive"),
         (1000.0, 0.30, "inconclusive"),
     ],
@@ -178,12 +188,13 @@ def test_status_follows_from_the_interval_and_the_prediction(b_us: float, scatte
         b_us - 1000.0, abs=450.0 * scatter * 3
     )
     assert finding.p_value is not None and (finding.p_value <= 0.05 or status in ("refuted", "inconclusive"))
+    assert finding.control is not None
 
 
 def test_a_relative_prediction_is_held_against_the_logarithm_of_the_ratio() -> None:
     for scale in (1.0, 0.01):
         assert judged(1000.0 * scale, 900.0 * scale, low=-0.2, high=-0.05, relative=True).status == "confirmed"
-    assert judged(1000.0, 900.0, low=-0.5, high=-0.3, relative=True).status == "refuted"
+    assert judged(1000.0, 900.0, low=-0.5, high=-0.3, relative=True).status == "partial"
     quarter = judged(1000.0, 250.0, low=-1.5, high=-1.3, relative=True)
     assert quarter.status == "confirmed" and quarter.measured.value == pytest.approx(np.log(0.25), abs=0.02)
 
@@ -191,8 +202,8 @@ def test_a_relative_prediction_is_held_against_the_logarithm_of_the_ratio() -> N
 @pytest.mark.parametrize(
     ("measured", "status"),
     [
-        (Interval(0.2, 0.1, 0.3, 0.95), "confirmed"),
-        (Interval(0.2, 0.1, 0.25, 0.95), "confirmed"),
+        (Interval(0.2, 0.1, 0.3, 0.95), "consistent"),
+        (Interval(0.2, 0.1, 0.25, 0.95), "consistent"),
         (Interval(0.02, 0.01, 0.03, 0.95), "refuted"),
         (Interval(0.2, -0.1, 0.5, 0.95), "inconclusive"),
         (Interval(0.2, None, None, 0.95, "too few rounds"), "inconclusive"),
@@ -205,8 +216,9 @@ def test_what_was_rescored_is_judged_alike(measured: Interval, status: str) -> N
 
 
 def test_too_few_rounds_are_inconclusive() -> None:
-    run = InMemory({"int8": rounds_of(1000.0, 3), "int8+x": rounds_of(900.0, 3)})
-    (finding,) = findings([claim()], {0: run})  # type: ignore[dict-item]
+    few = baseline_and_variant(rounds=3)
+    run = InMemory(few | {"int8+x": rounds_of(900.0, 3)})
+    (finding,) = findings([claim(run=InMemory(few))], {0: run})  # type: ignore[dict-item]
     assert finding.status == "inconclusive" and "at least 5 are needed" in finding.because
 
 
@@ -232,10 +244,10 @@ def test_a_score_is_compared_over_the_same_samples(tmp_path: Path) -> None:
             sample_scores={"correct": values.astype(float).tolist()},
             summary_scores={"correct": float(values.mean())},
         )
-        for name, values in (("int8", right), ("int8+x", better))
+        for name, values in (("float32", right), ("int8", right), ("int8+x", better))
     ]
     run = World(variants).record(tmp_path / "run")
-    (finding,) = findings([claim(0.05, 0.3, figure="correct")], {0: run})
+    (finding,) = findings([claim(0.05, 0.3, figure="correct", run=run)], {0: run})
     assert finding.status == "confirmed" and finding.measured.value == pytest.approx(better.mean() - right.mean())
     (none,) = findings([claim(0.05, 0.3, figure="tp50")], {0: run})
     assert none.status == "hypothesis" and "no tp50" in none.because
@@ -244,23 +256,29 @@ def test_a_score_is_compared_over_the_same_samples(tmp_path: Path) -> None:
 def test_p_values_are_corrected_for_all_tests() -> None:
     """An effect that is just significant by itself no longer is among twenty."""
     noise = np.linspace(-1.0, 1.0, 10)[:, None]
-    weak = InMemory({"int8": 1000.0 + 0.0 * noise, "int8+x": 960.0 + 45.0 * noise})
-    (alone,) = findings([claim(high=-30.0)], {0: weak})  # type: ignore[dict-item]
+    steady = {"float32": 500.0 + 0.0 * noise, "int8": 1000.0 + 0.0 * noise}
+    weak = InMemory(steady | {"int8+x": 960.0 + 45.0 * noise})
+    before = InMemory(steady)
+    (alone,) = findings([claim(high=-30.0, run=before)], {0: weak})  # type: ignore[dict-item]
     assert alone.status == "confirmed" and 0.005 < alone.p_value < 0.05
-    none = InMemory({"int8": 1000.0 + 0.0 * noise, "int8+x": 1000.0 + 45.0 * noise[::-1]})
-    claims = [claim(high=-30.0) for _ in range(20)]
+    none = InMemory(steady | {"int8+x": 1000.0 + 45.0 * noise[::-1]})
+    claims = [claim(high=-30.0, run=before) for _ in range(20)]
     among = findings(claims, {0: weak, **dict.fromkeys(range(1, 20), none)})  # type: ignore[arg-type]
     assert among[0].p_value == pytest.approx(20.0 * alone.p_value, rel=1e-6)
     assert among[0].status == "inconclusive" and among[0].measured == alone.measured
     rescored = [claim(b="int8", low=0.1, high=0.2, rescored=Interval(0.15, 0.1, 0.2, 0.95)) for _ in range(19)]
-    beside = findings([claim(high=-30.0), *rescored], {0: weak})  # type: ignore[dict-item]
-    assert beside[0].p_value == pytest.approx(alone.p_value), "what was rescored has no p-value to correct for"
+    beside = findings([claim(high=-30.0, run=before), *rescored], {0: weak})  # type: ignore[dict-item]
+    assert beside[0].p_value == pytest.approx(alone.p_value), "the largest of all p-values needs no correction"
+    doubtful = claim(b="int8", low=0.1, high=0.2, rescored=Interval(0.15, -0.1, 0.4, 0.95))
+    beside = findings([claim(high=-30.0, run=before), doubtful], {0: weak})  # type: ignore[dict-item]
+    assert beside[0].p_value == pytest.approx(2.0 * alone.p_value), "what was rescored is one of the tests"
 
 
 def test_an_effect_outside_the_prediction_is_not_confirmed_however_wide_its_interval_is() -> None:
     noise = np.linspace(-1.0, 1.0, 10)[:, None]
-    run = InMemory({"int8": 1000.0 + 0.0 * noise, "int8+x": 960.0 + 30.0 * noise})
-    (finding,) = findings([claim(low=-200.0, high=-50.0)], {0: run})  # type: ignore[dict-item]
+    steady = {"float32": 500.0 + 0.0 * noise, "int8": 1000.0 + 0.0 * noise}
+    run = InMemory(steady | {"int8+x": 960.0 + 30.0 * noise})
+    (finding,) = findings([claim(low=-200.0, high=-50.0, run=InMemory(steady))], {0: run})  # type: ignore[dict-item]
     assert (
         finding.measured is not None
         and finding.measured.low < -50.0 < finding.measured.value < finding.measured.high < 0

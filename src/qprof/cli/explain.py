@@ -30,6 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--most", type=count, default=8, metavar="N", help="of --float-layers: up to N layers (default: 8)"
     )
     add_limit_arguments(parser)
+    parser.add_argument(
+        "--remarks", action="store_true", help="also what older metrics, or a timing without warm-up, would show"
+    )
     parser.add_argument("--json", action="store_true", help="everything, as JSON")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
 
@@ -41,7 +44,14 @@ def run(options: argparse.Namespace) -> int:
     found = Run(find_run(options.reference))
     if options.float_layers:
         return _float_layers(found, options)
-    print_explanation(found, verify=options.verify, quiet=options.quiet, limits=limits, as_json=options.json)
+    print_explanation(
+        found,
+        verify=options.verify,
+        quiet=options.quiet,
+        limits=limits,
+        as_json=options.json,
+        remarks=options.remarks,
+    )
     return 0
 
 
@@ -67,7 +77,7 @@ def _float_layers(run: Run, options: argparse.Namespace) -> int:
 
 
 def print_explanation(
-    run: Run, *, verify: bool, quiet: bool, limits: Limits | None = None, as_json: bool = False
+    run: Run, *, verify: bool, quiet: bool, limits: Limits | None = None, as_json: bool = False, remarks: bool = False
 ) -> None:
     """Explain a run, keep that beside it where the run is finished, and print it."""
     import sys
@@ -75,6 +85,7 @@ def print_explanation(
 
     from qprof.findings.explanation import explain, save
     from qprof.probes.clock import MonotonicClock
+    from qprof.report.doubts import doubt_lines
     from qprof.report.explain import explanation_lines, verdict_table
     from qprof.report.export import write_json
     from qprof.report.progress import make_progress
@@ -88,5 +99,7 @@ def print_explanation(
     if as_json:
         write_json(sys.stdout, asdict(explanation))
         return
+    doubtful = list(doubt_lines(explanation.doubts))
+    print_lines([*doubtful, ""] if doubtful else [], sys.stdout)
     print_table(verdict_table(explanation), sys.stdout)
-    print_lines(["", *explanation_lines(explanation)], sys.stdout)
+    print_lines(["", *explanation_lines(explanation, remarks=remarks)], sys.stdout)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qprof.findings.comparison import Comparison
+from qprof.findings.decomposition import Mechanism, MechanismRow, OpPart
 from qprof.findings.difference_table import DifferenceRow, MeasuredVariant
 from qprof.findings.measured import measured_variant
 from qprof.record.ops import OpMeta
@@ -18,11 +20,12 @@ from qprof.stats.rounds import RoundEffect
 #: A smaller part of a variant's latency explains nothing that a reader would ask about, and the eight rounds of a
 #: verification do not resolve less on a machine that is not left alone.
 LEAST_SHARE = 0.03
-#: How far an intervention's effect may lie from the time that ops were seen to take: ops are timed one by one, and
-#: a neighbour's cache, a partition's border or a changed order of execution comes on top.
-TOLERANCE = 0.4
 #: ln of the smallest ratio to its baseline that a variant's latency can have: eight bits and a quarter of the bytes.
 FASTEST = math.log(1 / 50)
+#: An op in the same kernel takes longer or shorter in another graph, by what its neighbours leave in the caches and by
+#: alignment. In the quickstart, ops of float16 and int8-weight-only, which run float32's own kernels, are off by 3 to
+#: 5 % (root mean square, `qprof diff`), in its language model by 10 %. That much a predicted time cannot be known.
+SURROUNDINGS = 0.1
 #: Ops that do nothing but change the number format.
 CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
 #: Part of a latency that is left whatever is taken away: more than the whole cannot be.
@@ -42,6 +45,9 @@ class OpCosts:
         self._a = _Side(measured_variant(run, comparison.baseline, phase))
         self._b = _Side(measured_variant(run, comparison.variant, phase))
         self._rounds = np.intersect1d(self._a.rounds, self._b.rounds)
+        found = comparison.decomposition
+        row = found.row("unattributed") if found else None
+        self._unattributed = standard_error(row.delta_us) if row else 0.0
 
     @property
     def a_us(self) -> float:
@@ -65,6 +71,19 @@ class OpCosts:
     def of_variant(self, rows: Iterable[DifferenceRow]) -> RoundEffect:
         """What the ops of some rows take in the variant."""
         return RoundEffect(self._b.by_round(self._split(rows)[1], self._rounds))
+
+    def without(
+        self, cost_us: float, known: Interval | RoundEffect, of_us: float, more_us: float = 0.0
+    ) -> tuple[float, float]:
+        """ln of the ratio that a latency `of_us` has to itself once a cost is gone, and the standard error of that.
+
+        The error is that of three figures: the cost, by its interval as it is `known`; what lies between the ops as
+        they were profiled and the clean latency that the prediction is about, by the interval of what is not
+        attributed; and `more_us`, what else is not known exactly of the latency that is left.
+        """
+        interval = known.interval() if isinstance(known, RoundEffect) else known
+        left = max(of_us - cost_us, _LEAST_LEFT * of_us)
+        return math.log(left / of_us), math.hypot(standard_error(interval), self._unattributed, more_us) / left
 
     def matters(self, cost: RoundEffect) -> bool:
         """Whether a cost is surely there, and a part of the variant's latency that is worth a test."""
@@ -91,19 +110,33 @@ class _Side:
         return np.array([np.median(total[self._round == number]) for number in rounds], np.float64)
 
 
-def predicted_fall(cost: Interval) -> tuple[float, float]:
-    """Range of the latency's change where a cost goes away: its value by `TOLERANCE`, or its interval where that is
-    wider, but a fall in any case."""
-    low, high = (cost.value if bound is None else bound for bound in (cost.low, cost.high))
-    most = max((1.0 + TOLERANCE) * cost.value, high)
-    least = max(min((1.0 - TOLERANCE) * cost.value, low), 0.1 * cost.value)
-    return -most, -least
+def standard_error(interval: Interval) -> float:
+    """That of a normal estimate with this interval; 0 where it has no bounds."""
+    if interval.low is None or interval.high is None:
+        return 0.0
+    return (interval.high - interval.low) / (2.0 * NormalDist().inv_cdf((1.0 + interval.level) / 2.0))
 
 
-def as_ratio(fall_us: tuple[float, float], of_us: float) -> tuple[float, float]:
-    """The same range as ln of a ratio to a latency: what a machine that is slower by then does not change."""
-    most, least = (1.0 + change / of_us for change in fall_us)
-    return math.log(max(most, _LEAST_LEFT)), math.log(max(least, 2.0 * _LEAST_LEFT))
+def part_of(comparison: Comparison, mechanism: Mechanism, rows: Iterable[DifferenceRow]) -> Interval | None:
+    """What some ops have in a mechanism's row of the decomposition; `None` where they have no part in it."""
+    found = comparison.decomposition
+    row = found.row(mechanism) if found else None
+    if row is None:
+        return None
+    labels = {one.label for one in rows}
+    chosen = [part for part in row.ops if part.name in labels]
+    return part_interval(row, chosen) if chosen else None
+
+
+def part_interval(row: MechanismRow, chosen: Sequence[OpPart]) -> Interval:
+    """The sum of some of a row's parts, with the row's interval scaled to their share of all."""
+    value = math.fsum(part.delta_us for part in chosen)
+    whole = math.fsum(abs(part.delta_us) for part in row.ops)
+    if row.delta_us.low is None or row.delta_us.high is None or whole == 0.0:
+        return Interval(value, None, None, row.delta_us.level, row.delta_us.reason)
+    share = math.fsum(abs(part.delta_us) for part in chosen) / whole
+    below, above = row.delta_us.value - row.delta_us.low, row.delta_us.high - row.delta_us.value
+    return Interval(value, value - share * below, value + share * above, row.delta_us.level)
 
 
 def quantized(ops: Iterable[OpMeta]) -> set[str]:

@@ -1,25 +1,22 @@
-"""Interventions carried out: which runs they need, and what their outcome makes of each hypothesis."""
+"""Interventions carried out: which runs they need, and where those are kept."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from qprof.errors import QprofError
-from qprof.findings.causes.base import Finding, Hypothesis, Prediction
+from qprof.findings.causes.base import Hypothesis
 from qprof.findings.comparison import Comparison
-from qprof.findings.effects import LATENCY, effect
+from qprof.findings.effects import LATENCY
 from qprof.measure.parent.execution import start
 from qprof.measure.profile import resolved, validate
 from qprof.measure.profile_file import merged
 from qprof.measure.progress import ProgressDisplay
-from qprof.stats.intervals import Interval
-from qprof.stats.multiplicity import holm
-from qprof.stats.verdict import Effect
 from qprof.store.files import read_json, write_json
 from qprof.store.run import Run
 from qprof.store.upgrade import profile_from_3
@@ -28,8 +25,7 @@ from qprof.store.upgrade import profile_from_3
 VERIFY = "verify"
 #: Rounds of such a run, where the run itself had fewer: enough for an interval (`stats.intervals.FEWEST_BLOCKS`).
 _LEAST_ROUNDS = 8
-_LEVEL = 0.95
-#: What a verification does not measure again.
+#: What a verification does not measure again. The host is watched all the same: see `measure.parent.sensors`.
 _LATENCY_ALONE = {"profiled": False, "energy": "off", "stacks_s": 0.0, "layer_errors": 0, "ceilings": False}
 
 
@@ -117,14 +113,15 @@ def profile_again(run: Run) -> dict[str, Any]:
     return plain
 
 
-def kept(run: Run, verification: Verification) -> Run | None:
-    """The run of this very verification that was made before, `None` where there is none."""
+def kept(run: Run, verification: Verification) -> list[Run]:
+    """The finished runs of this very verification that were made before, the oldest first."""
+    found = []
     for path in sorted((run.folder / VERIFY).glob("*/verification.json")):
         if _same(read_json(path), verification.profile):
-            found = Run(path.parent)
-            if found.complete:
-                return found
-    return None
+            known = Run(path.parent)
+            if known.complete:
+                found.append(known)
+    return sorted(found, key=lambda known: known.manifest.created)
 
 
 def _same(known: Any, wanted: Mapping[str, Any]) -> bool:
@@ -140,11 +137,14 @@ def _same(known: Any, wanted: Mapping[str, Any]) -> bool:
     return before == after
 
 
-def carry_out(run: Run, verification: Verification, progress: ProgressDisplay) -> Run:
-    """Run a verification into the run's own folder, or take the one that is kept. Raises what `qprof run` raises."""
+def carry_out(run: Run, verification: Verification, progress: ProgressDisplay, again: bool = False) -> Run:
+    """Run a verification into the run's own folder, or take the last that is kept unless it is to be made `again`.
+
+    Raises what `qprof run` raises.
+    """
     known = kept(run, verification)
-    if known is not None:
-        return known
+    if known and not again:
+        return known[-1]
     folder = _free(run.folder / VERIFY / verification.name)
     start(validate(verification.profile, source=f"verification {verification.name} of {run.folder}"), folder, progress)
     write_json(folder / "verification.json", verification.profile)
@@ -157,76 +157,3 @@ def _free(folder: Path) -> Path:
     while found.exists():
         found, number = folder.with_name(f"{folder.name}-{number}"), number + 1
     return found
-
-
-@dataclass(frozen=True, slots=True)
-class _Tested:
-    claim: Claim
-    evidence: Effect | None
-    reason: str | None
-
-
-def findings(claims: Sequence[Claim], runs: Mapping[int, Run | QprofError]) -> list[Finding]:
-    """What became of each claim. `runs`: position of a claim -> the run of its intervention, or why there is none."""
-    tested = [_outcome(claim, runs.get(position)) for position, claim in enumerate(claims)]
-    p_values = [None if t.evidence is None else _p_of_no_effect(t.evidence) for t in tested]
-    adjusted = iter(holm([p for p in p_values if p is not None]).tolist())
-    corrected = [None if p is None else next(adjusted) for p in p_values]
-    return [_judged(one, p) for one, p in zip(tested, corrected, strict=True)]
-
-
-def _outcome(claim: Claim, run: Run | QprofError | None) -> _Tested:
-    hypothesis = claim.hypothesis
-    intervention = hypothesis.intervention
-    if intervention is None:
-        return _Tested(claim, None, hypothesis.untestable or "no intervention can be made for it here")
-    if isinstance(run, QprofError):
-        return _Tested(claim, None, f"its intervention failed: {run}")
-    if run is None:
-        return _Tested(claim, None, "it was not tested; qprof explain --verify does")
-    prediction = intervention.prediction
-    for name in (prediction.a, prediction.b):
-        entry = run.variant(name)
-        if entry.failed:
-            return _Tested(claim, None, f"its intervention failed: {name}: {entry.reason}")
-    phase = claim.comparison.phase if prediction.figure == LATENCY else None
-    found = effect(run, prediction.figure, prediction.a, prediction.b, phase, prediction.relative)
-    return _Tested(claim, found, None if found else f"its intervention gave no {prediction.figure} to compare")
-
-
-def _p_of_no_effect(evidence: Effect) -> float | None:
-    one_sided = evidence.p_above(0.0) if evidence.value > 0.0 else evidence.p_below(0.0)
-    return None if one_sided is None else min(1.0, 2.0 * one_sided)
-
-
-def _judged(tested: _Tested, p_value: float | None) -> Finding:
-    hypothesis = tested.claim.hypothesis
-    intervention = hypothesis.intervention
-    if intervention is not None and intervention.rescored is not None:
-        return _against(hypothesis, intervention.prediction, intervention.rescored, None)
-    if tested.evidence is None:
-        return Finding(hypothesis, "hypothesis", tested.reason or "it was not tested")
-    assert intervention is not None  # there is evidence
-    return _against(hypothesis, intervention.prediction, tested.evidence.interval(_LEVEL), p_value)
-
-
-def _against(hypothesis: Hypothesis, prediction: Prediction, measured: Interval, p_value: float | None) -> Finding:
-    """Confirmed: the effect is in the predicted range, and its interval excludes zero; refuted: the interval does not
-    meet the range. One that only reaches into it says too little: a wide interval would meet any prediction."""
-    found = Finding(hypothesis, "inconclusive", "", measured, p_value)
-    if measured.low is None or measured.high is None:
-        return replace(found, because=measured.reason or "the effect has no interval")
-    meets = measured.low <= prediction.high and measured.high >= prediction.low
-    excludes_zero = measured.low > 0.0 or measured.high < 0.0
-    if p_value is not None:
-        excludes_zero = excludes_zero and p_value <= 1.0 - _LEVEL
-    inside = prediction.low <= measured.value <= prediction.high
-    if inside and excludes_zero:
-        return replace(found, status="confirmed", because="the effect is as predicted, and it is not zero")
-    if not meets:
-        return replace(found, status="refuted", because="the effect is not as predicted")
-    if not inside:
-        return replace(found, because="the effect's interval reaches into the prediction, the effect itself does not")
-    if measured.low > 0.0 or measured.high < 0.0:
-        return replace(found, because="the effect is as predicted, but not beyond what so many tests find by chance")
-    return replace(found, because="the effect's interval holds the prediction and zero alike; more rounds would decide")

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 
 from qprof.findings.accuracy import AccuracyChange
-from qprof.findings.causes.base import Evidence, Finding
 from qprof.findings.choice import Candidate, Limits
-from qprof.findings.effects import LATENCY
-from qprof.findings.explanation import ComparisonFindings, Explanation
+from qprof.findings.explanation import Explanation
 from qprof.findings.verdicts import FigureVerdict
+from qprof.report.causes import comparison_lines, finding_lines
 from qprof.report.table import Column, Table
-from qprof.report.units import duration, energy, percent, significant, size
+from qprof.report.units import duration, energy, percent, size
 from qprof.stats.intervals import Interval
-
-_MARKS = {"confirmed": "CONFIRMED", "refuted": "refuted", "inconclusive": "inconclusive", "hypothesis": "hypothesis"}
 
 
 def verdict_table(explanation: Explanation) -> Table:
@@ -78,10 +74,21 @@ def _change(change: Interval | None, relative: bool) -> str | None:
     return f"{text(change.value)} [{text(change.low)}, {text(change.high)}]"
 
 
-def explanation_lines(explanation: Explanation, evidence: bool = True) -> Iterator[str]:
-    """Causes of each comparison, and the answers to the three questions."""
+def explanation_lines(explanation: Explanation, evidence: bool = True, remarks: bool = False) -> Iterator[str]:
+    """Where each difference went, its causes, and the answers to the three questions; with `remarks` also what would be
+    seen by older metrics or without a warm-up."""
     for comparison in explanation.comparisons:
-        yield from _comparison_lines(comparison, evidence)
+        yield from comparison_lines(comparison, evidence)
+    if explanation.remarks and remarks:
+        yield "Measured otherwise"
+        for finding in explanation.remarks:
+            yield from finding_lines(finding, evidence)
+        yield ""
+    elif explanation.remarks:
+        count = len(explanation.remarks)
+        told = f"{count} remark{'s' * (count > 1)}"
+        yield f"{told} on what older metrics or a timing without warm-up would show: qprof explain --remarks"
+        yield ""
     for change in explanation.accuracy:
         yield from _accuracy_lines(change)
         yield ""
@@ -91,44 +98,6 @@ def explanation_lines(explanation: Explanation, evidence: bool = True) -> Iterat
     yield from _answers(explanation)
     for note in explanation.notes:
         yield f"note: {note}"
-
-
-def _comparison_lines(comparison: ComparisonFindings, evidence: bool) -> Iterator[str]:
-    phase = "" if comparison.phase == "inference" else f", {comparison.phase}"
-    difference = comparison.difference_us
-    changed = "" if difference is None else f": p50 {_microseconds(difference)}"
-    yield f"{comparison.baseline} -> {comparison.variant}{phase}{changed}"
-    for finding in comparison.findings:
-        yield from _finding_lines(finding, evidence)
-    if comparison.unexplained_us is not None and any(f.status == "confirmed" for f in comparison.findings):
-        yield f"    unexplained by what is confirmed: {_signed_duration(comparison.unexplained_us)}"
-    yield ""
-
-
-def _finding_lines(finding: Finding, evidence: bool) -> Iterator[str]:
-    hypothesis = finding.hypothesis
-    yield f"  {_MARKS[finding.status]:<12} {hypothesis.claim}"
-    if evidence and finding.status != "inconclusive":
-        for item in hypothesis.evidence:
-            yield f"      evidence: {_evidence(item)}"
-    intervention = hypothesis.intervention
-    if intervention is None:
-        yield f"      not tested: {finding.because}"
-        return
-    prediction = intervention.prediction
-    low, high = (_effect(bound, prediction.figure, prediction.relative) for bound in (prediction.low, prediction.high))
-    yield f"      intervention: {intervention.does}; predicted {low} to {high}"
-    if finding.measured is None:
-        yield f"      not tested: {finding.because}"
-        return
-    measured = finding.measured
-    bounds = (
-        ""
-        if measured.low is None or measured.high is None
-        else f" [{_effect(measured.low, prediction.figure, prediction.relative)}, "
-        f"{_effect(measured.high, prediction.figure, prediction.relative)}]"
-    )
-    yield f"      measured {_effect(measured.value, prediction.figure, prediction.relative)}{bounds}: {finding.because}"
 
 
 #: Classes, sizes and kinds of error that are told: those with the largest change.
@@ -158,29 +127,6 @@ def _accuracy_lines(change: AccuracyChange) -> Iterator[str]:
         )
     for what, why in change.reasons.items():
         yield f"    {what}: {why}"
-
-
-def _evidence(item: Evidence) -> str:
-    value = significant(item.value) if item.unit != "us" else duration(item.value)
-    unit = "" if item.unit in ("1", "us") else f" {item.unit}"
-    return f"{item.what}: {value}{unit} ({item.source})"
-
-
-def _effect(value: float, figure: str, relative: bool) -> str:
-    if relative:
-        return percent(math.expm1(value), signed=True)
-    return _signed_duration(value) if figure == LATENCY else f"{value * 100:+.2f} pt"
-
-
-def _microseconds(interval: Interval) -> str:
-    if interval.low is None or interval.high is None:
-        return _signed_duration(interval.value)
-    low, high = _signed_duration(interval.low), _signed_duration(interval.high)
-    return f"{_signed_duration(interval.value)} [{low}, {high}]"
-
-
-def _signed_duration(us: float) -> str:
-    return f"{'-' if us < 0 else '+'}{duration(abs(us))}"
 
 
 # -- the three questions ------------------------------------------------------------------------------------------

@@ -101,6 +101,11 @@ class Interventions:
         """Cut the named ops off a variant's model, with all that follow from them."""
         return Impossible("this runtime cuts no model")
 
+    def state_reset(self, section: Section) -> tuple[Section, Section] | Impossible:
+        """Reset what an op's predecessor may have left in the processor, before every op; the control, before whose ops
+        nothing is done at the same expense, comes first."""
+        return Impossible("this runtime does nothing before an op")
+
     def not_made_anew(self, entry: VariantEntry) -> str | None:
         """Why a variant cannot be made again with layers left in float; `None` where it can."""
         return "this runtime leaves no layer of a variant in float"

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import NormalDist
 from typing import Any, Literal, Protocol
 
 from qprof.findings.comparison import Comparison
+from qprof.findings.control import Control
+from qprof.findings.decomposition import Mechanism
 from qprof.stats.intervals import Interval
 
 #: What happens to a figure: "latency" in microseconds (p50 of the phase), or the name of a score.
 Figure = str
-Status = Literal["confirmed", "refuted", "hypothesis", "inconclusive"]
+#: A part of a predicted effect that is told from none.
+_NEAREST_ZERO = 0.1
+
+Status = Literal["confirmed", "partial", "consistent", "refuted", "hypothesis", "inconclusive"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +36,7 @@ class Prediction:
     """The figure of variant `b` minus that of variant `a` will lie in [low, high], zero outside.
 
     `a` and `b` are names of variants in the run that the intervention makes. `relative`: the effect is ln(b / a), not
-    a difference in the figure's unit.
+    a difference in the figure's unit. `value`: what is expected, where the range is that of a point and its error.
     """
 
     figure: Figure
@@ -39,6 +45,22 @@ class Prediction:
     low: float
     high: float
     relative: bool = False
+    value: float | None = None
+
+    @classmethod
+    def point(cls, figure: Figure, a: str, b: str, value: float, error: float, relative: bool = False) -> Prediction:
+        """A point with its standard error: in [low, high] with 95 %. Where that range would hold zero, nothing that is
+        measured could refute the claim; it is cut off just before.
+        """
+        half = NormalDist().inv_cdf(0.975) * error
+        low, high, least = value - half, value + half, _NEAREST_ZERO * value
+        low, high = (low, min(high, least)) if value < 0.0 else (max(low, least), high)
+        return cls(figure, a, b, low, high, relative, value)
+
+    @property
+    def expected(self) -> float:
+        """The point, or the middle of the range."""
+        return (self.low + self.high) / 2.0 if self.value is None else self.value
 
     def __post_init__(self) -> None:
         if not self.low <= self.high or self.low <= 0.0 <= self.high:
@@ -67,7 +89,10 @@ class Hypothesis:
     """A claim of one cause about one comparison, before its test.
 
     `claim` is a plain sentence. `effect`: how much of the figure's difference it accounts for, in the figure's unit.
-    `intervention` is `None` where none can be made here; `untestable` then says why.
+    `intervention` is `None` where none can be made here; `untestable` then says why. `mechanism`, `ops`: the part of
+    the decomposition that it accounts for, by the labels of the rows; two hypotheses about the same part compete, and
+    one at most counts. `remark`: it explains no difference of these variants, but one to figures that were measured
+    otherwise; it is told to who asks.
     """
 
     cause: str
@@ -77,18 +102,23 @@ class Hypothesis:
     evidence: tuple[Evidence, ...]
     intervention: Intervention | None = None
     untestable: str | None = None
+    mechanism: Mechanism | None = None
+    ops: tuple[str, ...] = ()
+    remark: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """A hypothesis and what became of it. `measured`: the effect of the intervention; `p_value` after the correction
-    for the number of tests; `because`: why the status is what it is, in a sentence."""
+    for the number of tests; `because`: why the status is what it is, in a sentence; `control`: whether the run of the
+    intervention reproduced the difference, `None` where nothing was run."""
 
     hypothesis: Hypothesis
     status: Status
     because: str
     measured: Interval | None = None
     p_value: float | None = None
+    control: Control | None = None
 
 
 class Cause(Protocol):

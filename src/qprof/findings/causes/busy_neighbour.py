@@ -60,6 +60,7 @@ class BusyNeighbour:
             f"{others:.1f} in the others): the p50 of {found.variant} is {percent(change.value)} in them",
             figure="latency",
             effect=effect_on_difference(comparison, found.rounds),
+            mechanism="outside",
             evidence=(
                 Evidence(f"cores used by others in {where}", cores, "cores", source),
                 Evidence("cores used by others else", others, "cores", source),

@@ -56,6 +56,7 @@ class ColdStart:
             f"{steady:.0f} us; it is steady after {over}, which cost {extra:.0f} us beyond that: a timing without "
             "warm-up measures it",
             figure="latency",
+            remark=True,
             effect=None,
             evidence=(
                 Evidence("first inference", first, "us", source),

@@ -9,16 +9,11 @@ from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Predi
 from qprof.findings.comparison import Comparison
 from qprof.findings.difference_table import DifferenceTable
 from qprof.findings.effects import LATENCY
-from qprof.findings.op_costs import OpCosts
+from qprof.findings.op_costs import SURROUNDINGS, OpCosts, part_of
 from qprof.record.manifest import SplitFacts
 from qprof.runtimes.interventions import Impossible
 from qprof.stats.intervals import Interval
 
-#: How far the latency's fall may lie from the time that the unpacking was seen to take: its share comes from a pass
-#: that slows the layers down, and the product then reads weights that are no longer in the caches.
-_TOLERANCE = 0.35
-#: Something is left in any case.
-_LARGEST_FALL = 0.95
 #: ATen ops that a claim names.
 _NAMED = 3
 
@@ -43,7 +38,9 @@ class GPTQDequantization:
         timing = comparison.b.timing
         split = (timing.split.get(comparison.phase) if timing else None) or SplitFacts()
         after = comparison.interventions.unpacked_once(comparison.b)
-        low, high = _fall(cost.interval(), _goes_as_well(comparison.table), costs.b_us)
+        gone = _gone(comparison, costs, cost.value)
+        value, error = costs.without(gone, cost, costs.b_us, SURROUNDINGS * _products_us(comparison.table))
+        claimed = part_of(comparison, "conversions", rows) or cost.interval()
         yield Hypothesis(
             cause=self.name,
             claim=(
@@ -51,17 +48,36 @@ class GPTQDequantization:
                 f"{_largest_ops(split)}: {cost.value:.0f} µs of {costs.b_us:.0f} µs"
             ),
             figure=LATENCY,
-            effect=cost.interval(),
+            effect=claimed,
             evidence=tuple(_evidence(comparison, len(rows), cost.interval(), split)),
             intervention=None
             if isinstance(after, Impossible)
             else Intervention(
                 does="unpack the same weights once, when they are loaded, and time the products alone",
-                prediction=Prediction(LATENCY, comparison.variant, after["name"], low, high, relative=True),
+                prediction=Prediction.point(LATENCY, comparison.variant, after["name"], value, error, relative=True),
                 variants=(after,),
             ),
             untestable=after.reason if isinstance(after, Impossible) else None,
+            mechanism="conversions",
+            ops=tuple(row.label for row in rows),
         )
+
+
+def _gone(comparison: Comparison, costs: OpCosts, cost_us: float) -> float:
+    """Microseconds that go where the weights are unpacked when they are loaded.
+
+    The model is then the baseline with other numbers, where both compute in one number format, and takes as long as
+    that. Else the unpacking goes, and what else the packed layers take beyond the baseline's.
+    """
+    assert comparison.table is not None  # its rows are what is unpacked
+    if comparison.a.options.get("dtype") == comparison.b.options.get("dtype"):
+        return max(cost_us, costs.b_us - costs.a_us)
+    return cost_us + _goes_as_well(comparison.table)
+
+
+def _products_us(table: DifferenceTable) -> float:
+    """Microseconds of the products alone in the baseline."""
+    return math.fsum(row.a_us or 0.0 for row in table.rows if row.a and row.b and row.a.macs and row.b.macs)
 
 
 def _goes_as_well(table: DifferenceTable) -> float:
@@ -70,18 +86,6 @@ def _goes_as_well(table: DifferenceTable) -> float:
     parts = ("Linear", "other in linear")
     rows = [row for row in table.rows if row.b and row.b.parent is not None and row.b.type in parts]
     return max(0.0, math.fsum(row.delta_us.value for row in rows))
-
-
-def _fall(cost: Interval, beside_us: float, of_us: float) -> tuple[float, float]:
-    """ln of the ratio of the latencies without and with a cost. As a ratio, it stands where the machine is slower.
-
-    `beside_us` goes with the cost or stays: it widens the prediction towards a larger fall.
-    """
-    low, high = (cost.value if bound is None else bound for bound in (cost.low, cost.high))
-    most = max((1.0 + _TOLERANCE) * (cost.value + beside_us), high)
-    least = min((1.0 - _TOLERANCE) * cost.value, low)
-    shares = min(_LARGEST_FALL, most / of_us), max(least, 0.1 * cost.value) / of_us
-    return math.log(1.0 - shares[0]), math.log(1.0 - shares[1])
 
 
 def _largest_ops(split: SplitFacts) -> str:

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Prediction
 from qprof.findings.comparison import Comparison
+from qprof.findings.decomposition import Mechanism
 from qprof.findings.difference_table import DifferenceRow
 from qprof.findings.effects import LATENCY
-from qprof.findings.op_costs import OpCosts, as_ratio, predicted_fall, quantized, types_of
+from qprof.findings.op_costs import (
+    SURROUNDINGS,
+    OpCosts,
+    part_of,
+    quantized,
+    standard_error,
+    types_of,
+)
 from qprof.record.ops import OpMeta
 from qprof.runtimes.interventions import Impossible, Section
+from qprof.stats.intervals import Interval
 
 #: As XNNPACK writes that a kernel's input is quantized at run time: "Fully Connected (NC, QDU8, F32, QC8W) GEMM".
 _RUN_TIME = re.compile(r"\bQ[DP]U?8\b")
 _BUILTIN = "builtin hybrid"
+
+
+Tested = tuple[Intervention | None, str | None]
+_Intervene = Callable[[Comparison, OpCosts, Sequence[DifferenceRow]], Tested]
 
 
 class HybridKernels:
@@ -39,9 +53,14 @@ class HybridKernels:
         costs = OpCosts(comparison)
         inside = [row for row in rows if row.b and row.b.delegate is not None]
         outside = [row for row in rows if row.b and row.b.delegate is None]
-        for chosen, intervene in ((inside, _in_float_arithmetic), (outside, _all_outside)):
-            if chosen and costs.matters(costs.difference(chosen)):
-                yield _hypothesis(comparison, costs, chosen, *intervene(comparison, costs, chosen))
+        places: tuple[tuple[list[DifferenceRow], Mechanism, _Intervene], ...] = (
+            (inside, "rate", _in_float_arithmetic),
+            (outside, "placement", _all_outside),
+        )
+        for chosen, mechanism, intervene in places:
+            own = part_of(comparison, mechanism, chosen)
+            if own is not None and costs.matters(costs.difference(chosen)):
+                yield _hypothesis(comparison, costs, chosen, mechanism, own, *intervene(comparison, costs, chosen))
 
 
 def quantizes_at_run_time(op: OpMeta) -> bool:
@@ -53,10 +72,12 @@ def _hypothesis(
     comparison: Comparison,
     costs: OpCosts,
     rows: Sequence[DifferenceRow],
+    mechanism: Mechanism,
+    own: Interval,
     intervention: Intervention | None,
     untestable: str | None,
 ) -> Hypothesis:
-    cost, before, after = (f(rows).interval() for f in (costs.difference, costs.of_baseline, costs.of_variant))
+    before, after = (f(rows).interval() for f in (costs.of_baseline, costs.of_variant))
     table = f"qprof diff {comparison.baseline} {comparison.variant}"
     slower = [row for row in rows if row.delta_us.value > 0.0]
     place = f"{rows[0].b.delegate} kernels" if rows[0].b and rows[0].b.delegate else "builtin kernels"
@@ -67,7 +88,7 @@ def _hypothesis(
             f"every inference, in {place}: {after.value:.0f} µs instead of {before.value:.0f} µs in float"
         ),
         figure=LATENCY,
-        effect=cost,
+        effect=own,
         evidence=(
             Evidence("ops whose kernel quantizes at run time", len(rows), "ops", "op_meta.parquet: kernel"),
             Evidence("of those, slower than in the baseline", len(slower), "ops", table),
@@ -76,10 +97,9 @@ def _hypothesis(
         ),
         intervention=intervention,
         untestable=untestable,
+        mechanism=mechanism,
+        ops=tuple(row.label for row in rows),
     )
-
-
-Tested = tuple[Intervention | None, str | None]
 
 
 def _in_float_arithmetic(comparison: Comparison, costs: OpCosts, rows: Sequence[DifferenceRow]) -> Tested:
@@ -96,10 +116,12 @@ def _in_float_arithmetic(comparison: Comparison, costs: OpCosts, rows: Sequence[
     if isinstance(after, Impossible):
         return None, after.reason
     without_left = costs.b_us - (costs.difference(left).value if left else 0.0)
-    low, high = as_ratio(predicted_fall(costs.difference(rows).interval()), without_left)
+    lost = costs.difference(rows)
+    in_float = SURROUNDINGS * costs.of_baseline(rows).value
+    value, error = costs.without(lost.value, lost, without_left, in_float)
     return Intervention(
         does="keep the integer weights and compute in float",
-        prediction=Prediction(LATENCY, before["name"], after["name"], low, high, relative=True),
+        prediction=Prediction.point(LATENCY, before["name"], after["name"], value, error, relative=True),
         variants=[made for made in (before, after) if made["name"] != section["name"]],
     ), None
 
@@ -126,10 +148,11 @@ def _all_outside(comparison: Comparison, costs: OpCosts, rows: Sequence[Differen
         return None, before.reason
     if isinstance(after, Impossible):
         return None, after.reason
-    low, high = predicted_fall(costs.difference(rows).interval())
+    lost = costs.difference(rows).interval()
+    error = math.hypot(standard_error(lost), SURROUNDINGS * costs.of_baseline(rows).value)
     return Intervention(
         does=f"leave these ops ({', '.join(types_of(row.a for row in rows if row.a))}) in float, with the delegate off",
-        prediction=Prediction(LATENCY, before["name"], after["name"], low, high),
+        prediction=Prediction.point(LATENCY, before["name"], after["name"], -lost.value, error),
         variants=(before, after),
     ), None
 

@@ -9,7 +9,7 @@ from qprof.findings.comparison import Comparison
 from qprof.findings.difference_table import DifferenceRow
 from qprof.findings.effects import LATENCY
 from qprof.findings.measured import leaves
-from qprof.findings.op_costs import CONVERSIONS, TOLERANCE, OpCosts, as_ratio, predicted_fall, types_of
+from qprof.findings.op_costs import CONVERSIONS, OpCosts, part_of, types_of
 from qprof.record.ops import OpMeta
 from qprof.runtimes.interventions import Impossible
 
@@ -73,13 +73,15 @@ def _hypothesis(
             f"which takes {cost.value:.0f} µs of {costs.b_us:.0f} µs"
         ),
         figure=LATENCY,
-        effect=cost,
+        effect=part_of(comparison, "conversions", rows) or cost,
         evidence=(
             Evidence("conversions that the baseline has not", len(rows), "ops", "op_meta.parquet: type"),
             Evidence("their time", cost.value, "us", table, cost),
         ),
         intervention=intervention,
         untestable=untestable,
+        mechanism="conversions",
+        ops=tuple(row.label for row in rows),
     )
 
 
@@ -90,8 +92,9 @@ def _integer_io(comparison: Comparison, costs: OpCosts, rows: Sequence[Differenc
     after = comparison.interventions.integer_io(comparison.b.section)
     if isinstance(after, Impossible):
         return None, after.reason
-    low, high = as_ratio(predicted_fall(costs.of_variant(rows).interval()), costs.b_us)
-    prediction = Prediction(LATENCY, comparison.variant, after["name"], low, high, relative=True)
+    cost = costs.of_variant(rows)
+    value, error = costs.without(cost.value, cost, costs.b_us)
+    prediction = Prediction.point(LATENCY, comparison.variant, after["name"], value, error, relative=True)
     return Intervention("give the model int8 inputs and outputs", prediction, (after,)), None
 
 
@@ -108,9 +111,9 @@ def _quantize_islands(comparison: Comparison, costs: OpCosts, rows: Sequence[Dif
         return None, f"the quantizer has no integer form of {', '.join(types) or 'the ops between them'}"
     islands = [row for row in comparison.table.rows if row.b and row.b.type in chosen and row.b.quantization is None]
     conversions, own = costs.of_variant(rows), costs.of_variant(islands)
-    most, least = predicted_fall(conversions.interval())
-    low, high = as_ratio((most - (1.0 + TOLERANCE) * own.value, least), costs.b_us)
-    prediction = Prediction(LATENCY, comparison.variant, after["name"], low, high, relative=True)
+    # What the islands take as integers is not known: between nothing and what they take in float.
+    value, error = costs.without(conversions.value + own.value / 2.0, conversions, costs.b_us, own.value / 4.0)
+    prediction = Prediction.point(LATENCY, comparison.variant, after["name"], value, error, relative=True)
     return Intervention(f"quantize {', '.join(chosen)} as well", prediction, (after,)), None
 
 

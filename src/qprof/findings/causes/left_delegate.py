@@ -9,7 +9,7 @@ from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Predi
 from qprof.findings.comparison import Comparison
 from qprof.findings.difference_table import DifferenceRow
 from qprof.findings.effects import LATENCY
-from qprof.findings.op_costs import FASTEST, OpCosts, as_ratio, predicted_fall, quantized, types_of
+from qprof.findings.op_costs import FASTEST, SURROUNDINGS, OpCosts, part_of, quantized, types_of
 from qprof.runtimes.interventions import Impossible
 from qprof.stats.intervals import Interval
 
@@ -31,18 +31,20 @@ class LeftDelegate:
         if not rows:
             return
         costs = OpCosts(comparison)
-        lost = costs.difference(rows)
-        if not costs.matters(lost):
+        lost, placed = costs.difference(rows), part_of(comparison, "placement", rows)
+        if not costs.matters(lost) or placed is None:
             return
         intervention, untestable = _intervention(comparison, costs, rows, lost.interval())
         yield Hypothesis(
             cause=self.name,
-            claim=_claim(comparison, costs, rows, lost.value),
+            claim=_claim(comparison, costs, rows, placed.value),
             figure=LATENCY,
-            effect=lost.interval(),
+            effect=placed,
             evidence=_evidence(comparison, costs, rows),
             intervention=intervention,
             untestable=untestable,
+            mechanism="placement",
+            ops=tuple(row.label for row in rows),
         )
 
 
@@ -58,7 +60,7 @@ def _claim(comparison: Comparison, costs: OpCosts, rows: Sequence[DifferenceRow]
     ops = f"{len(rows)} ops ({', '.join(_types(rows))})"
     return (
         f"{ops} run outside {_delegate(rows)} in {comparison.variant}: {costs.of_variant(rows).value:.0f} µs there "
-        f"instead of {costs.of_baseline(rows).value:.0f} µs inside, {lost_us:.0f} µs lost"
+        f"instead of {costs.of_baseline(rows).value:.0f} µs inside; {lost_us:.0f} µs of that is the kernels' own time"
     )
 
 
@@ -95,10 +97,12 @@ def _intervention(
     kept = comparison.interventions.in_float(section, ops, every)
     if isinstance(kept, Impossible):
         return None, kept.reason
-    low, high = as_ratio(predicted_fall(lost), costs.b_us)
+    # Inside, they take what they take in the baseline; what they owe to their neighbours outside goes as well.
+    inside = SURROUNDINGS * costs.of_baseline(rows).value
+    value, error = costs.without(lost.value, lost, costs.b_us, inside)
     return Intervention(
         does=f"leave these ops ({', '.join(_types(rows))}) in float, which {_delegate(rows)} takes",
-        prediction=Prediction(LATENCY, comparison.variant, kept["name"], low, high, relative=True),
+        prediction=Prediction.point(LATENCY, comparison.variant, kept["name"], value, error, relative=True),
         variants=(kept,),
     ), None
 

@@ -102,6 +102,7 @@ def _next_token_shift(comparison: Comparison) -> Iterator[Hypothesis]:
     )
     yield Hypothesis(
         cause=CAUSE.name,
+        remark=True,
         claim=f"compared by the string of one next token, as older write-ups do, {variant} is right on "
         f"{second.mean():.1%} of the rows instead of {first.mean():.1%}{beside}: {of_several.mean():.1%} of the words "
         "have several tokens, which that protocol cannot answer",
@@ -231,6 +232,7 @@ def _ranking(
     what = partial(Evidence, unit="1", source="scores.parquet, predictions/")
     yield Hypothesis(
         cause=CAUSE.name,
+        remark=True,
         claim=f"by {found.metric} {b} is {_said(verdicts[0].kind, a)} ({found.standard.value:+.4f}), by "
         f"{found.old_metric} {_said(verdicts[1].kind, a)} ({found.old.value:+.4f}) on the same predictions: {why}",
         figure=found.metric,

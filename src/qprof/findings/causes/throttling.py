@@ -63,6 +63,7 @@ class Throttling:
             f"{_reasons(found, bits)}): the p50 of {found.variant} is {percent(change.value)} in them",
             figure="latency",
             effect=effect_on_difference(comparison, found.rounds),
+            mechanism="outside",
             evidence=(
                 Evidence(f"clock in {where}", slow, "MHz", source),
                 Evidence("clock in the others", fast, "MHz", source),
@@ -91,6 +92,7 @@ class Throttling:
             f"{percent(found.change.value)} in them",
             figure="latency",
             effect=effect_on_difference(comparison, found.rounds),
+            mechanism="outside",
             evidence=(
                 Evidence("share of the blocks with such a reason", share, "1", f"readings.parquet, {', '.join(bits)}"),
                 *found.latency_evidence(),

@@ -37,6 +37,10 @@ class LiteRTInterventions(Interventions):
     def without_delegate(self, section: Section) -> Section | Impossible:
         return changed(section, "no-delegate", delegate="none")
 
+    def state_reset(self, section: Section) -> tuple[Section, Section]:
+        control = changed(section, "nothing-before-ops", before_ops="nothing")
+        return control, changed(section, "reset-before-ops", before_ops="reset-vectors")
+
     def in_float(self, section: Section, ops: Sequence[OpMeta], every: Sequence[OpMeta]) -> Section | Impossible:
         """A type is named where all of its ops are meant, other ops by their own names."""
         if not ops:

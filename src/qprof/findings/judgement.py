@@ -1,0 +1,178 @@
+"""What the run of an intervention makes of a hypothesis.
+
+Confirmed: the run reproduced the difference in question, and the intervention's effect is as predicted and not zero.
+Partial: it is there, and smaller than predicted. Refuted: it is not there, or goes the other way. Consistent: nothing
+was run; what was recorded by one part of the run bears out what was predicted from another. Of two confirmed hypotheses
+about the same part of a difference, the one whose prediction came nearer counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import NormalDist
+
+import numpy as np
+
+from qprof.errors import QprofError
+from qprof.findings.causes.base import Finding, Prediction
+from qprof.findings.comparison import Comparison
+from qprof.findings.control import Control, control
+from qprof.findings.effects import LATENCY, effect
+from qprof.findings.op_costs import standard_error
+from qprof.findings.verify import Claim
+from qprof.stats.intervals import Interval
+from qprof.stats.multiplicity import holm
+from qprof.stats.student import StudentEffect
+from qprof.stats.verdict import Effect
+from qprof.store.run import Run
+
+_LEVEL = 0.95
+
+
+def findings(claims: Sequence[Claim], runs: Mapping[int, Run | QprofError]) -> list[Finding]:
+    """What became of each claim. `runs`: position of a claim -> the run of its intervention, or why there is none.
+
+    Whatever was compared with zero, run or rescored, is corrected for its number (Holm).
+    """
+    tested = [_tested(claim, runs.get(position)) for position, claim in enumerate(claims)]
+    adjusted = iter(holm([one.p_value for one in tested if one.p_value is not None]).tolist())
+    corrected = [None if one.p_value is None else next(adjusted) for one in tested]
+    judged = [_judged(one, p) for one, p in zip(tested, corrected, strict=True)]
+    return _competed(claims, judged)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tested:
+    """`measured`: the effect's interval; `control` where something was run; `reason`: why there is no effect."""
+
+    claim: Claim
+    measured: Interval | None
+    p_value: float | None = None
+    control: Control | None = None
+    reason: str | None = None
+
+
+def _tested(claim: Claim, run: Run | QprofError | None) -> _Tested:
+    hypothesis = claim.hypothesis
+    intervention = hypothesis.intervention
+    if intervention is None:
+        return _Tested(claim, None, reason=hypothesis.untestable or "no intervention can be made for it here")
+    if intervention.rescored is not None:
+        return _Tested(claim, intervention.rescored, _p_of_interval(intervention.rescored))
+    if isinstance(run, QprofError):
+        return _Tested(claim, None, reason=f"its intervention failed: {run}")
+    if run is None:
+        return _Tested(claim, None, reason="it was not tested; qprof explain --verify does")
+    prediction = intervention.prediction
+    for name in (prediction.a, prediction.b):
+        entry = run.variant(name)
+        if entry.failed:
+            return _Tested(claim, None, reason=f"its intervention failed: {name}: {entry.reason}")
+    phase = claim.comparison.phase if prediction.figure == LATENCY else None
+    found = effect(run, prediction.figure, prediction.a, prediction.b, phase, prediction.relative)
+    if found is None:
+        return _Tested(claim, None, reason=f"its intervention gave no {prediction.figure} to compare")
+    if prediction.figure == LATENCY and not prediction.relative:
+        found = _on_scale(found, claim.comparison, run)
+    # A protocol of its own is another machine on purpose: its baseline and variant need not differ as before.
+    checked = None if intervention.protocol else control(claim.comparison, run, prediction)
+    return _Tested(claim, found.interval(_LEVEL), _p_of_no_effect(found), checked)
+
+
+def _on_scale(found: Effect, comparison: Comparison, again: Run) -> Effect:
+    """A difference in microseconds on the scale of the run in question: a machine that is slower by then for all alike
+    has changed no ratio."""
+    known = [run.latency(comparison.baseline, phase=comparison.phase).duration_ns for run in (comparison.run, again)]
+    if not isinstance(found, StudentEffect) or not len(known[1]):
+        return found
+    scale = float(np.median(known[0])) / float(np.median(known[1]))
+    error = None if found.standard_error is None else scale * found.standard_error
+    return StudentEffect(scale * found.value, error, found.degrees, found.reason)
+
+
+def _p_of_no_effect(evidence: Effect) -> float | None:
+    one_sided = evidence.p_above(0.0) if evidence.value > 0.0 else evidence.p_below(0.0)
+    return None if one_sided is None else min(1.0, 2.0 * one_sided)
+
+
+def _p_of_interval(measured: Interval) -> float | None:
+    """Two-sided p-value against zero of a normal estimate with this interval; `None` where it has no bounds."""
+    if measured.low is None or measured.high is None:
+        return None
+    error = standard_error(measured)
+    if error == 0.0:
+        return 0.0 if measured.value else 1.0
+    return 2.0 * (1.0 - NormalDist().cdf(abs(measured.value) / error))
+
+
+def _judged(tested: _Tested, p_value: float | None) -> Finding:
+    hypothesis = tested.claim.hypothesis
+    if tested.measured is None:
+        return Finding(hypothesis, "hypothesis", tested.reason or "it was not tested")
+    assert hypothesis.intervention is not None  # there is an effect
+    found = Finding(hypothesis, "inconclusive", "", tested.measured, p_value, tested.control)
+    found = _against(found, hypothesis.intervention.prediction, tested.measured, p_value)
+    if hypothesis.intervention.rescored is not None and found.status == "confirmed":
+        because = f"{found.because}; rescored from what was recorded, nothing was run"
+        return replace(found, status="consistent", because=because)
+    checked = tested.control
+    if checked is not None and checked.outcome != "reproduced":
+        return replace(found, status="inconclusive", because=checked.says)
+    return found
+
+
+def _against(found: Finding, prediction: Prediction, measured: Interval, p_value: float | None) -> Finding:
+    """The effect against its prediction; one that only reaches into its range says too little: a wide interval would
+    meet any prediction."""
+    if measured.low is None or measured.high is None:
+        return replace(found, because=measured.reason or "the effect has no interval")
+    apart_from_zero = measured.low > 0.0 or measured.high < 0.0
+    surely = apart_from_zero and (p_value is None or p_value <= 1.0 - _LEVEL)
+    if prediction.low <= measured.value <= prediction.high:
+        if surely:
+            return replace(found, status="confirmed", because="the effect is as predicted, and it is not zero")
+        if apart_from_zero:
+            return replace(
+                found, because="the effect is as predicted, but not beyond what so many tests find by chance"
+            )
+        return replace(
+            found, because="the effect's interval holds the prediction and zero alike; more rounds would decide"
+        )
+    if measured.low <= prediction.high and measured.high >= prediction.low:
+        return replace(found, because="the effect's interval reaches into the prediction, the effect itself does not")
+    ran = found.hypothesis.intervention is not None and found.hypothesis.intervention.rescored is None
+    if ran and surely and (measured.value > 0.0) == (prediction.expected > 0.0):
+        if abs(measured.value) < abs(prediction.expected):
+            return replace(found, status="partial", because="the effect is there, but smaller than predicted")
+        return replace(
+            found, because="the effect is larger than predicted: the intervention changes something else too"
+        )
+    return replace(found, status="refuted", because="the effect is not as predicted")
+
+
+def _competed(claims: Sequence[Claim], found: Sequence[Finding]) -> list[Finding]:
+    """Of confirmed findings about the same ops and mechanism of one comparison, the one nearest to its prediction."""
+    kept = list(found)
+    rivals = [i for i, one in enumerate(found) if one.status == "confirmed" and one.hypothesis.mechanism is not None]
+    for i in sorted(rivals, key=lambda i: _miss(found[i])):
+        if kept[i].status != "confirmed":
+            continue
+        for j in rivals:
+            if j != i and kept[j].status == "confirmed" and _overlap(claims[i], claims[j]):
+                because = f"{found[i].hypothesis.cause} explains the same ops, and its prediction came nearer"
+                kept[j] = replace(found[j], status="inconclusive", because=because)
+    return kept
+
+
+def _miss(finding: Finding) -> float:
+    """How far the effect lies from its prediction, in standard errors of both."""
+    assert finding.measured is not None and finding.hypothesis.intervention is not None  # it is confirmed
+    prediction = finding.hypothesis.intervention.prediction
+    spread = (prediction.high - prediction.low) / 4.0 + standard_error(finding.measured)
+    return abs(finding.measured.value - prediction.expected) / max(spread, 1e-12)
+
+
+def _overlap(one: Claim, other: Claim) -> bool:
+    same = one.comparison is other.comparison and one.hypothesis.mechanism == other.hypothesis.mechanism
+    return same and not set(one.hypothesis.ops).isdisjoint(other.hypothesis.ops)
