@@ -30,7 +30,7 @@ from qprof.runtimes.torch_lm.model import CausalLM
 from qprof.runtimes.torch_lm.profiled import ProfiledCausalLM
 from qprof.runtimes.torch_lm.sections import TorchLMOptions
 from qprof.runtimes.torch_lm.split import time_dequantize
-from qprof.stats.intervals import paired_block_difference
+from qprof.stats.rounds import round_log_ratios
 
 #: A way's turn: inferences until this is reached, one at least; short, so that what else happens hits all alike.
 TURN_NS = 10_000_000
@@ -210,10 +210,8 @@ def _columns(found: list[tuple[dict[str, float], int]]) -> tuple[list[float], li
 
 
 def _ratio(times: dict[str, list[float]], blocks: dict[str, list[int]], way: str) -> tuple[float, float, float]:
-    found = paired_block_difference(
-        times["clean"], blocks["clean"], times[way], blocks[way], method="expanded"
-    ).log_ratio
-    assert found is not None and found.low is not None and found.high is not None
+    found = round_log_ratios(times["clean"], blocks["clean"], times[way], blocks[way]).interval()
+    assert found.low is not None and found.high is not None
     return float(np.exp(found.value)), float(np.exp(found.low)), float(np.exp(found.high))
 
 

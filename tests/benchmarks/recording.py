@@ -21,7 +21,7 @@ from qprof.core._op_profiler import KIND_NODE
 from qprof.errors import ModelError
 from qprof.runtimes.litert.interpreter import LiteRTModel
 from qprof.runtimes.litert.profiled import ProfiledModel
-from qprof.stats.intervals import paired_block_difference
+from qprof.stats.rounds import round_log_ratios
 from qprof.tasks.latency import LatencyTask
 
 BLOCK_NS = 20_000_000
@@ -93,8 +93,8 @@ def _measure(path: Path, rounds: int) -> tuple[float, float]:
 
 
 def _ratio(times: dict[str, list[float]], blocks: dict[str, list[int]], a: str, b: str) -> tuple[float, float, float]:
-    found = paired_block_difference(times[a], blocks[a], times[b], blocks[b], method="expanded").log_ratio
-    assert found is not None and found.low is not None and found.high is not None
+    found = round_log_ratios(times[a], blocks[a], times[b], blocks[b]).interval()
+    assert found.low is not None and found.high is not None
     return float(np.exp(found.value)), float(np.exp(found.low)), float(np.exp(found.high))
 
 

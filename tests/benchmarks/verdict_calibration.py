@@ -2,7 +2,7 @@
 
 For every machine and number of rounds, the share of runs in which a difference is claimed at 5 %: first with no
 difference (should be 5 % at most), then with B slower by `--effect` (the more the better). Columns: the pooled medians
-of `paired_block_difference`, the midmeans of `paired_midmean_intervals`, a Student t-test and a signed-rank test on the
+(`tests/pooled_medians.py`), the midmeans of `paired_midmean_intervals`, a Student t-test and a signed-rank test on the
 log-ratios of the rounds (scipy), Student's t on the means of pairs of rounds, and `RoundEffect`, which verdicts use.
 With `--margin`, also how often `judge` says equivalent, of B that is equal and of B that is slower by just the margin.
 
@@ -20,7 +20,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from qprof.stats.intervals import Interval, paired_block_difference
+from pooled_medians import pooled_log_ratio
+from qprof.stats.intervals import Interval
 from qprof.stats.midmean import conditional_midmean, paired_midmean_intervals
 from qprof.stats.rounds import RoundEffect
 from qprof.stats.verdict import judge
@@ -38,8 +39,7 @@ def claims(a: np.ndarray, b: np.ndarray, resampled: int) -> list[float]:
     pooled, midmeans = [], []
     for run in range(min(resampled, len(a))):
         x, y = a[run].ravel(), b[run].ravel()
-        found = paired_block_difference(x, rounds, y, rounds, resamples=1000, seed=run, method="expanded")
-        pooled.append(excludes_zero(found.log_ratio))
+        pooled.append(excludes_zero(pooled_log_ratio(x, rounds, y, rounds, resamples=1000, seed=run)))
         sides = [conditional_midmean(side[:, None], side, rounds) for side in (x, y)]
         total = paired_midmean_intervals(*sides, resamples=1000, seed=run, method="expanded").total
         midmeans.append(excludes_zero(total))
@@ -55,8 +55,8 @@ def claims(a: np.ndarray, b: np.ndarray, resampled: int) -> list[float]:
     return rates
 
 
-def excludes_zero(interval: Interval | None) -> bool:
-    assert interval is not None and interval.low is not None and interval.high is not None
+def excludes_zero(interval: Interval) -> bool:
+    assert interval.low is not None and interval.high is not None
     return not interval.low <= 0.0 <= interval.high
 
 

@@ -68,7 +68,7 @@ def test_the_baseline_is_looked_at_where_the_variant_was_left_in_peace(tmp_path:
     ]
     (finding,) = explained(tmp_path, World(variants, QUIET))
     assert finding.status == "consistent" and "the p50 of float32 is" in finding.hypothesis.claim
-    assert finding.hypothesis.effect.value < -500.0  # the difference is too low with the baseline slowed
+    assert -400.0 < finding.hypothesis.effect.value < -200.0  # the difference is too low with the baseline slowed
 
 
 def test_a_neighbour_in_nearly_every_round_leaves_nothing_to_compare_with(tmp_path: Path) -> None:

@@ -86,8 +86,32 @@ def test_every_difference_lands_on_its_row(table):
 def test_top_line_is_the_p50_of_the_clean_blocks(table):
     end = table.end_to_end
     assert end.a.value == pytest.approx(165.0, rel=0.05) and end.b.value == pytest.approx(293.0, rel=0.05)
-    assert end.difference.value == end.b.value - end.a.value
+    assert end.difference.value == pytest.approx(end.a.value * math.expm1(end.log_ratio.value))
+    assert end.difference.value == pytest.approx(end.b.value - end.a.value, rel=0.02)
     assert end.difference.low > 100.0 and end.rounds == 8 and table.profiled_rounds == 8
+    assert table.verdict == "worse"
+
+
+def test_the_total_is_what_the_rounds_show_and_not_what_pooled_medians_do():
+    """B equals A in every round, but was measured longer in slow ones: its own p50 is far higher."""
+    pace = np.array([1.0, 1.01, 0.99, 1.02, 0.98, 2.0, 2.01, 1.99])
+    sides = []
+    for name, inferences in (("a", [30] * 5 + [5] * 3), ("b", [5] * 5 + [30] * 3)):
+        rounds = np.repeat(np.arange(8), inferences)
+        times = 100.0 * pace[rounds]
+        profiled_round = np.arange(8)
+        sides.append(
+            MeasuredVariant(
+                name, [op("x")], times, rounds, 90.0 * pace[:, None], 100.0 * pace[profiled_round], profiled_round
+            )
+        )
+    table = difference(*sides, OpMatch(pairs=[(0, 0)], removed=[], inserted=[], stages=["name"]))
+    end = table.end_to_end
+    assert end.b.value - end.a.value > 90.0
+    assert end.difference.value == 0.0 and table.verdict == "equivalent"
+    assert table.closing_error_us == pytest.approx(0.0, abs=1e-9)
+    assert math.fsum(row.a_us or 0.0 for row in table.rows) == pytest.approx(end.a.value)
+    assert math.fsum(row.b_us or 0.0 for row in table.rows) == pytest.approx(end.b.value)
 
 
 def test_all_three_columns_close(table):

@@ -92,7 +92,9 @@ def test_the_effect_on_the_difference_is_what_the_rounds_add_to_it(tmp_path: Pat
     slow = dict.fromkeys((1, 2, 3, 4), 2.0)
     run = World([variant("float32"), variant("int8", 480.0, by_round=slow)], QUIET).record(tmp_path / "run")
     comparison = Comparison(run, "float32", "int8", "inference")
-    assert effect_on_difference(comparison, slow).value == pytest.approx(250.0, abs=15.0)  # the middle of 0 and 500
+    # Of ten rounds four take twice as long: the ratio's location is the middle of 1 and 2, by their logarithms.
+    expected = 500.0 * (math.sqrt(2.0) - 1.0)
+    assert effect_on_difference(comparison, slow).value == pytest.approx(expected, abs=15.0)
     assert abs(effect_on_difference(comparison, (6, 7)).value) < 260.0
     assert effect_on_difference(comparison, range(10)) is None
     alike = Comparison(World(pair(), QUIET).record(tmp_path / "alike"), "float32", "int8", "inference")

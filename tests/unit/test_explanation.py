@@ -13,7 +13,7 @@ import pytest
 from planted.world import Noise, PlantedOp, PlantedVariant, World
 from qprof.errors import StoreError
 from qprof.findings.check import Check, check_against, check_limits
-from qprof.findings.choice import Limits
+from qprof.findings.choice import Dominance, Limits
 from qprof.findings.explanation import explain, save
 from qprof.findings.verdicts import verdicts
 from qprof.measure.progress import SilentProgress
@@ -74,10 +74,10 @@ def test_an_explanation_is_told_and_kept(tmp_path: Path) -> None:
     run = world(variant("base", 1000.0, RIGHT), variant("fast", 700.0, RIGHT)).record(tmp_path / "run")
     explanation = explain(run)
     assert explanation.choice.variant == "fast"
-    assert explanation.dominated == {"base": "fast"}
+    assert explanation.dominated == {"base": Dominance("fast", ("latency",), ("accuracy", "size"), ("peak memory",))}
     text = "\n".join(explanation_lines(explanation))
     assert "deploy fast: the fastest that keeps the limits (at most 1 points of accuracy lost)" in text
-    assert "accuracy 0.900" in text and "base: fast is no worse in anything" in text
+    assert "accuracy 0.900" in text and "base: fast is better in latency, and equal in accuracy, size" in text
     assert [row["verdict"] for row in verdict_table(explanation).rows if row["figure"] == "latency"] == ["better"]
     save(run, explanation)
     kept = json.loads((run.folder / "findings.json").read_text())

@@ -13,7 +13,7 @@ from qprof.stats import intervals
 from qprof.stats.intervals import (
     BlockQuantiles,
     Interval,
-    paired_block_difference,
+    PairedRounds,
     quantile_interval,
     resample_weights,
     student_t_quantile,
@@ -113,51 +113,6 @@ def test_resampling_single_inferences_would_be_far_too_sure():
     assert by_block.high - by_block.low > 5 * (by_inference.high - by_inference.low)
 
 
-def test_pairing_removes_what_the_rounds_share():
-    rng = np.random.default_rng(7)
-    shared = rng.normal(0.0, 0.2, 12)
-    a, b = measured(rng, 12, 50, shared), 1.05 * measured(rng, 12, 50, shared)
-    rounds = np.repeat(np.arange(12), 50)
-    paired = paired_block_difference(a, rounds, b, rounds)
-    assert paired.log_ratio is not None
-    assert paired.log_ratio.low < np.log(1.05) < paired.log_ratio.high
-    assert paired.log_ratio.low > 0.0, "5 % slower is decided although the rounds differ by 20 %"
-    alone = quantile_interval(a, rounds)
-    assert paired.difference.high - paired.difference.low < 0.3 * (alone.high - alone.low)
-    assert (paired.a.value, paired.b.value) == (np.median(a), np.median(b))
-    assert paired.difference.value == np.median(b) - np.median(a)
-
-
-def test_no_difference_is_covered_in_nearly_all_runs():
-    rng = np.random.default_rng(8)
-    hits = 0
-    for seed in range(200):
-        shared = rng.normal(0.0, 0.1, 10)
-        a, b = (measured(rng, 10, 20, shared + rng.normal(0.0, 0.02, 10)) for _ in "ab")
-        rounds = np.repeat(np.arange(10), 20)
-        found = paired_block_difference(a, rounds, b, rounds, resamples=300, seed=seed, method="expanded").difference
-        hits += found.low <= 0.0 <= found.high
-    assert hits / 200 > 0.9
-
-
-def test_rounds_of_one_variant_are_left_out_and_named():
-    a, a_rounds = [1.0, 1.0, 2.0, 2.0, 900.0], [0, 0, 1, 1, 2]
-    b, b_rounds = [3.0, 3.0, 4.0, 4.0, -900.0], [0, 0, 1, 1, 9]
-    found = paired_block_difference(a, a_rounds, b, b_rounds)
-    assert (found.a.value, found.b.value, found.difference.value) == (1.5, 3.5, 2.0)
-    assert found.rounds == 2 and found.left_out == (2, 9)
-
-
-def test_one_shared_round_gives_a_difference_without_bounds():
-    found = paired_block_difference([1.0, 2.0], [0, 1], [5.0], [1])
-    assert found.difference.value == 3.0 and found.difference.low is None and found.difference.reason
-
-
-def test_log_ratio_needs_positive_values():
-    found = paired_block_difference([0.0, 1.0], [0, 1], [1.0, 2.0], [0, 1])
-    assert found.log_ratio is None and found.difference.value == 1.0
-
-
 @pytest.mark.parametrize(
     ("values", "blocks", "message"),
     [
@@ -179,9 +134,12 @@ def test_bad_settings_are_refused(arguments):
         quantile_interval([1.0, 2.0], [0, 1], **arguments)
 
 
-def test_no_shared_round_is_refused():
+def test_rounds_that_hold_both_are_paired_and_the_others_named():
+    pairs = PairedRounds.of([1.0, 2.0, 900.0], [0, 3, 2], [4.0, 5.0, -900.0], [3, 0, 9])
+    assert pairs.rounds == 2 and pairs.ids.tolist() == [0, 3] and pairs.left_out == (2, 9)
+    assert (pairs.a_values.tolist(), pairs.b_values.tolist()) == ([1.0, 2.0], [4.0, 5.0])
     with pytest.raises(ValueError, match="no round"):
-        paired_block_difference([1.0], [0], [1.0], [1])
+        PairedRounds.of([1.0], [0], [1.0], [1])
 
 
 @pytest.mark.parametrize("degrees", [1, 2, 3, 4, 7, 12, 29, 100])

@@ -12,8 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qprof.stats import rounds
+from qprof.stats.intervals import quantile_interval, resample_weights
 from qprof.stats.multiplicity import benjamini_hochberg
-from qprof.stats.rounds import RoundEffect, round_log_ratios
+from qprof.stats.rounds import (
+    RoundDifference,
+    RoundEffect,
+    location_replicates,
+    paired_medians,
+    round_log_ratios,
+)
 
 EIGHT = [0.01, -0.004, 0.006, 0.003, -0.002, 0.008, 0.001, 0.005]
 
@@ -168,3 +175,84 @@ def test_a_million_op_events_in_two_seconds_and_500_mb():
 def test_differences_apart_by_rounding_alone_are_equal() -> None:
     apart = [0.0] * 6 + [-0.5, -1e-77]
     assert RoundEffect(apart).standard_error == RoundEffect([0.0] * 6 + [-0.5, 0.0]).standard_error > 0.01
+
+
+# -- both medians, and the difference that follows from the ratio
+
+
+def paired(rng, rounds=10, factor=1.05, noise=0.01):
+    numbers = np.repeat(np.arange(rounds), 20)
+    shared = np.repeat(np.exp(rng.normal(0.0, 0.3, rounds)), 20)
+    return tuple(100.0 * f * shared * np.exp(rng.normal(0.0, noise, len(numbers))) for f in (1.0, factor)), numbers
+
+
+def test_the_difference_is_that_of_the_ratio_in_the_unit_of_a():
+    (a, b), numbers = paired(np.random.default_rng(5))
+    found = paired_medians(a, numbers, b, numbers, level=0.99)
+    assert (found.a.value, found.b.value) == (np.median(a), np.median(b))
+    assert found.a == quantile_interval(a, numbers, method="expanded")
+    for bound in ("value", "low", "high"):
+        ratio, difference = getattr(found.log_ratio, bound), getattr(found.difference, bound)
+        assert difference == pytest.approx(found.a.value * (math.exp(ratio) - 1.0))
+    assert found.log_ratio == round_log_ratios(a, numbers, b, numbers).interval(0.99)
+    assert 0.0 < found.difference.low < 5.0 < found.difference.high, "5 % of 100, although the rounds differ by 30 %"
+    assert found.difference.level == 0.99 and found.a.level == 0.95
+    assert found.rounds == 10 and found.left_out == ()
+
+
+def test_rounds_of_one_variant_are_no_pair_and_are_named():
+    found = paired_medians([1.0, 2.0, 900.0], [0, 1, 2], [3.0, 6.0, 5.0], [0, 1, 9])
+    assert found.log_ratio.value == pytest.approx(math.log(3.0)) and found.log_ratio.low is None
+    assert found.rounds == 2 and found.left_out == (2, 9)
+    assert found.difference.value == pytest.approx(2.0 * found.a.value) and found.difference.reason
+
+
+@given(st.lists(st.floats(-0.5, 0.5), min_size=5, max_size=12), st.floats(-150.0, 150.0), st.sampled_from([0.9, 0.99]))
+def test_a_difference_and_its_ratio_never_disagree(logs, bound, level):
+    ratio = RoundEffect(logs)
+    difference = RoundDifference(ratio, 100.0)
+    found = difference.interval(level)
+    assert math.copysign(1, found.low) == math.copysign(1, ratio.interval(level).low) or found.low == 0.0
+    assert difference.p_above(0.0) == ratio.p_above(0.0) and difference.p_below(0.0) == ratio.p_below(0.0)
+    if min(abs(bound - found.low), abs(bound - found.high)) > 1e-6:
+        assert (difference.p_above(bound) < (1 - level) / 2) == (bound < found.low)
+        assert (difference.p_below(bound) < (1 - level) / 2) == (bound > found.high)
+
+
+def test_nothing_is_faster_than_no_time_at_all():
+    surely = RoundDifference(RoundEffect([-0.1, -0.2, -0.15, -0.12, -0.18]), 100.0)
+    assert surely.p_above(-100.0) == 0.0 and surely.p_below(-200.0) == 1.0
+    assert RoundDifference(RoundEffect([0.1] * 4), 100.0).p_above(-200.0) is None
+    with pytest.raises(ValueError, match="positive"):
+        RoundDifference(RoundEffect([0.1] * 5), 0.0)
+
+
+@pytest.mark.parametrize("rounds_", [1, 2, 5, 12])
+def test_replicates_are_the_locations_of_drawn_rounds(rounds_):
+    rng = np.random.default_rng(rounds_)
+    values = rng.normal(0.02, 0.05, rounds_)
+    weights = resample_weights(rounds_, 40, 3)
+    found = location_replicates(values, weights)
+    expected = [RoundEffect(np.repeat(values, drawn)).value for drawn in weights]
+    assert found == pytest.approx(expected, abs=1e-15)
+
+
+@pytest.mark.parametrize("heavy", [False, True])
+def test_replicates_of_many_rounds_are_close_to_exact(heavy, monkeypatch):
+    rng = np.random.default_rng(6)
+    values = rng.standard_cauchy(80) * 0.01 if heavy else rng.normal(0.02, 0.05, 80)
+    weights = resample_weights(80, 1000, 0)
+    found = np.quantile(location_replicates(values, weights), [0.025, 0.5, 0.975])
+    monkeypatch.setattr(rounds, "_EXACT_ROUNDS", 80)
+    exact = np.quantile(location_replicates(values, weights), [0.025, 0.5, 0.975])
+    assert found == pytest.approx(exact, abs=0.06 * (exact[2] - exact[0]))
+
+
+def test_replicates_of_thousands_of_rounds_take_no_square_of_memory():
+    values = np.random.default_rng(7).normal(0.01, 0.05, 5000)
+    tracemalloc.start()
+    found = location_replicates(values, resample_weights(5000, 200, 0))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 150e6
+    assert float(np.std(found)) == pytest.approx(0.05 / math.sqrt(5000), rel=0.2)

@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from qprof.stats.intervals import paired_block_difference
+from pooled_medians import pooled_log_ratio
 from qprof.stats.rounds import RoundEffect, round_log_ratios
 from qprof.stats.verdict import judge
 from simulated_rounds import MACHINES, log_ratios, simulate
@@ -59,7 +59,7 @@ def test_these_machines_do_fool_a_test_that_takes_inferences_for_independent():
         a, b = simulate(rng, machine, 60, 10, 20)
         claims, each = 0, np.arange(a[0].size)
         for x, y in zip(a, b, strict=True):
-            found = paired_block_difference(x.ravel(), each, y.ravel(), each, resamples=200).difference
+            found = pooled_log_ratio(x.ravel(), each, y.ravel(), each, resamples=200)
             claims += not found.low <= 0.0 <= found.high
         assert claims / 60 > 0.4
 

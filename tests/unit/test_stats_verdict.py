@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qprof.stats.intervals import Interval, PairedRounds, resample_weights
-from qprof.stats.multiplicity import benjamini_hochberg, holm
 from qprof.stats.rounds import RoundEffect
-from qprof.stats.verdict import Replicates, Verdict, corrected, judge
+from qprof.stats.verdict import Replicates, judge, word
 
 
 def around(value: float, scatter: float, rounds: int = 12) -> RoundEffect:
@@ -93,18 +92,19 @@ def test_p_values_and_intervals_of_a_bootstrap_agree(seed, bound, level, blocks,
     margin=st.floats(0.001, 0.2),
     rounds=st.booleans(),
 )
-def test_two_one_sided_tests_are_the_narrower_interval_inside_the_margin(values, margin, rounds):
+def test_p_values_say_at_which_level_the_word_would_just_hold(values, margin, rounds):
     if rounds:
         evidence = RoundEffect(values)
     else:
         drawn = resample_weights(len(values), 1000, 0) @ np.asarray(values) / len(values)
         evidence = Replicates(float(np.mean(values)), drawn, len(values), "expanded")
-    verdict, narrow = judge(evidence, margin), evidence.interval(0.90)
-    if min(abs(narrow.low + margin), abs(narrow.high - margin)) > 1e-9:
-        assert (verdict.kind == "equivalent") == (-margin < narrow.low and narrow.high < margin)
-    wide = verdict.effect
-    if min(abs(wide.low), abs(wide.high)) > 1e-9:
-        assert verdict.detectable == (not wide.low <= 0.0 <= wide.high)
+    verdict = judge(evidence, margin)
+    found = verdict.effect
+    if min(abs(found.low + margin), abs(found.high - margin)) > 1e-9:
+        assert (verdict.kind == "equivalent") == (verdict.p_equivalence <= 0.05)
+    if min(abs(found.low), abs(found.high)) > 1e-9:
+        assert verdict.detectable == (verdict.p_difference <= 0.05)
+    assert verdict.kind == word(found, margin)
 
 
 def test_p_value_of_a_bootstrap_of_a_mean_is_close_to_the_t_test():
@@ -143,24 +143,28 @@ def test_bad_replicates_are_refused(replicates):
         Replicates(0.0, replicates, 10)
 
 
-def verdict_of(p: float | None, q: float | None, kind: str, value: float = 0.1) -> Verdict:
-    return Verdict(kind, Interval(value, value - 1, value + 1, 0.95), None if q is None else 0.5, p, q, True)
+@pytest.mark.parametrize(
+    ("low", "value", "high", "margin", "kind"),
+    [
+        (-0.03, -0.02, -0.01, 0.01, "better"),
+        (-0.03, -0.02, -0.01, 0.04, "equivalent"),
+        (0.001, 0.002, 0.003, 0.004, "equivalent"),
+        (0.001, 0.002, 0.003, 0.003, "worse"),
+        (0.001, 0.002, 0.003, None, "worse"),
+        (0.0, 0.002, 0.003, None, "inconclusive"),
+        (-0.01, 0.002, 0.03, 0.02, "inconclusive"),
+        (None, 0.002, None, 0.02, "inconclusive"),
+        (0.0, 0.0, 0.0, 0.02, "equivalent"),
+        (0.0, 0.0, 0.0, None, "inconclusive"),
+    ],
+)
+def test_the_word_is_what_the_interval_says(low, value, high, margin, kind):
+    assert word(Interval(value, low, high, 0.95), margin) == kind
+    turned = Interval(-value, None if high is None else -high, None if low is None else -low, 0.95)
+    assert word(turned, margin, lower_is_better=False) == kind
 
 
-def test_correction_decides_anew_in_two_families():
-    verdicts = [
-        verdict_of(0.001, 0.9, "worse"),
-        verdict_of(0.03, 0.9, "worse"),
-        verdict_of(0.6, 0.04, "equivalent"),
-        verdict_of(None, None, "inconclusive"),
-        verdict_of(0.0001, None, "better", -0.2),
-    ]
-    by_holm = corrected(verdicts, holm)
-    assert [v.kind for v in by_holm] == ["worse", "inconclusive", "inconclusive", "inconclusive", "better"]
-    assert by_holm[0].p_difference == pytest.approx(0.003) and by_holm[3].p_difference is None
-    assert by_holm[2].p_equivalence == pytest.approx(0.12) and by_holm[4].p_equivalence is None
-    assert by_holm[1].effect == verdicts[1].effect
-    by_rate = corrected(verdicts, benjamini_hochberg)
-    assert [v.kind for v in by_rate] == ["worse", "worse", "inconclusive", "inconclusive", "better"]
-    assert corrected([], holm) == []
-    assert corrected(verdicts[3:4], holm) == verdicts[3:4]
+def test_a_higher_level_says_less():
+    evidence = around(0.02, 0.03)
+    assert judge(evidence, 0.01, level=0.9).kind == "worse"
+    assert judge(evidence, 0.01, level=0.999).kind == "inconclusive"

@@ -16,13 +16,12 @@ from qprof.findings.effects import PERPLEXITY, score_difference_between
 from qprof.findings.explanation import candidates_of
 from qprof.findings.verdicts import verdicts
 from qprof.stats.unpaired import UnpairedEffect
-from qprof.stats.verdict import Effect, judge
+from qprof.stats.verdict import Effect
 from qprof.store.run import Latencies, Run
 
 Outcome = Literal["passed", "failed", "doubtful"]
 
-#: One-sided: of checks on equal figures at most one in forty fails by chance.
-_ALPHA = 0.025
+_LEVEL = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,19 +127,24 @@ def _score_checks(run: Run, standard: Run, variant: str, margin: float) -> Itera
 def _judged(
     variant: str, name: str, evidence: Effect, margin: float, *, relative: bool, lower_is_better: bool
 ) -> Check:
-    interval = judge(evidence, margin, lower_is_better=lower_is_better).effect
+    """Failed where the whole interval is worse than the margin: one-sided, so that of checks on equal figures at most
+    one in forty fails by chance."""
+    interval = evidence.interval(_LEVEL)
+    points = not relative and not lower_is_better
 
     def text(value: float) -> str:
-        return f"{math.expm1(value) * 100:+.2f} %" if relative else f"{value * 100:+.2f} points"
+        if relative:
+            return f"{math.expm1(value) * 100:+.2f} %"
+        return f"{value * 100:+.2f} points" if points else f"{value:+.3g}"
 
     sign = 1.0 if lower_is_better else -1.0
-    surely_worse = evidence.p_above(margin) if lower_is_better else evidence.p_below(-margin)
     says = text(interval.value)
     if interval.low is not None and interval.high is not None:
         says += f" [{text(interval.low)}, {text(interval.high)}]"
     says += f", margin {text(sign * margin)}"
     if sign * interval.value <= margin:
         return Check(variant, name, "passed", says)
-    if surely_worse is not None and surely_worse <= _ALPHA:
+    least = interval.low if lower_is_better else interval.high
+    if least is not None and sign * least > margin:
         return Check(variant, name, "failed", says)
     return Check(variant, name, "doubtful", says)

@@ -1,11 +1,18 @@
-"""Which variant to deploy: the Pareto front, and the best one inside given limits."""
+"""Which variant to deploy: the Pareto front, and the best one inside given limits.
+
+Both go by verdicts. A figure is better or worse where its verdict says so and not where two numbers differ, so what
+differs by chance decides nothing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
 
-from qprof.findings.verdicts import LATENCY_MARGIN, SCORE_MARGIN
+from qprof.findings.verdicts import FigureVerdict
+from qprof.stats.verdict import Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +21,8 @@ class Candidate:
 
     `score`: of the metric that leads the run's table, higher is better; `score_drop`: baseline minus variant, and
     `most_drop` the upper bound of its interval. `latency_us`: p50 of each phase, added where one request runs them all;
-    `most_latency_us` with the upper bounds. `energy_j`: per request, of `energy_source`.
+    `most_latency_us` with the upper bounds. `energy_j`: per request, of `energy_source`. `peak_memory_bytes`: above the
+    bare runtime.
     """
 
     variant: str
@@ -26,6 +34,7 @@ class Candidate:
     size_bytes: int | None
     energy_j: float | None = None
     energy_source: str | None = None
+    peak_memory_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,60 +47,122 @@ class Limits:
     energy_j: float | None = None
 
 
+class Pairs(Protocol):
+    """What is known of two variants against each other."""
+
+    def figures(self, a: str, b: str) -> Iterator[FigureVerdict]:
+        """Every figure of `b` against `a`."""
+
+    def request(self, a: str, b: str) -> Kind | None:
+        """The latency of a whole request with `b` against `a`; `None` where it is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dominance:
+    """A variant that is better in some figures and equal in all others. `unknown`: figures that one side lacks."""
+
+    variant: str
+    better: tuple[str, ...]
+    equal: tuple[str, ...]
+    unknown: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """`variant` to deploy, `None` where none fits; `misses`: variant -> the limits that it breaks, in words. `doubts`:
-    limits that the variant keeps by its value, not by the bound of its interval."""
+    limits that the variant keeps by its value, not by the bound of its interval, and what else is not sure. `by`: the
+    figures that left it alone among those that fit, in their order; empty where it was alone."""
 
     variant: str | None
     misses: Mapping[str, Sequence[str]] = field(default_factory=dict)
     doubts: Sequence[str] = ()
+    by: Sequence[str] = ()
 
 
-def dominated(candidates: Sequence[Candidate]) -> dict[str, str]:
-    """variant -> one that is no worse in anything, and better in something; those left out are the Pareto front.
+def dominated(candidates: Sequence[Candidate], pairs: Pairs) -> dict[str, Dominance]:
+    """variant -> one that is shown to be better in something and equal or better in everything else; those left out are
+    the Pareto front.
 
-    Differences inside the margins of `qprof.explain.verdicts` are none. Figures that one side lacks are not compared.
+    An inconclusive figure shows nothing, so it keeps a variant on the front. Figures that one side lacks are not
+    compared.
     """
-    found: dict[str, str] = {}
-    for one in candidates:
-        for other in candidates:
-            if other is not one and _better_somewhere(other, one) and not _better_somewhere(one, other):
-                found[one.variant] = other.variant
-                break
-    return found
+    names = [one.variant for one in candidates]
+    found = {
+        name: [dominance for other in names if other != name and (dominance := _dominance(pairs, name, other))]
+        for name in names
+    }
+    front = {name for name, others in found.items() if not others}
+    # One on the front says more than one that is dominated itself.
+    return {name: min(others, key=lambda other: other.variant not in front) for name, others in found.items() if others}
 
 
-def _better_somewhere(a: Candidate, b: Candidate) -> bool:
-    """Whether a beats b in any figure by more than its margin."""
-    if a.score is not None and b.score is not None and a.score > b.score + SCORE_MARGIN:
-        return True
-    lower = (
-        (a.latency_us, b.latency_us, LATENCY_MARGIN),
-        (a.size_bytes, b.size_bytes, 0.0),
-        (a.energy_j, b.energy_j, LATENCY_MARGIN),
-    )
-    return any(x is not None and y is not None and x < y * (1.0 - margin) for x, y, margin in lower)
+def _dominance(pairs: Pairs, beaten: str, by: str) -> Dominance | None:
+    kinds: dict[str, list[str]] = {"better": [], "equivalent": [], "unknown": []}
+    for one in pairs.figures(beaten, by):
+        kind = "unknown" if one.baseline is None or one.value is None else one.kind
+        if kind not in kinds:
+            return None
+        kinds[kind].append(one.figure)
+    if not kinds["better"]:
+        return None
+    return Dominance(by, *(tuple(kinds[kind]) for kind in ("better", "equivalent", "unknown")))
 
 
-def choose(candidates: Sequence[Candidate], limits: Limits) -> Choice:
-    """The fastest variant that keeps every limit (the smallest, where latency is not known).
+def choose(candidates: Sequence[Candidate], limits: Limits, pairs: Pairs) -> Choice:
+    """Of the variants that keep every limit those that are not shown to be slower than the fastest; of these the
+    smallest, then the one with the least memory, then with the least energy, then the first.
 
-    A figure that is not known breaks its limit. Where several are within the margin of the fastest the smallest wins.
+    A figure that is not known breaks its limit, and loses against one that is.
     """
-    misses = {one.variant: _broken(one, limits) for one in candidates}
-    fitting = [one for one in candidates if not misses[one.variant]]
-    if not fitting:
+    misses = {one.variant: broken for one in candidates if (broken := _broken(one, limits))}
+    left = [one for one in candidates if one.variant not in misses]
+    if not left:
         return Choice(None, misses)
-    timed = [one.latency_us for one in fitting if one.latency_us is not None]
-    fastest = min(timed, default=None)
-    near = [
-        one
-        for one in fitting
-        if fastest is None or (one.latency_us is not None and one.latency_us <= fastest * (1.0 + LATENCY_MARGIN))
-    ]
-    best = min(near, key=lambda one: (one.size_bytes is None, one.size_bytes or 0))
-    return Choice(best.variant, {name: broken for name, broken in misses.items() if broken}, _doubts(best, limits))
+    by = []
+    for figure, value, kind in _ORDER:
+        narrowed = _least(left, value, partial(kind, pairs))
+        if len(narrowed) < len(left):
+            by.append(figure)
+        left = narrowed
+    best = left[0]
+    return Choice(best.variant, misses, [*_doubts(best, limits), *_slower(best, candidates, misses, pairs)], by)
+
+
+def _least(
+    candidates: list[Candidate], value: Callable[[Candidate], float | None], kind: Callable[[str, str], Kind | None]
+) -> list[Candidate]:
+    """Those that are not shown to be worse than the one with the least value; all where no value is known."""
+    known = [(figure, one) for one in candidates if (figure := value(one)) is not None]
+    if not known:
+        return candidates
+    least = min(known, key=lambda pair: pair[0])[1]
+    return [one for _, one in known if one is least or kind(least.variant, one.variant) != "worse"]
+
+
+def _kind(pairs: Pairs, figure: str, a: str, b: str) -> Kind | None:
+    """Of a figure of `b` against `a`; of several sensors or phases "worse" where any is."""
+    kinds = [one.kind for one in pairs.figures(a, b) if figure in one.figure]
+    return "worse" if "worse" in kinds else kinds[0] if kinds else None
+
+
+_ORDER: tuple[tuple[str, Callable[[Candidate], float | None], Callable[[Pairs, str, str], Kind | None]], ...] = (
+    ("latency", lambda one: one.latency_us, lambda pairs, a, b: pairs.request(a, b)),
+    ("size", lambda one: one.size_bytes, lambda pairs, a, b: _kind(pairs, "size", a, b)),
+    ("peak memory", lambda one: one.peak_memory_bytes, lambda pairs, a, b: _kind(pairs, "peak memory", a, b)),
+    ("energy", lambda one: one.energy_j, lambda pairs, a, b: _kind(pairs, "energy", a, b)),
+)
+
+
+def _slower(
+    best: Candidate, candidates: Sequence[Candidate], misses: Mapping[str, Sequence[str]], pairs: Pairs
+) -> Iterator[str]:
+    """Where the chosen one may be slower than the fastest that fits."""
+    timed = [one for one in candidates if one.variant not in misses and one.latency_us is not None]
+    if not timed:
+        return
+    fastest = min(timed, key=lambda one: one.latency_us or 0.0)
+    if fastest is not best and pairs.request(fastest.variant, best.variant) == "inconclusive":
+        yield f"it may be slower than {fastest.variant}, by less than this run can tell"
 
 
 def _broken(one: Candidate, limits: Limits) -> list[str]:

@@ -13,6 +13,7 @@ from qprof.errors import StoreError
 from qprof.findings.decomposition import Decomposition, Settings, decompose, measured_sides
 from qprof.findings.difference import differ
 from qprof.findings.difference_table import DifferenceTable, MeasuredVariant
+from qprof.findings.latency import compared_latency
 from qprof.findings.measured import measured_variant, op_list
 from qprof.findings.sentences import with_sentences
 from qprof.record.manifest import VariantEntry
@@ -20,7 +21,7 @@ from qprof.record.ops import OpMeta
 from qprof.runtimes import registry
 from qprof.runtimes.interventions import Interventions
 from qprof.runtimes.match_ops import match_ops
-from qprof.stats.intervals import PairedDifference, paired_block_difference
+from qprof.stats.intervals import PairedDifference
 from qprof.store.run import Run
 
 #: Options that say how a variant is run, whatever it is.
@@ -58,11 +59,9 @@ class Comparison:
 
     @cached_property
     def latency(self) -> PairedDifference | None:
-        """The p50 of the clean blocks in microseconds, paired by round; `None` where no round holds both."""
-        a, b = (self.run.latency(name, phase=self.phase) for name in (self.baseline, self.variant))
-        if not np.intersect1d(a.round, b.round).size:
-            return None
-        return paired_block_difference(a.duration_ns / 1e3, a.round, b.duration_ns / 1e3, b.round, method="expanded")
+        """The p50 of the clean blocks in microseconds and their difference, as every command shows it; `None` where no
+        round holds both."""
+        return compared_latency(self.run, self.baseline, self.variant, self.phase)
 
     @cached_property
     def table(self) -> DifferenceTable | None:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from qprof.findings.comparison import Comparison
-from qprof.findings.effects import LATENCY, latency_ratio
-from qprof.findings.verdicts import LATENCY_MARGIN, SCORE_MARGIN
+from qprof.findings.effects import LATENCY
+from qprof.findings.latency import latency_ratio
+from qprof.findings.margins import LATENCY_MARGIN, SCORE_MARGIN
 from qprof.store.run import Run
 
 if TYPE_CHECKING:

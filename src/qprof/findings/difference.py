@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from qprof.findings.difference_table import DifferenceTable, difference
+from qprof.findings.latency import figure_level
 from qprof.findings.measured import measured_variant
 from qprof.runtimes.match_ops import match_ops
 from qprof.store.run import Run
@@ -14,4 +15,5 @@ def differ(run: Run, a: str, b: str, phase: str | None = None) -> DifferenceTabl
     Raises `StoreError` where the ops of one were not timed.
     """
     first, second = measured_variant(run, a, phase), measured_variant(run, b, phase)
-    return difference(first, second, match_ops(first.ops, second.ops), method="expanded")
+    match = match_ops(first.ops, second.ops)
+    return difference(first, second, match, method="expanded", end_level=figure_level(run))

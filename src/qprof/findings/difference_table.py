@@ -2,11 +2,13 @@
 
     end-to-end difference = matched ops + inserted ops + removed ops + outside ops + instrumentation
 
-The top line is the p50 of the clean blocks. Ops are known from the profiled blocks alone, as midmeans, since those
-add up (see `qprof.stats.midmean`). "Outside ops" is the part of a profiled inference that no op accounts for: the
-interpreter's and the delegate's own work. "Instrumentation" is what remains: the clean p50 against the profiled
-midmean, that is the overhead of the instrumentation and the difference between the two estimators. The two together
-are what is not attributed to an op; they are lines of their own and are never spread over the others.
+The top line is that of the clean blocks: either p50, and the difference that the rounds show, A's p50 times (ratio - 1)
+(`qprof.stats.rounds.paired_medians`), which is what every command says of the two. Ops are known from the profiled
+blocks alone, as midmeans, since those add up (see `qprof.stats.midmean`). "Outside ops" is the part of a profiled
+inference that no op accounts for: the interpreter's and the delegate's own work. "Instrumentation" is what remains: the
+clean blocks against the profiled midmean, that is the overhead of the instrumentation and the difference between the
+two estimators. The two together are what is not attributed to an op; they are lines of their own and are never spread
+over the others.
 """
 
 from __future__ import annotations
@@ -19,9 +21,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from qprof.findings.margins import LATENCY_MARGIN
 from qprof.record.ops import OpMeta
 from qprof.runtimes.match_ops import OpMatch
 from qprof.stats.intervals import (
+    BlockQuantiles,
     Interval,
     Method,
     PairedDifference,
@@ -30,8 +34,10 @@ from qprof.stats.intervals import (
     resample_weights,
 )
 from qprof.stats.midmean import Midmean, conditional_midmean
+from qprof.stats.rounds import location_replicates, log_ratios_of, paired_medians
+from qprof.stats.verdict import Kind, word
 
-Kind = Literal["matched", "inserted", "removed", "outside ops", "instrumentation"]
+RowKind = Literal["matched", "inserted", "removed", "outside ops", "instrumentation"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,7 +68,7 @@ class DifferenceRow:
     "entered XNNPACK", "kernel changed", "type changed".
     """
 
-    kind: Kind
+    kind: RowKind
     label: str
     a: OpMeta | None
     b: OpMeta | None
@@ -87,8 +93,10 @@ class DifferenceGroup:
 
 @dataclass(frozen=True, slots=True)
 class DifferenceTable:
-    """Baseline A against variant B: the rows add up to `end_to_end` in all three columns.
+    """Baseline A against variant B: the rows add up to `end_to_end`, to A's p50, to B's p50, and to the difference.
 
+    `verdict`: what the end-to-end difference says, by its interval. That difference is paired by round, so it and B's
+    p50 less A's may be apart, by what the two lose to the rounds; the row "instrumentation" holds that too.
     `by_kind` and `by_type` roll up the op rows (a matched pair counts under the baseline's type), the largest absolute
     difference first. `unattributed_us` is the sum of the last two rows. `profiled_rounds` is the number of rounds
     whose profiled blocks hold both variants; `end_to_end.rounds` is that of the clean blocks.
@@ -102,6 +110,7 @@ class DifferenceTable:
     by_type: tuple[DifferenceGroup, ...]
     unattributed_us: Interval
     profiled_rounds: int
+    verdict: Kind
 
     @property
     def closing_error_us(self) -> float:
@@ -121,9 +130,12 @@ def difference(
     resamples: int = 2000,
     seed: int = 0,
     method: Method = "percentile",
+    end_level: float | None = None,
+    margin: float = math.log1p(LATENCY_MARGIN),
 ) -> DifferenceTable:
-    """The closing table of baseline `a` -> variant `b`; intervals resample the rounds of both jointly.
+    """The closing table of baseline `a` -> variant `b`; intervals of rows resample the rounds of both jointly.
 
+    `end_level`: of the end-to-end difference, by default `level`; `margin`: ln of the ratio that counts as none.
     Rounds that hold only one of the two are left out, of the clean and of the profiled blocks each for itself. Where
     both kinds cover the same rounds they are resampled together, else independently. Raises `ValueError` where arrays
     do not fit, hold non-finite values, share no round, or where the match does not cover every op once.
@@ -136,8 +148,7 @@ def difference(
         op_weights = clean_weights
     else:
         op_weights = resample_weights(len(times.rounds), resamples, seed + 1)
-    clean_a, clean_b = clean.replicates(clean_weights, 0.5)
-    end_to_end = clean.difference(clean_a, clean_b, 0.5, level, method)
+    end_to_end = paired_medians(a.clean_us, a.clean_round, b.clean_us, b.clean_round, end_level or level)
 
     def interval(value: float, replicates: NDArray[np.float64], blocks: int = len(times.rounds)) -> Interval:
         return percentile_interval(value, replicates, level, blocks, method)
@@ -159,8 +170,8 @@ def difference(
     rows.append(_rest_row("outside ops", "outside the ops", a_us, b_us, interval(b_us - a_us, total - ops)))
     a_us, b_us = end_to_end.a.value - times.a.total, end_to_end.b.value - times.b.total
     both = min(clean.rounds, len(times.rounds))
-    end_replicates = clean_b - clean_a
-    rest = interval(b_us - a_us, end_replicates - total, both)
+    end_replicates = _end_replicates(clean, clean_weights)
+    rest = interval(end_to_end.difference.value - (times.b.total - times.a.total), end_replicates - total, both)
     rows.append(_rest_row("instrumentation", "estimator and instrumentation", a_us, b_us, rest))
     unattributed = math.fsum(row.delta_us.value for row in rows[-2:])
     return DifferenceTable(
@@ -172,7 +183,14 @@ def difference(
         by_type=_roll_up(groups, "type", interval),
         unattributed_us=interval(unattributed, end_replicates - ops, both),
         profiled_rounds=len(times.rounds),
+        verdict=word(end_to_end.log_ratio, margin),
     )
+
+
+def _end_replicates(clean: PairedRounds, weights: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The end-to-end difference where rounds are drawn again: float64[resamples]."""
+    p50_us = BlockQuantiles(clean.a_values, clean.a_index, clean.rounds).quantiles(weights, 0.5)
+    return np.asarray(p50_us * np.expm1(location_replicates(log_ratios_of(clean), weights)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -226,7 +244,7 @@ class OpTimes:
 class _Line:
     """An op row before its times are filled in; i and j are positions in the op lists."""
 
-    kind: Kind
+    kind: RowKind
     i: int | None
     j: int | None
     a: OpMeta | None

@@ -6,9 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprof.errors import DataError
-from qprof.stats.intervals import PairedRounds
+from qprof.findings.latency import latency_difference_us, latency_ratio
 from qprof.stats.paired_outcomes import PairedOutcomes, paired_bootstrap
-from qprof.stats.rounds import RoundEffect, round_log_ratios
 from qprof.stats.verdict import Effect, Replicates, Unbounded
 from qprof.store.run import Run
 from qprof.tasks import registry as tasks
@@ -21,27 +20,6 @@ _BY_SAMPLE = {"accuracy": "correct", PERPLEXITY: "log_likelihood"}
 _RESAMPLES = 2000
 #: Draws of a bootstrap that are held at once.
 _CHUNK_ELEMENTS = 2**22
-
-
-def latency_ratio(run: Run, a: str, b: str, phase: str | None = None) -> RoundEffect | None:
-    """ln(latency of b / latency of a) over the rounds that hold clean blocks of both; `None` where none does."""
-    first, second = run.latency(a, phase=phase), run.latency(b, phase=phase)
-    if not np.intersect1d(first.round, second.round).size:
-        return None
-    return round_log_ratios(first.duration_ns, first.round, second.duration_ns, second.round)
-
-
-def latency_difference_us(run: Run, a: str, b: str, phase: str | None = None) -> RoundEffect | None:
-    """Latency of b minus that of a in microseconds, per round the difference of the medians; `None` as above."""
-    first, second = run.latency(a, phase=phase), run.latency(b, phase=phase)
-    if not np.intersect1d(first.round, second.round).size:
-        return None
-    pairs = PairedRounds.of(first.duration_ns / 1e3, first.round, second.duration_ns / 1e3, second.round)
-    a_medians, b_medians = (
-        np.array([np.median(values[index == i]) for i in range(pairs.rounds)])
-        for values, index in ((pairs.a_values, pairs.a_index), (pairs.b_values, pairs.b_index))
-    )
-    return RoundEffect(b_medians - a_medians)
 
 
 def paired_scores(run: Run, a: str, b: str, metric: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

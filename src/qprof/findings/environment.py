@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from qprof.findings.causes.base import Evidence
 from qprof.findings.comparison import Comparison
 from qprof.stats.intervals import Interval, PairedRounds, student_t_quantile
-from qprof.stats.rounds import RoundEffect
+from qprof.stats.rounds import RoundDifference, RoundEffect, log_ratios_of
 from qprof.store.readings import Series
 from qprof.store.run import Run
 
@@ -225,21 +225,16 @@ def effect_on_difference(comparison: Comparison, rounds: Collection[int]) -> Int
 
     What disturbs both variants of a round alike leaves the difference nearly as it is.
     """
-    sides = [comparison.run.latency(name, phase=comparison.phase) for name in (comparison.baseline, comparison.variant)]
-    if not np.intersect1d(sides[0].round, sides[1].round).size:
+    a, b = (comparison.run.latency(name, phase=comparison.phase) for name in (comparison.baseline, comparison.variant))
+    if not np.intersect1d(a.round, b.round).size:
         return None
-    pairs = PairedRounds.of(sides[0].duration_ns / 1e3, sides[0].round, sides[1].duration_ns / 1e3, sides[1].round)
-    differences = np.array(
-        [
-            np.median(pairs.b_values[pairs.b_index == i]) - np.median(pairs.a_values[pairs.a_index == i])
-            for i in range(pairs.rounds)
-        ]
-    )
-    kept = ~np.isin(pairs.ids, list(rounds))
+    pairs = PairedRounds.of(a.duration_ns, a.round, b.duration_ns, b.round)
+    ratios, kept = log_ratios_of(pairs), ~np.isin(pairs.ids, list(rounds))
     if not kept.any():
         return None
-    value = RoundEffect(differences).value - RoundEffect(differences[kept]).value
-    return Interval(value, None, None, LEVEL, "both differences come from the same rounds")
+    p50_us = float(np.median(a.duration_ns)) / 1e3
+    whole, without = (RoundDifference(RoundEffect(part), p50_us).value for part in (ratios, ratios[kept]))
+    return Interval(whole - without, None, None, LEVEL, "both differences come from the same rounds")
 
 
 def rounds_text(rounds: Sequence[int]) -> str:

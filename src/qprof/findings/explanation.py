@@ -12,14 +12,15 @@ from qprof.findings.accuracy import AccuracyChange, accuracy_change
 from qprof.findings.audits import Audit, audits
 from qprof.findings.causes import all_causes
 from qprof.findings.causes.base import Finding
-from qprof.findings.choice import Candidate, Choice, Limits, choose, dominated
+from qprof.findings.choice import Candidate, Choice, Dominance, Limits, choose, dominated
 from qprof.findings.comparison import Comparison
 from qprof.findings.control import control
 from qprof.findings.decomposition import Decomposition, with_outside
 from qprof.findings.doubts import Doubt, doubts, withheld
 from qprof.findings.effects import LATENCY
-from qprof.findings.energy import EnergyRow, EnergyTable, energy_table
+from qprof.findings.energy import COMPARED_SOURCES, EnergyRow, EnergyTable, energy_table
 from qprof.findings.judgement import findings
+from qprof.findings.pairs import RunPairs
 from qprof.findings.sameness import Sameness, sameness
 from qprof.findings.summary import VariantSummary, summarize
 from qprof.findings.verdicts import FigureVerdict, verdicts
@@ -33,8 +34,6 @@ from qprof.store.run import Run
 _MOST_RUNS = 2
 #: Where nothing is asked for, a variant may lose this much of the leading score.
 DEFAULT_SCORE_DROP = 0.01
-#: A figure of energy that was measured counts for a choice before one that was estimated.
-_BETTER_SOURCES = ("measured", "estimated")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +72,9 @@ class ComparisonFindings:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """All that a run says, with its evidence. `dominated`: variant -> one that is no worse in anything and better in
-    something; the others are the Pareto front. `doubts`: why the latencies may be those of another machine. `remarks`:
-    what would be seen by older metrics, or without a warm-up; they explain no difference."""
+    """All that a run says, with its evidence. `dominated`: variant -> one that is better in something and equal in the
+    rest, by the verdicts; the others are the Pareto front. `doubts`: why the latencies may be those of another machine.
+    `remarks`: what would be seen by older metrics, or without a warm-up; they explain no difference."""
 
     run: str
     baseline: str
@@ -86,7 +85,7 @@ class Explanation:
     accuracy: tuple[AccuracyChange, ...]
     audits: tuple[Audit, ...]
     candidates: tuple[Candidate, ...]
-    dominated: dict[str, str]
+    dominated: dict[str, Dominance]
     limits: Limits
     choice: Choice
     remarks: tuple[Finding, ...] = ()
@@ -112,11 +111,11 @@ def explain(
         if outcome is not None:
             outcomes |= {position: outcome for position, claim in enumerate(claims) if claim in plan.claims}
     found = list(zip(claims, findings(claims, outcomes), strict=True))
-    limits = limits or Limits(score_drop=DEFAULT_SCORE_DROP)
     doubted = doubts(run)
     judged = withheld(verdicts(run), doubted, run.baseline)
     summaries, energy = summarize(run), energy_table(run)
     candidates = candidates_of(run, judged, summaries, energy)
+    limits, pairs = limits or default_limits(candidates), RunPairs(run, judged)
     return Explanation(
         run=run.name,
         baseline=run.baseline,
@@ -127,9 +126,9 @@ def explain(
         accuracy=tuple(_accuracy(run, judged)),
         audits=tuple(audits(run, summaries, energy)),
         candidates=tuple(candidates),
-        dominated=dominated(candidates),
+        dominated=dominated(candidates, pairs),
         limits=limits,
-        choice=choose(candidates, limits),
+        choice=choose(candidates, limits, pairs),
         remarks=tuple(finding for _, finding in found if finding.hypothesis.remark),
         notes=tuple(notes),
     )
@@ -244,6 +243,12 @@ def _unexplained(comparison: Comparison, own: Sequence[Finding]) -> Iterator[Une
         yield Unexplained(figure, "1", effect.value, -max(back, default=0.0))
 
 
+def default_limits(candidates: Sequence[Candidate]) -> Limits:
+    """Where nothing is asked for: a little of the leading score, and nothing where no variant has one."""
+    scored = any(candidate.score_drop is not None for candidate in candidates)
+    return Limits(score_drop=DEFAULT_SCORE_DROP if scored else None)
+
+
 def candidates_of(
     run: Run,
     judged: Sequence[FigureVerdict],
@@ -287,6 +292,7 @@ def _candidate(
         size_bytes=summary.file_bytes,
         energy_j=energy[0] if energy else None,
         energy_source=energy[1] if energy else None,
+        peak_memory_bytes=summary.peak_memory_bytes,
     )
 
 
@@ -296,7 +302,7 @@ def _energies(run: Run, table: EnergyTable) -> dict[str, tuple[float, str]]:
     rows = table.rows
     phases = {phase.name: phase.steps for phase in run.phases()}
     found: dict[str, tuple[float, str]] = {}
-    for provenance in _BETTER_SOURCES:
+    for provenance in COMPARED_SOURCES:
         for name in {row.variant for row in rows}:
             ours = [row for row in rows if (row.variant, row.provenance) == (name, provenance)]
             joules = _request_j(ours, phases)

@@ -14,7 +14,7 @@ from qprof.errors import ModelError
 from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Prediction
 from qprof.findings.comparison import Comparison, interventions_of
 from qprof.findings.effects import PERPLEXITY, effect
-from qprof.findings.verdicts import SCORE_MARGIN
+from qprof.findings.margins import SCORE_MARGIN
 from qprof.record.manifest import VariantEntry
 from qprof.record.rows import LayerErrorRow
 from qprof.runtimes.interventions import Impossible, Interventions, Section

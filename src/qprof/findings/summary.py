@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from qprof.findings.latency import compared_latency, p50_us
+from qprof.findings.margins import LATENCY_MARGIN
 from qprof.record.manifest import VariantEntry
 from qprof.record.phases import Phase
 from qprof.record.readings import SCORED_TOKENS
-from qprof.stats.intervals import Interval, PairedDifference, paired_block_difference, quantile_interval
+from qprof.stats.intervals import Interval, PairedDifference
+from qprof.stats.verdict import Kind, word
 from qprof.store.run import Run
 
 
@@ -17,7 +21,8 @@ from qprof.store.run import Run
 class PhaseSummary:
     """One phase of one variant.
 
-    `latency_us`: median of the clean blocks; `ratio`: against the baseline, paired by round; `overhead`: median of the
+    `latency_us`: median of the clean blocks; `ratio`: against the baseline, paired by round, and `verdict`: the word
+    that goes with it; both are those of `qprof.findings.verdicts`. `overhead`: median of the
     profiled blocks over that of the clean ones, minus 1. `tokens_per_s`: the tokens of one inference over the median,
     `None` where tokens mean nothing.
     """
@@ -25,6 +30,7 @@ class PhaseSummary:
     name: str
     latency_us: Interval | None = None
     ratio: PairedDifference | None = None
+    verdict: Kind | None = None
     overhead: float | None = None
     inferences: int = 0
     blocks: int = 0
@@ -114,14 +120,16 @@ def _own_phases(run: Run, entry: VariantEntry) -> list[Phase]:
 
 
 def _phase(run: Run, baseline: str, name: str, phase: Phase) -> PhaseSummary:
-    clean = run.latency(name, phase=phase.name)
-    if not len(clean.duration_ns):
+    latency_us = p50_us(run, name, phase.name)
+    if latency_us is None:
         return PhaseSummary(phase.name)
-    latency_us = quantile_interval(clean.duration_ns / 1e3, clean.round, method="expanded")
+    ratio = None if name == baseline else compared_latency(run, baseline, name, phase.name)
+    clean = run.latency(name, phase=phase.name)
     return PhaseSummary(
         name=phase.name,
         latency_us=latency_us,
-        ratio=_ratio(run, baseline, name, phase.name),
+        ratio=ratio,
+        verdict=None if ratio is None else word(ratio.log_ratio, math.log1p(LATENCY_MARGIN)),
         overhead=_overhead(run, name, phase.name),
         inferences=len(clean.duration_ns),
         blocks=len(np.unique(clean.block)),
@@ -160,15 +168,6 @@ def _scoring_speed(run: Run, name: str) -> float | None:
     blocks = [block.number for block in run.blocks() if block.variant == name]
     tokens = run.readings.total(SCORED_TOKENS, blocks)
     return None if not tokens or seconds <= 0 else tokens / seconds
-
-
-def _ratio(run: Run, baseline: str, name: str, phase: str) -> PairedDifference | None:
-    if name == baseline:
-        return None
-    a, b = run.latency(baseline, phase=phase), run.latency(name, phase=phase)
-    if not np.intersect1d(a.round, b.round).size:
-        return None
-    return paired_block_difference(a.duration_ns / 1e3, a.round, b.duration_ns / 1e3, b.round, method="expanded")
 
 
 def _overhead(run: Run, name: str, phase: str) -> float | None:

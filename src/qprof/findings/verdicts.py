@@ -1,4 +1,9 @@
-"""Better, worse, equivalent or inconclusive: every figure of every variant against the baseline's."""
+"""Better, worse, equivalent or inconclusive: every figure of every variant against the baseline's.
+
+A figure's interval is as wide as it takes for the intervals of all variants to hold together at 95 %
+(`qprof.findings.latency.figure_level`), and its word is what that interval says. Each figure is a family of its own:
+of seven figures of equal variants, one in three runs may have a false word somewhere.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +11,16 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-import numpy as np
-
-from qprof.findings.effects import effect, latency_ratio
+from qprof.findings.effects import effect
+from qprof.findings.energy import Figure, energy_changes
+from qprof.findings.latency import compared_latency, figure_level, latency_ratio, p50_us, request_ratio
+from qprof.findings.margins import LATENCY_MARGIN, SCORE_MARGIN
+from qprof.findings.memory import memory_tolerance
 from qprof.stats.intervals import Interval
-from qprof.stats.multiplicity import holm
 from qprof.stats.planning import blocks_to_decide, detectable_effect, implied_scatter
-from qprof.stats.rounds import RoundEffect
-from qprof.stats.verdict import Kind, Verdict, corrected, judge
+from qprof.stats.rounds import RoundEffect, scaled_change
+from qprof.stats.verdict import Kind, Verdict, judge, word
 from qprof.store.run import Run
-
-#: What counts as no difference, unless a command line says otherwise: 2 % of a latency, half a point of a score.
-LATENCY_MARGIN = 0.02
-SCORE_MARGIN = 0.005
-_LEVEL = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +28,11 @@ class FigureVerdict:
     """One figure of one variant against the baseline.
 
     `value`, `baseline`: the figures themselves, in `unit`. `change`: their relative difference ("%", of latencies,
-    sizes, energies) or absolute one (of scores), with its interval. `verdict` is `None` for what is counted, not
-    sampled (a file's size): `kind` says what there is to say. `more_rounds`: how many would decide, `None` where it is
-    decided or never would be; `detectable`: the smallest change that a run of this length tells from none.
+    sizes, energies) or absolute one (of scores), with its interval; `difference`: the same in `unit`. `margin`: what
+    counts as none, told as `change` is; `basis`: where it is from, of a margin that the run itself tells. `verdict` is
+    `None` for what is counted, not sampled (a file's size): `kind` says what there is to say. `more_rounds`: how many
+    would decide, `None` where it is decided or never would be; `detectable`: the smallest change that a run of this
+    length tells from none.
     """
 
     variant: str
@@ -44,82 +47,92 @@ class FigureVerdict:
     more_rounds: int | None = None
     detectable: float | None = None
     reason: str | None = None
+    difference: Interval | None = None
+    margin: float | None = None
+    basis: str | None = None
 
 
 def verdicts(
     run: Run, latency_margin: float = LATENCY_MARGIN, score_margin: float = SCORE_MARGIN
 ) -> list[FigureVerdict]:
-    """All figures of all variants but the baseline; sampled ones are corrected together for their number (Holm)."""
-    found = list(_all(run, latency_margin, score_margin))
-    sampled = [one for one in found if one.verdict is not None]
-    decided = iter(corrected([one.verdict for one in sampled if one.verdict is not None], holm))
-    return [one if one.verdict is None else _with(one, next(decided)) for one in found]
+    """All figures of all variants but the baseline."""
+    return [
+        one
+        for entry in run.variants[1:]
+        if not entry.failed
+        for one in (
+            *_scores(run, run.baseline, entry.name, score_margin),
+            *_latencies(run, run.baseline, entry.name, latency_margin),
+            *_counted(run, run.baseline, entry.name),
+            *_energies(run, run.baseline, entry.name),
+        )
+    ]
 
 
-def _with(one: FigureVerdict, verdict: Verdict) -> FigureVerdict:
-    """A verdict and, where it is inconclusive, what would decide."""
-    return replace(
-        one, verdict=verdict, kind=verdict.kind, more_rounds=one.more_rounds if verdict.kind == "inconclusive" else None
-    )
+def figures_between(run: Run, a: str, b: str) -> Iterator[FigureVerdict]:
+    """All figures of variant `b` against variant `a`, whichever they are, what is quick to know first."""
+    yield from _counted(run, a, b)
+    yield from _latencies(run, a, b, LATENCY_MARGIN)
+    yield from _energies(run, a, b)
+    yield from _scores(run, a, b, SCORE_MARGIN)
 
 
-def _all(run: Run, latency_margin: float, score_margin: float) -> Iterator[FigureVerdict]:
-    baseline = run.baseline
-    metrics = list(run.manifest.score_columns)
+def request_verdict(run: Run, a: str, b: str) -> Verdict | None:
+    """The latency of a whole request with `b` against `a`; `None` where no round holds both in every phase."""
+    ratio = request_ratio(run, a, b)
+    return None if ratio is None else judge(ratio, math.log1p(LATENCY_MARGIN), level=figure_level(run))
+
+
+def _latencies(run: Run, a: str, b: str, margin: float) -> Iterator[FigureVerdict]:
     phases = [phase.name for phase in run.phases()]
-    for entry in run.variants[1:]:
-        name = entry.name
-        if entry.failed:
-            continue
-        for metric in metrics:
-            yield _score(run, baseline, name, metric, score_margin)
-        for phase in phases:
-            yield _latency(
-                run, baseline, name, phase, "latency" if len(phases) == 1 else f"{phase} latency", latency_margin
-            )
-        base = run.manifest.baseline
-        peaks = (each.memory.peak_rss_above_runtime_bytes for each in (base, entry))
-        yield _counted(name, "size", base.bytes, entry.bytes)
-        yield _counted(name, "peak memory", *peaks)
+    for phase in phases:
+        yield _latency(run, a, b, phase, "latency" if len(phases) == 1 else f"{phase} latency", margin)
 
 
 def _latency(run: Run, a: str, b: str, phase: str, figure: str, margin: float) -> FigureVerdict:
-    found = latency_ratio(run, a, b, phase)
-    first, second = _median_us(run, a, phase), _median_us(run, b, phase)
-    if found is None:
+    ratio, compared = latency_ratio(run, a, b, phase), compared_latency(run, a, b, phase)
+    if ratio is None or compared is None:
+        first, second = p50_us(run, a, phase), p50_us(run, b, phase)
         reason = "no round holds clean blocks of both"
-        return FigureVerdict(b, figure, "us", first, second, None, "inconclusive", True, reason=reason)
-    verdict = judge(found, math.log1p(margin))
+        return FigureVerdict(
+            b,
+            figure,
+            "us",
+            first.value if first else None,
+            second.value if second else None,
+            None,
+            "inconclusive",
+            True,
+            reason=reason,
+        )
+    verdict = judge(ratio, math.log1p(margin), level=figure_level(run))
+    undecided = verdict.kind == "inconclusive"
     return FigureVerdict(
         variant=b,
         figure=figure,
         unit="us",
-        baseline=first,
-        value=second,
-        change=_as_change(verdict.effect),
+        baseline=compared.a.value,
+        value=compared.b.value,
+        change=scaled_change(verdict.effect),
         kind=verdict.kind,
         relative=True,
         verdict=verdict,
-        more_rounds=blocks_to_decide(verdict.effect, found.rounds, math.log1p(margin)),
-        detectable=_detectable(found, verdict.effect),
+        more_rounds=blocks_to_decide(verdict.effect, ratio.rounds, math.log1p(margin)) if undecided else None,
+        detectable=_detectable(ratio, verdict.effect),
         reason=verdict.effect.reason,
+        difference=compared.difference,
+        margin=margin,
     )
-
-
-def _median_us(run: Run, variant: str, phase: str) -> float | None:
-    durations = run.latency(variant, phase=phase).duration_ns
-    return float(np.median(durations)) / 1e3 if len(durations) else None
 
 
 def _detectable(found: RoundEffect, interval: Interval) -> float | None:
     scatter = implied_scatter(interval, found.rounds)
-    return None if scatter is None else math.expm1(detectable_effect(scatter, found.rounds))
+    return None if scatter is None else math.expm1(detectable_effect(scatter, found.rounds, interval.level))
 
 
-def _as_change(log: Interval) -> Interval:
-    """From the logarithm of a ratio to the relative change."""
-    low, high = (None if bound is None else math.expm1(bound) for bound in (log.low, log.high))
-    return replace(log, value=math.expm1(log.value), low=low, high=high)
+def _scores(run: Run, a: str, b: str, margin: float) -> Iterator[FigureVerdict]:
+    for metric in run.manifest.score_columns:
+        yield _score(run, a, b, metric, margin)
 
 
 def _score(run: Run, a: str, b: str, metric: str, margin: float) -> FigureVerdict:
@@ -129,19 +142,93 @@ def _score(run: Run, a: str, b: str, metric: str, margin: float) -> FigureVerdic
     if found is None:
         reason = "no score by sample to pair"
         return FigureVerdict(b, metric, "1", first, second, None, "inconclusive", lower_is_better, reason=reason)
-    bound = math.log1p(LATENCY_MARGIN) if lower_is_better else margin
-    verdict = judge(found, bound, lower_is_better=lower_is_better)
-    change = _as_change(verdict.effect) if lower_is_better else verdict.effect
+    told = LATENCY_MARGIN if lower_is_better else margin
+    bound = math.log1p(told) if lower_is_better else margin
+    verdict = judge(found, bound, level=figure_level(run), lower_is_better=lower_is_better)
+    change = scaled_change(verdict.effect) if lower_is_better else verdict.effect
     return FigureVerdict(
-        b, metric, "1", first, second, change, verdict.kind, lower_is_better, verdict, reason=verdict.effect.reason
+        variant=b,
+        figure=metric,
+        unit="1",
+        baseline=first,
+        value=second,
+        change=change,
+        kind=verdict.kind,
+        relative=lower_is_better,
+        verdict=verdict,
+        reason=verdict.effect.reason,
+        difference=scaled_change(verdict.effect, first) if lower_is_better and first is not None else change,
+        margin=told,
     )
 
 
-def _counted(variant: str, figure: str, first: int | None, second: int | None) -> FigureVerdict:
-    """A figure that has no scatter of its own: the smaller is better."""
+def _counted(run: Run, a: str, b: str) -> Iterator[FigureVerdict]:
+    """Figures that have no scatter of their own: the smaller is better, by more than the tolerance."""
+    first, second = run.variant(a), run.variant(b)
+    yield _count(b, "size", first.bytes, second.bytes, 0.0, None)
+    peaks = (first.memory.peak_rss_above_runtime_bytes, second.memory.peak_rss_above_runtime_bytes)
+    tolerance = memory_tolerance(run)
+    yield _count(b, "peak memory", *peaks, tolerance.of(peaks[0] or 0), tolerance.basis)
+
+
+def _count(
+    variant: str, figure: str, first: int | None, second: int | None, tolerance: float, basis: str | None
+) -> FigureVerdict:
     if not first or second is None:
         reason = "not known of both variants"
         return FigureVerdict(variant, figure, "bytes", first, second, None, "inconclusive", True, reason=reason)
-    change = second / first - 1.0
-    kind: Kind = "equivalent" if second == first else "better" if second < first else "worse"
-    return FigureVerdict(variant, figure, "bytes", first, second, Interval(change, change, change, _LEVEL), kind, True)
+    more = second - first
+    kind: Kind = "equivalent" if abs(more) <= tolerance else "better" if more < 0 else "worse"
+    return FigureVerdict(
+        variant=variant,
+        figure=figure,
+        unit="bytes",
+        baseline=first,
+        value=second,
+        change=_exact(more / first),
+        kind=kind,
+        relative=True,
+        difference=_exact(more),
+        margin=tolerance / first,
+        basis=basis,
+    )
+
+
+def _exact(value: float) -> Interval:
+    return Interval(value, value, value, 1.0)
+
+
+def _energies(run: Run, a: str, b: str) -> Iterator[FigureVerdict]:
+    """Joules per inference, of every phase and sensor of the best kind that there is."""
+    found = energy_changes(run, a, b)
+    phases, sensors = {one.phase for one in found}, {one.sensor for one in found}
+    for one in found:
+        figure = f"{one.phase} energy" if len(phases) > 1 else "energy"
+        figure = f"{figure} ({one.sensor})" if len(sensors) > 1 else figure
+        change = _interval(one.change, figure_level(run))
+        known = change is not None and one.a_j is not None
+        yield FigureVerdict(
+            variant=b,
+            figure=figure,
+            unit="J",
+            baseline=one.a_j,
+            value=one.b_j,
+            change=change,
+            kind="inconclusive" if change is None else word(change, LATENCY_MARGIN),
+            relative=True,
+            reason=one.change.reason,
+            difference=_times(change, one.a_j) if known else None,
+            margin=LATENCY_MARGIN,
+            basis=f"{one.provenance} by {one.sensor}",
+        )
+
+
+def _interval(figure: Figure, level: float) -> Interval | None:
+    return None if figure.value is None else Interval(figure.value, figure.low, figure.high, level, figure.reason)
+
+
+def _times(change: Interval | None, by: float | None) -> Interval | None:
+    if change is None or by is None:
+        return None
+    low, high = (None if bound is None else bound * by for bound in (change.low, change.high))
+    return replace(change, value=change.value * by, low=low, high=high)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from qprof.findings.causes.base import Evidence, Finding, Prediction
 from qprof.findings.decomposition import Decomposition
-from qprof.findings.effects import LATENCY
+from qprof.findings.effects import LATENCY, PERPLEXITY
 from qprof.findings.explanation import ComparisonFindings, Unexplained
 from qprof.report.units import duration, percent, significant
 from qprof.stats.intervals import Interval
@@ -115,6 +115,8 @@ def _evidence(item: Evidence) -> str:
 def _effect(value: float, figure: str, relative: bool) -> str:
     if relative:
         return percent(math.expm1(value), signed=True)
+    if figure == PERPLEXITY:
+        return f"{value:+.3g}"
     return _signed_duration(value) if figure == LATENCY else f"{value * 100:+.2f} pt"
 
 

@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from qprof.findings.difference_table import DifferenceGroup, DifferenceRow, DifferenceTable
 from qprof.record.phases import INFERENCE
 from qprof.report.op_names import short_names
+from qprof.report.ratio import change_text
 from qprof.report.table import Column, Table
-from qprof.report.units import duration, percent
+from qprof.report.units import duration
 from qprof.stats.intervals import Interval
+from qprof.stats.rounds import scaled_change
 
 _COLUMNS = [
     Column("op", "label", align="left", flexible=True),
@@ -97,10 +99,10 @@ def _group_cells(group: DifferenceGroup) -> Cells:
 
 def _title(table: DifferenceTable, phase: str) -> str:
     end = table.end_to_end
-    change = percent(end.b.value / end.a.value - 1, signed=True)
+    changed = change_text(scaled_change(end.log_ratio), relative=True)
     where = "" if phase == INFERENCE else f", {phase}"
     times = f"{duration(end.a.value)} -> {duration(end.b.value)}"
-    return f"{table.a_name} (A) -> {table.b_name} (B){where}: {times}, {change}"
+    return f"{table.a_name} (A) -> {table.b_name} (B){where}: {times}, {changed}: {table.verdict}"
 
 
 def _notes(table: DifferenceTable) -> list[str]:
@@ -112,10 +114,12 @@ def _notes(table: DifferenceTable) -> list[str]:
     notes = [f"{kinds}; unattributed {_delta(table.unattributed_us)} µs; closing error {table.closing_error_us:.0e} µs"]
     if left:
         notes.append(left)
-    notes.append(
-        f"ops: midmeans of the profiled blocks of {table.profiled_rounds} rounds; end to end: p50 of the clean blocks; "
-        "intervals: bootstrap over rounds, paired"
-    )
+    end = table.end_to_end
+    notes += [
+        f"ops: midmeans of the profiled blocks of {table.profiled_rounds} rounds, bootstrap over rounds",
+        "end to end: p50 of the clean blocks; B-A is paired by round, A's p50 x (ratio - 1), at "
+        f"{100 * end.difference.level:.4g} %; the p50s by themselves are {end.b.value - end.a.value:+.1f} µs apart",
+    ]
     return notes
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from qprof.findings.accuracy import AccuracyChange
-from qprof.findings.choice import Candidate, Limits
+from qprof.findings.choice import Candidate, Dominance, Limits
 from qprof.findings.explanation import Explanation
 from qprof.findings.verdicts import FigureVerdict
 from qprof.report.causes import comparison_lines, finding_lines
+from qprof.report.ratio import change_text
 from qprof.report.table import Column, Table
 from qprof.report.units import duration, energy, percent, size
-from qprof.stats.intervals import Interval
 
 
 def verdict_table(explanation: Explanation) -> Table:
@@ -21,15 +21,16 @@ def verdict_table(explanation: Explanation) -> Table:
         Column("figure", "figure", align="left"),
         Column(explanation.baseline, "baseline"),
         Column("variant's", "value"),
-        Column("change [95 %]", "change"),
+        Column("change [interval]", "change"),
         Column("verdict", "verdict", align="left"),
         Column("would decide", "decides", align="left", priority=1),
         Column("detectable", "detectable", priority=2),
     ]
     rows = [_verdict_row(verdict) for verdict in explanation.verdicts]
     notes = [
-        "verdicts: of sampled figures after Holm's correction for their number; equivalent: inside the margin "
-        "(2 % of a latency, half a point of a score) by two one-sided tests",
+        "verdict: what the interval says; the intervals of a figure hold for all variants together at 95 %; "
+        "equivalent: inside the margin (2 % of a latency or an energy, half a point of a score)",
+        *dict.fromkeys(f"{one.figure}: equal within {one.basis}" for one in explanation.verdicts if one.basis),
     ]
     reasons = {verdict.reason for verdict in explanation.verdicts if verdict.reason}
     return Table(
@@ -47,7 +48,7 @@ def _verdict_row(verdict: FigureVerdict) -> dict[str, str | None]:
         "figure": verdict.figure,
         "baseline": _value(verdict.baseline, verdict.unit),
         "value": _value(verdict.value, verdict.unit),
-        "change": _change(verdict.change, verdict.relative),
+        "change": change_text(verdict.change, verdict.relative),
         "verdict": verdict.kind,
         "decides": None if more is None else f"{more} more rounds",
         "detectable": None if verdict.detectable is None else percent(verdict.detectable),
@@ -59,19 +60,9 @@ def _value(value: float | None, unit: str) -> str | None:
         return None
     if unit == "us":
         return duration(value)
+    if unit == "J":
+        return energy(value * 1e3)
     return size(value) if unit == "bytes" else f"{value:.3f}"
-
-
-def _change(change: Interval | None, relative: bool) -> str | None:
-    if change is None:
-        return None
-
-    def text(value: float) -> str:
-        return percent(value, signed=True) if relative else f"{value * 100:+.2f} pt"
-
-    if change.low is None or change.high is None or change.low == change.high:
-        return text(change.value)
-    return f"{text(change.value)} [{text(change.low)}, {text(change.high)}]"
 
 
 def explanation_lines(explanation: Explanation, evidence: bool = True, remarks: bool = False) -> Iterator[str]:
@@ -108,7 +99,7 @@ def _accuracy_lines(change: AccuracyChange) -> Iterator[str]:
     """Where a score was lost: classes, sizes, kinds of error, and the samples that changed sides."""
     yield f"where {change.variant} is less accurate than {change.baseline}"
     for what, parts in (("classes", change.classes), ("sizes", change.sizes)):
-        told = [f"{part.label} {_change(part.change, False)}" for part in parts[:_PARTS_TOLD] if part.change]
+        told = [f"{part.label} {change_text(part.change, False)}" for part in parts[:_PARTS_TOLD] if part.change]
         if told:
             more = f", {len(parts) - len(told)} more" if len(parts) > len(told) else ""
             yield f"    {what}: {'; '.join(told)}{more}"
@@ -138,11 +129,17 @@ def _answers(explanation: Explanation) -> Iterator[str]:
         yield f"  {candidate.variant}: {_trade(explanation, candidate)}"
     yield "Which level is optimal?"
     front = [c.variant for c in explanation.candidates if c.variant not in explanation.dominated]
-    yield f"  not beaten in every respect by another: {', '.join(front)}"
+    yield f"  not beaten by another: {', '.join(front)}"
     for name, other in explanation.dominated.items():
-        yield f"  {name}: {other} is no worse in anything and better in something"
+        yield f"  {name}: {_beaten(other)}"
     yield "What does that mean for deployment?"
     yield from _deployment(explanation)
+
+
+def _beaten(by: Dominance) -> str:
+    rest = f", and equal in {', '.join(by.equal)}" if by.equal else ""
+    unknown = f"; not known of both: {', '.join(by.unknown)}" if by.unknown else ""
+    return f"{by.variant} is better in {', '.join(by.better)}{rest}{unknown}"
 
 
 def _trade(explanation: Explanation, candidate: Candidate) -> str:
@@ -165,22 +162,43 @@ def _trade(explanation: Explanation, candidate: Candidate) -> str:
 
 
 def _said(verdict: FigureVerdict) -> str:
-    return f"{verdict.figure} {_change(verdict.change, verdict.relative)}"
+    return f"{verdict.figure} {change_text(verdict.change, verdict.relative)}"
 
 
 def _deployment(explanation: Explanation) -> Iterator[str]:
     limits = _limits(explanation.limits)
     choice = explanation.choice
+    if all(candidate.score is None for candidate in explanation.candidates):
+        yield "  no accuracy was scored: this goes by latency, size, memory and energy"
     if choice.variant is None:
         yield f"  no variant keeps the limits ({limits}):"
     else:
         chosen = next(c for c in explanation.candidates if c.variant == choice.variant)
         figures = _figures(explanation, chosen)
-        yield f"  deploy {choice.variant}: the fastest that keeps the limits ({limits}): {figures}"
+        yield f"  deploy {choice.variant}: {_why(explanation, limits)}: {figures}"
         yield from (f"  doubt: {doubt}" for doubt in choice.doubts)
     for name, broken in choice.misses.items():
         if broken:
             yield f"  {name} does not fit: {'; '.join(broken)}"
+
+
+#: What a choice goes by, after the latency.
+_LEAST = {"size": "the smallest", "peak memory": "the one with the least memory", "energy": "the most frugal"}
+
+
+def _why(explanation: Explanation, limits: str) -> str:
+    """ "the fastest that keeps the limits (...)", or what told it from those that are as fast."""
+    by, keeps = explanation.choice.by, f"that keeps the limits ({limits})"
+    if limits == "none given":
+        keeps = "of all (no limits given)"
+    then = ", of those ".join(_LEAST[figure] for figure in by if figure in _LEAST)
+    if not by:
+        others = len(explanation.candidates) - len(explanation.choice.misses)
+        return f"the only one {keeps}" if others == 1 else f"not shown to be worse than any other {keeps}"
+    if not then:
+        return f"the fastest {keeps}"
+    timed = any(candidate.latency_us is not None for candidate in explanation.candidates)
+    return f"as fast as any {keeps}, and of those alike {then}" if timed else f"{then} {keeps}"
 
 
 def _limits(limits: Limits) -> str:
@@ -201,6 +219,7 @@ def _figures(explanation: Explanation, candidate: Candidate) -> str:
         *([f"{explanation.metric} {candidate.score:.3f}"] if candidate.score is not None else []),
         *([f"p50 {duration(candidate.latency_us)}"] if candidate.latency_us is not None else []),
         *([f"size {size(candidate.size_bytes)}"] if candidate.size_bytes is not None else []),
+        *([f"peak memory {size(candidate.peak_memory_bytes)}"] if candidate.peak_memory_bytes is not None else []),
         *(
             [f"energy {energy(candidate.energy_j * 1e3)} a request ({candidate.energy_source})"]
             if candidate.energy_j is not None

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from qprof.findings.device import device_audits
 from qprof.findings.summary import PhaseSummary, VariantSummary
+from qprof.report.ratio import RATIO_NOTE
 from qprof.report.scores import score_text
 from qprof.report.table import Column, Table
 from qprof.report.units import Kind, duration, interval, percent, scaled_column, scaled_intervals
@@ -62,12 +63,14 @@ def _phase_columns(
     for row, phase, time in zip(rows, phases, times, strict=True):
         row[f"p50.{position}"] = time
         row[f"ratio.{position}"] = _ratio(phase)
+        row[f"verdict.{position}"] = phase.verdict
         row[f"overhead.{position}"] = None if phase.overhead is None else percent(phase.overhead, signed=True)
         row[f"inferences.{position}"] = f"{phase.inferences}"
     later = 2 * int(position > 0)
     return [
         Column(f"{prefix}p50 [95 %]", f"p50.{position}", unit=time_unit),
         Column("vs baseline", f"ratio.{position}", priority=1 + later),
+        Column("verdict", f"verdict.{position}", align="left", priority=1 + later),
         _filled(rows, f"{prefix}speed", f"speed.{position}", speeds, "count", "tok/s", priority=2),
         Column(f"{prefix}profiling", f"overhead.{position}", priority=8 if count > 1 else 4),
         Column(f"{prefix}inferences", f"inferences.{position}", priority=9 if count > 1 else 5),
@@ -103,6 +106,8 @@ def _notes(run: Run, summaries: Sequence[VariantSummary]) -> list[str]:
         f"p50: median of the clean blocks, 95 % interval by bootstrap over {rounds} interleaved rounds; measured",
         "peak mem: peak resident memory above the bare runtime (process with the runtime imported); measured",
     ]
+    if any(phase.ratio is not None for summary in summaries for phase in summary.phases):
+        notes.append(RATIO_NOTE)
     notes += _token_notes(run, summaries)
     if any(phase.overhead is not None for summary in summaries for phase in summary.phases):
         notes.append("profiling: how much slower instrumented inferences are; latency is never taken from them")
@@ -165,7 +170,7 @@ def _triple(found: Interval | None) -> tuple[float | None, float | None, float |
 
 def _ratio(phase: PhaseSummary) -> str | None:
     """Time against the baseline: "x0.520 [0.515, 0.524]"."""
-    if phase.ratio is None or phase.ratio.log_ratio is None:
+    if phase.ratio is None:
         return None
     ratio = phase.ratio.log_ratio
     bounds = None if ratio.low is None or ratio.high is None else (math.exp(ratio.low), math.exp(ratio.high))

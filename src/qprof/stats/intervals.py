@@ -53,16 +53,18 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class PairedDifference:
-    """A quantile of two variants that were measured in the same rounds, and how it differs (b against a).
+    """The median of two variants that were measured in the same rounds, and how it differs (b against a).
 
-    `log_ratio` is ln(b / a), `None` where a quantile is not positive. `rounds` counts the rounds that hold both
-    variants; `left_out` names those that hold one only and were not used.
+    `a`, `b`: each by itself, over all its rounds. `log_ratio` is ln(b / a) paired by round, and `difference` is what it
+    makes of `a`: a x (b / a - 1). So the two agree, and need not with the medians by themselves, which do not know what
+    the rounds share. `rounds` counts the rounds that hold both variants; `left_out` names those that hold one only
+    and were not used for the pairs.
     """
 
     a: Interval
     b: Interval
     difference: Interval
-    log_ratio: Interval | None
+    log_ratio: Interval
     rounds: int
     left_out: tuple[int, ...] = ()
 
@@ -146,29 +148,6 @@ def quantile_interval(
     return percentile_interval(float(np.quantile(checked, q)), replicates, level, len(ids), method)
 
 
-def paired_block_difference(
-    a_values: ArrayLike,
-    a_blocks: ArrayLike,
-    b_values: ArrayLike,
-    b_blocks: ArrayLike,
-    q: float = 0.5,
-    level: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
-    method: Method = "percentile",
-) -> PairedDifference:
-    """Difference b - a and log-ratio ln(b / a) of a quantile, resampling the rounds of both variants jointly.
-
-    `a_blocks`, `b_blocks`: int[n], the round of each value; block r of A ran beside block r of B, so what disturbed
-    the round cancels. Rounds that hold one variant only are left out and named. Raises `ValueError` for empty,
-    non-finite or mismatched input, and where no round holds both.
-    """
-    _check_fraction("q", q, closed=True)
-    pairs = PairedRounds.of(a_values, a_blocks, b_values, b_blocks)
-    weights = resample_weights(pairs.rounds, resamples, seed)
-    return pairs.difference(*pairs.replicates(weights, q), q, level, method)
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class PairedRounds:
     """The values of two variants in the rounds that hold both; rounds are renumbered 0 .. rounds-1."""
@@ -209,31 +188,6 @@ class PairedRounds:
         a = BlockQuantiles(self.a_values, self.a_index, self.rounds).quantiles(weights, q)
         b = BlockQuantiles(self.b_values, self.b_index, self.rounds).quantiles(weights, q)
         return a, b
-
-    def difference(
-        self,
-        replicates_a: NDArray[np.float64],
-        replicates_b: NDArray[np.float64],
-        q: float,
-        level: float,
-        method: Method = "percentile",
-    ) -> PairedDifference:
-        """What the replicates float64[resamples] of quantile `q` of both variants say of their difference."""
-
-        def interval(value: float, replicates: NDArray[np.float64]) -> Interval:
-            return percentile_interval(value, replicates, level, self.rounds, method)
-
-        a, b = float(np.quantile(self.a_values, q)), float(np.quantile(self.b_values, q))
-        # A replicate interpolates between values, so positive values make every replicate positive.
-        positive = min(self.a_values.min(), self.b_values.min()) > 0
-        return PairedDifference(
-            a=interval(a, replicates_a),
-            b=interval(b, replicates_b),
-            difference=interval(b - a, replicates_b - replicates_a),
-            log_ratio=interval(math.log(b / a), np.log(replicates_b / replicates_a)) if positive else None,
-            rounds=self.rounds,
-            left_out=self.left_out,
-        )
 
 
 @lru_cache(maxsize=64)

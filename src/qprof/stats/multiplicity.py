@@ -31,7 +31,12 @@ def benjamini_hochberg(p_values: ArrayLike) -> NDArray[np.float64]:
 
 
 def simultaneous_level(level: float, comparisons: int) -> float:
-    """Level of each interval at which all `comparisons` of them hold together with at least `level` (Bonferroni)."""
+    """Level of each interval at which all `comparisons` of them hold together with at least `level` (Bonferroni).
+
+    Under any dependence: Dunn, "Multiple Comparisons among Means", J. Amer. Statist. Assoc. 56(293), 1961. Stepwise
+    tests (Holm's) find more, but have no interval that goes with their decision: where a figure is shown with its
+    interval, this is what makes the two one statement.
+    """
     if not 0.0 < level < 1.0 or comparisons < 1:
         raise ValueError(f"need a level between 0 and 1 and at least one comparison, got {level} and {comparisons}")
     return 1.0 - (1.0 - level) / comparisons

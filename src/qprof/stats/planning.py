@@ -95,7 +95,7 @@ def _more(
             return False
         if scatter == 0.0:
             return abs(value) < margin
-        error, needed = scatter / math.sqrt(n), _t_quantile(level, n - 1)
+        error, needed = scatter / math.sqrt(n), _t_quantile((1.0 + level) / 2.0, n - 1)
         chances = [_t_cdf((margin + side) / error - needed, n - 1) for side in (value, -value)]
         return sum(chances) - 1.0 >= power
 

@@ -1,8 +1,9 @@
 """The effect over rounds: a robust location of per-round differences, with intervals and p-values at any level.
 
 Each round gives one number, ln(median of B / median of A), so what the round did to both cancels before anything is
-averaged. (Pooling all inferences first and taking one median loses that: under a drift of 30 % over 12 rounds, the
-pooled medians of `paired_block_difference` found a planted 2 % in 9 of 100 runs, the rounds in 71.)
+averaged. (Pooling all inferences first and taking one median loses that: under a drift of 30 % over 12 rounds, pooled
+medians found a planted 2 % in 9 of 100 runs, the rounds in 71.) `paired_medians` is what every command shows of two
+latencies: that ratio, and the difference that follows from it.
 
 The estimate is that of Hodges & Lehmann, "Estimates of Location Based on Rank Tests", Ann. Math. Statist. 34(2), 1963:
 the median of all pairwise means. Its standard error is the length of a distribution-free signed-rank interval over
@@ -16,13 +17,21 @@ which no correction over many ops survives. `tests/benchmarks/verdict_calibratio
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from qprof.stats.intervals import FEWEST_BLOCKS, PairedRounds, student_t_quantile
+from qprof.stats.intervals import (
+    FEWEST_BLOCKS,
+    Interval,
+    PairedDifference,
+    PairedRounds,
+    quantile_interval,
+    student_t_quantile,
+)
 from qprof.stats.student import StudentEffect
 
 #: Rounds run in pairs A B, B A (`qprof.stats.schedule`). Where the noise of neighbouring blocks correlates by rho, as
@@ -78,17 +87,122 @@ def _standard_error(values: NDArray[np.float64], walsh: NDArray[np.float64]) -> 
     return math.sqrt(_PAIR_VARIANCE * _RANK_VARIANCE) * error
 
 
+class RoundDifference:
+    """The effect of B against A in the unit of the values: A's median times (ratio - 1), with the ratio of the rounds.
+
+    Effect for `qprof.stats.verdict.judge`. Its interval and p-values are those of the ratio, put into that unit, so the
+    two can never disagree on the sign or on what is significant. A's median is taken as it is: whatever moves it, moves
+    B with it.
+    """
+
+    def __init__(self, ratio: RoundEffect, baseline: float) -> None:
+        """`ratio`: of `round_log_ratios`; `baseline`: A's median, positive. Raises `ValueError` where it is not."""
+        if not 0.0 < baseline < math.inf:
+            raise ValueError(f"a difference needs a positive baseline, got {baseline}")
+        self.ratio = ratio
+        self.baseline = baseline
+
+    @property
+    def value(self) -> float:
+        """B - A."""
+        return self.baseline * math.expm1(self.ratio.value)
+
+    def interval(self, level: float = 0.95) -> Interval:
+        """Two-sided interval, not symmetric about `value`."""
+        return scaled_change(self.ratio.interval(level), self.baseline)
+
+    def p_above(self, bound: float) -> float | None:
+        """One-sided p-value against "the difference is `bound` or less"; `None` where there is no interval."""
+        return self.ratio.p_above(self._log(bound))
+
+    def p_below(self, bound: float) -> float | None:
+        """One-sided p-value against "the difference is `bound` or more"; `None` where there is no interval."""
+        return self.ratio.p_below(self._log(bound))
+
+    def _log(self, bound: float) -> float:
+        # Nothing is faster than no time at all.
+        return math.log1p(bound / self.baseline) if bound > -self.baseline else -math.inf
+
+
+def scaled_change(log_ratio: Interval, baseline: float = 1.0) -> Interval:
+    """From ln(b / a) to baseline x (b / a - 1): the relative change, or with A's value the difference in its unit."""
+    low, high = (None if x is None else baseline * math.expm1(x) for x in (log_ratio.low, log_ratio.high))
+    return replace(log_ratio, value=baseline * math.expm1(log_ratio.value), low=low, high=high)
+
+
+def paired_medians(
+    a_values: ArrayLike, a_rounds: ArrayLike, b_values: ArrayLike, b_rounds: ArrayLike, level: float = 0.95
+) -> PairedDifference:
+    """Medians of A and B over all their rounds (95 %), and how B differs from A, paired by round, at `level`.
+
+    `log_ratio` is that of `round_log_ratios`, `difference` that of `RoundDifference`. Raises `ValueError` as they do.
+    """
+    ratio = round_log_ratios(a_values, a_rounds, b_values, b_rounds)
+    a = quantile_interval(a_values, a_rounds, method="expanded")
+    b = quantile_interval(b_values, b_rounds, method="expanded")
+    return PairedDifference(
+        a=a,
+        b=b,
+        difference=RoundDifference(ratio, a.value).interval(level),
+        log_ratio=ratio.interval(level),
+        rounds=ratio.rounds,
+        left_out=tuple(np.setxor1d(np.asarray(a_rounds), np.asarray(b_rounds)).tolist()),
+    )
+
+
+def location_replicates(differences: ArrayLike, weights: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The location of `RoundEffect` where rounds are drawn again, as often as `weights` int64[resamples, rounds] says.
+
+    Returns float64[resamples].
+
+    Exact up to 50 rounds. Beyond, the share of pairwise means below the estimate is counted under each weighting, and
+    read back from their quantiles (the linear term of Bahadur, "A Note on Quantiles in Large Samples", Ann. Math.
+    Statist. 37(3), 1966): with 100 rounds, 95 % bounds are within 1 % of the exact ones.
+    """
+    values = np.asarray(differences, dtype=np.float64)
+    order = np.argsort(values, kind="stable")
+    values, weights = values[order], weights[:, order]
+    return _exact_replicates(values, weights) if len(values) <= _EXACT_ROUNDS else _linear_replicates(values, weights)
+
+
+def _exact_replicates(values: NDArray[np.float64], weights: NDArray[np.int64]) -> NDArray[np.float64]:
+    i, j = np.triu_indices(len(values))
+    walsh = (values[i] + values[j]) / 2.0
+    order = np.argsort(walsh, kind="stable")
+    walsh, i, j = walsh[order], i[order], j[order]
+    first, second = weights[:, i], weights[:, j]
+    upto = np.cumsum(np.where(i == j, first * (first + 1) // 2, first * second), axis=1)
+    pairs = upto[:, -1]
+    middle = [np.argmax(upto > rank[:, None], axis=1) for rank in ((pairs - 1) // 2, pairs // 2)]
+    return np.asarray((walsh[middle[0]] + walsh[middle[1]]) / 2.0)
+
+
+def _linear_replicates(values: NDArray[np.float64], weights: NDArray[np.int64]) -> NDArray[np.float64]:
+    thinned = values[:: -(-len(values) // _MOST_ROUNDS)]
+    i, j = np.triu_indices(len(thinned))
+    walsh = np.sort((thinned[i] + thinned[j]) / 2.0)
+    mirrored = 2.0 * float(np.median(walsh)) - values
+    upto = np.concatenate([np.zeros((len(weights), 1), np.int64), np.cumsum(weights, axis=1)], axis=1)
+    partners = [upto[:, np.searchsorted(values, mirrored, side=side)] for side in ("left", "right")]
+    below = (weights * (partners[0] + partners[1])).sum(axis=1) / (2.0 * weights.sum(axis=1) ** 2)
+    return np.asarray(np.quantile(walsh, np.clip(1.0 - below, 0.0, 1.0)))
+
+
 def round_log_ratios(a_values: ArrayLike, a_rounds: ArrayLike, b_values: ArrayLike, b_rounds: ArrayLike) -> RoundEffect:
     """Effect of B against A in ln(B / A): per round the log-ratio of the medians of its inferences.
 
     Values: float64[n], positive; rounds: int[n]. Rounds that hold one variant only are left out. Raises `ValueError`
     for empty, non-finite, mismatched or non-positive values, and where no round holds both.
     """
-    pairs = PairedRounds.of(a_values, a_rounds, b_values, b_rounds)
+    return RoundEffect(log_ratios_of(PairedRounds.of(a_values, a_rounds, b_values, b_rounds)))
+
+
+def log_ratios_of(pairs: PairedRounds) -> NDArray[np.float64]:
+    """ln(median of B / median of A) of each round: float64[rounds]. Raises `ValueError` for values not positive."""
     a, b = (_medians(*side) for side in ((pairs.a_values, pairs.a_index), (pairs.b_values, pairs.b_index)))
     if min(a.min(), b.min()) <= 0.0:
         raise ValueError("a ratio needs positive values: the median of a round is zero or negative")
-    return RoundEffect(np.log(b / a))
+    return np.asarray(np.log(b / a))
 
 
 def _medians(values: NDArray[np.float64], rounds: NDArray[np.intp]) -> NDArray[np.float64]:

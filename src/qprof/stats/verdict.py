@@ -1,16 +1,20 @@
-"""Better, worse, equivalent or inconclusive: one decision rule for every figure, from its interval or its p-values.
+"""Better, worse, equivalent or inconclusive: one decision rule for every figure, from its interval.
 
-Difference: the two-sided interval at `level` excludes 0. Equivalence: two one-sided tests (Schuirmann, "A comparison of
-the two one-sided tests procedure and the power approach", J. Pharmacokin. Biopharm. 15(6), 1987), that is, the interval
-at 1 - 2 (1 - level) lies inside the margin. An effect that is both is **equivalent**, since the margin says what
-matters, and `detectable`, since it is there all the same. "Inconclusive" is never "equivalent": that has to be shown.
+The word follows from the interval that is shown beside it, so that no reader can find the two at odds: **equivalent**
+where it lies inside the margin, else **better** or **worse** where it excludes 0, else **inconclusive**. Lying inside
+the margin is to pass two one-sided tests at (1 - level) / 2 each (Schuirmann, "A comparison of the two one-sided tests
+procedure and the power approach", J. Pharmacokin. Biopharm. 15(6), 1987; the customary rule, a narrower interval for
+equivalence alone, would need a second interval beside the first). Any false word needs an interval that misses the
+truth, so where intervals hold together at a level (`qprof.stats.multiplicity.simultaneous_level`), so do the words.
+
+An effect inside the margin that excludes 0 is equivalent, since the margin says what matters, and `detectable`, since
+it is there all the same. "Inconclusive" is never "equivalent": that has to be shown.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal, Protocol
 
@@ -44,8 +48,9 @@ class Verdict:
     """What can be said of one figure of B against A.
 
     `effect`: ln(b / a) or b - a, with its interval at the level that was asked for; `margin`: in the same unit, `None`
-    where there is none. `p_difference` is two-sided; `p_equivalence` is the larger of the two one-sided tests. Both are
-    `None` where the data give no interval (`effect.reason`), `p_equivalence` also without a margin.
+    where there is none. The p-values say at which level the word would just hold: `p_difference` is two-sided,
+    `p_equivalence` twice the larger of the two one-sided tests. Both are `None` where the data give no interval
+    (`effect.reason`), `p_equivalence` also without a margin.
     """
 
     kind: Kind
@@ -58,7 +63,7 @@ class Verdict:
     @property
     def detectable(self) -> bool:
         """Whether the effect differs from 0 at the level, be it larger or smaller than the margin."""
-        return _significant(self.p_difference, self.effect.level)
+        return _side(self.effect) != 0
 
 
 class Replicates:
@@ -137,43 +142,31 @@ def judge(
     p_equivalence = None
     if margin is not None:
         above, below = evidence.p_above(-margin), evidence.p_below(margin)
-        p_equivalence = None if above is None or below is None else max(above, below)
+        p_equivalence = None if above is None or below is None else min(1.0, 2.0 * max(above, below))
     effect = evidence.interval(level)
-    kind = _kind(effect, p_difference, p_equivalence, lower_is_better)
+    kind = word(effect, margin, lower_is_better=lower_is_better)
     return Verdict(kind, effect, margin, p_difference, p_equivalence, lower_is_better)
 
 
-def corrected(verdicts: Sequence[Verdict], adjust: Callable[[ArrayLike], NDArray[np.float64]]) -> list[Verdict]:
-    """The verdicts decided anew on p-values adjusted for their number (see `qprof.stats.multiplicity`).
-
-    Differences are one family and equivalences another; verdicts without a p-value are in neither. `effect` stays the
-    interval of the one comparison by itself.
-    """
-    difference = _adjusted([verdict.p_difference for verdict in verdicts], adjust)
-    equivalence = _adjusted([verdict.p_equivalence for verdict in verdicts], adjust)
-    return [
-        replace(verdict, p_difference=p, p_equivalence=q, kind=_kind(verdict.effect, p, q, verdict.lower_is_better))
-        for verdict, p, q in zip(verdicts, difference, equivalence, strict=True)
-    ]
-
-
-def _adjusted(
-    p_values: Sequence[float | None], adjust: Callable[[ArrayLike], NDArray[np.float64]]
-) -> list[float | None]:
-    there = iter(adjust([p for p in p_values if p is not None]).tolist())
-    return [None if p is None else next(there) for p in p_values]
-
-
-def _kind(effect: Interval, p_difference: float | None, p_equivalence: float | None, lower_is_better: bool) -> Kind:
-    if _significant(p_equivalence, effect.level):
-        return "equivalent"
-    if not _significant(p_difference, effect.level):
+def word(effect: Interval, margin: float | None, *, lower_is_better: bool = True) -> Kind:
+    """What an interval says: by the rule above; "inconclusive" where it has no bounds."""
+    if effect.low is None or effect.high is None:
         return "inconclusive"
-    return "better" if (effect.value < 0.0) == lower_is_better else "worse"
+    if margin is not None and -margin < effect.low and effect.high < margin:
+        return "equivalent"
+    side = _side(effect)
+    if side == 0:
+        return "inconclusive"
+    return "better" if (side < 0) == lower_is_better else "worse"
 
 
-def _significant(p: float | None, level: float) -> bool:
-    return p is not None and p <= 1.0 - level
+def _side(effect: Interval) -> int:
+    """-1 where an interval lies below 0, +1 above, 0 where it holds 0, has no bounds or is at odds with its value."""
+    if effect.low is None or effect.high is None:
+        return 0
+    if effect.low > 0.0 and effect.value > 0.0:
+        return 1
+    return -1 if effect.high < 0.0 and effect.value < 0.0 else 0
 
 
 def _tail_score(ascending: NDArray[np.float64], bound: float) -> float:

@@ -7,10 +7,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from qprof.findings.energy.account import Account, account
 from qprof.findings.energy.recorded import Recorded, Window
 from qprof.findings.energy.sensors import Check, Flagged, Sensor, find_checks, find_flags, find_idle, find_sensors
+from qprof.findings.latency import figure_level
 from qprof.record.manifest import VariantEntry
 from qprof.stats.energy import Idle, UpdatePeriod, co2e_g, split_energy_ratio
 from qprof.stats.intervals import Interval
@@ -19,6 +21,8 @@ from qprof.tasks import registry as tasks
 
 #: Differences of this relative size are rounding: a constant model's blocks are all alike.
 _ROUNDING = 1e-9
+#: What energies of variants are compared by: the first that is there.
+COMPARED_SOURCES = ("measured", "estimated")
 #: Sensors that tell of energy; others that are missing are no loss here.
 _PROBES = re.compile(r"(nvml|rapl|codecarbon)\b")
 
@@ -46,7 +50,8 @@ class Figure:
 @dataclass(frozen=True, slots=True)
 class Change:
     """Energy per inference against the baseline, as fractions (-0.31 is 31 % less): `energy` = (1 + `time`) x
-    (1 + `power`) - 1. Paired by round; the figures are `None`, with the reason, where either side has none."""
+    (1 + `power`) - 1. Paired by round, at the level of `qprof.findings.latency.figure_level`. The figures are `None`,
+    with the reason, where either side has none."""
 
     energy: Figure
     time: Figure
@@ -117,6 +122,46 @@ def energy_table(run: Run, phase: str | None = None) -> EnergyTable:
     return EnergyTable(rows, missing, run.manifest.energy.reason if run.manifest.energy else None, grid, remarks)
 
 
+@dataclass(frozen=True, slots=True)
+class EnergyChange:
+    """Joules per inference of one variant (`b_j`) against another (`a_j`) by one sensor; `change`: as a fraction."""
+
+    phase: str
+    sensor: str
+    provenance: str
+    a_j: float | None
+    b_j: float | None
+    change: Figure
+
+
+def energy_changes(run: Run, a: str, b: str) -> list[EnergyChange]:
+    """How the energy of variant `b` differs from that of `a`, of every phase and sensor of the best provenance that
+    there is; empty where no sensor was there. A model of what is drawn at all times tells nothing of a variant."""
+    recorded = _recorded(run)
+    sensors, _ = find_sensors(run, recorded)
+    for provenance in COMPARED_SOURCES:
+        chosen = [sensor for sensor in sensors if sensor.provenance == provenance]
+        found = [
+            change
+            for phase in run.phases()
+            for sensor in chosen
+            if (change := _Rows(run, recorded, sensor, phase.name, None).between(a, b)) is not None
+        ]
+        if found:
+            return found
+    return []
+
+
+#: What a run's blocks hold: asked for by every pair of variants, and reading it is what takes time.
+_RECORDED: WeakKeyDictionary[Run, Recorded] = WeakKeyDictionary()
+
+
+def _recorded(run: Run) -> Recorded:
+    if run not in _RECORDED:
+        _RECORDED[run] = Recorded(run)
+    return _RECORDED[run]
+
+
 def _no_rows(entry: VariantEntry) -> str:
     why = entry.reason if entry.failed else "none of its blocks is finished"
     return f"{entry.name}: no energy ({why})"
@@ -152,6 +197,17 @@ class _Rows:
             if (windows := self._recorded.of(name, self._kind, self._phase))
         }
         return [self._row(name, found, accounts) for name, found in accounts.items()]
+
+    def between(self, a: str, b: str) -> EnergyChange | None:
+        """Of variant `b` against `a`; `None` where one has no blocks."""
+        windows = {name: self._recorded.of(name, self._kind, self._phase) for name in (a, b)}
+        if not all(windows.values()):
+            return None
+        accounts = {name: account(self._recorded, self._sensor, own, self._idle) for name, own in windows.items()}
+        joules = [None if found.found.gross is None else found.found.gross.value for found in accounts.values()]
+        change = self._against(a, b, accounts)
+        sensor = self._sensor
+        return EnergyChange(self._phase, sensor.text, sensor.provenance, joules[0], joules[-1], change.energy)
 
     def _row(self, variant: str, found: Account, accounts: Mapping[str, Account]) -> EnergyRow:
         sensor = self._sensor
@@ -238,8 +294,9 @@ class _Rows:
 
     def _change(self, variant: str, accounts: Mapping[str, Account]) -> Change | None:
         baseline = str(self._run.baseline)
-        if variant == baseline:
-            return None
+        return None if variant == baseline else self._against(baseline, variant, accounts)
+
+    def _against(self, baseline: str, variant: str, accounts: Mapping[str, Account]) -> Change:
         found, base = accounts[variant], accounts.get(baseline)
         if base is None:
             return self._no_change(found, baseline, f"the baseline {baseline} has no blocks")
@@ -247,7 +304,7 @@ class _Rows:
             if side.refusal:
                 return self._no_change(found, baseline, f"{name} has no joules per inference")
         try:
-            split = split_energy_ratio(base.rounds(), found.rounds())
+            split = split_energy_ratio(base.rounds(), found.rounds(), level=figure_level(self._run))
         except ValueError as error:
             return self._no_change(found, baseline, str(error))
         energy, time, power = (

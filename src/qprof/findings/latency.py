@@ -1,0 +1,82 @@
+"""What a run says of two variants' latencies: the one estimator that every command shows.
+
+The ratio is that of the rounds (`qprof.stats.rounds`), whose verdicts hold their level on simulated machines
+(`tests/benchmarks/verdict_calibration.py`). The difference follows from it, and the word from its interval.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+
+import numpy as np
+
+from qprof.stats.intervals import Interval, PairedDifference, quantile_interval
+from qprof.stats.multiplicity import simultaneous_level
+from qprof.stats.rounds import RoundDifference, RoundEffect, paired_medians, round_log_ratios
+from qprof.store.run import Run
+
+_LEVEL = 0.95
+
+
+def figure_level(run: Run) -> float:
+    """Level of a figure's interval, so that those of all variants against the baseline hold together at 95 %."""
+    return simultaneous_level(_LEVEL, max(1, sum(not entry.failed for entry in run.variants[1:])))
+
+
+def p50_us(run: Run, variant: str, phase: str | None = None) -> Interval | None:
+    """Median of a variant's clean inferences in microseconds with its 95 % interval; `None` where there is none."""
+    clean = run.latency(variant, phase=phase)
+    if not len(clean.duration_ns):
+        return None
+    return quantile_interval(clean.duration_ns / 1e3, clean.round, method="expanded")
+
+
+def latency_ratio(run: Run, a: str, b: str, phase: str | None = None) -> RoundEffect | None:
+    """ln(latency of b / latency of a) over the rounds that hold clean blocks of both; `None` where none does."""
+    first, second = run.latency(a, phase=phase), run.latency(b, phase=phase)
+    if not np.intersect1d(first.round, second.round).size:
+        return None
+    return round_log_ratios(first.duration_ns, first.round, second.duration_ns, second.round)
+
+
+def latency_difference_us(run: Run, a: str, b: str, phase: str | None = None) -> RoundDifference | None:
+    """Latency of b less that of a in microseconds, from the same ratio; `None` as above."""
+    ratio = latency_ratio(run, a, b, phase)
+    if ratio is None:
+        return None
+    return RoundDifference(ratio, float(np.median(run.latency(a, phase=phase).duration_ns)) / 1e3)
+
+
+def compared_latency(run: Run, a: str, b: str, phase: str | None = None) -> PairedDifference | None:
+    """Both p50 in microseconds and how b differs from a, at the level of the run's figures; `None` as above."""
+    first, second = run.latency(a, phase=phase), run.latency(b, phase=phase)
+    if not np.intersect1d(first.round, second.round).size:
+        return None
+    return paired_medians(
+        first.duration_ns / 1e3, first.round, second.duration_ns / 1e3, second.round, figure_level(run)
+    )
+
+
+def request_ratio(run: Run, a: str, b: str) -> RoundEffect | None:
+    """ln(time of a request with b / with a): every phase as often as a request runs it. `None` where no round holds
+    clean blocks of both in every phase."""
+    phases = run.phases()
+    if len(phases) == 1:
+        return latency_ratio(run, a, b, phases[0].name)
+    sides = [[run.latency(name, phase=phase.name) for phase in phases] for name in (a, b)]
+    rounds = reduce(np.intersect1d, [found.round for side in sides for found in side])
+    if not rounds.size:
+        return None
+    first, second = (
+        np.array(
+            [
+                sum(
+                    phase.steps * float(np.median(found.duration_ns[found.round == number]))
+                    for phase, found in zip(phases, side, strict=True)
+                )
+                for number in rounds
+            ]
+        )
+        for side in sides
+    )
+    return round_log_ratios(first, rounds, second, rounds)
