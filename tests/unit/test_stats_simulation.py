@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from pooled_medians import pooled_log_ratio
+from qprof.stats.multiplicity import simultaneous_level
 from qprof.stats.rounds import RoundEffect, round_log_ratios
 from qprof.stats.verdict import judge
 from simulated_rounds import MACHINES, log_ratios, simulate
@@ -107,3 +108,15 @@ def test_intervals_cover_the_planted_ratio(machine):
         found = round_log_ratios(x.ravel(), numbers, y.ravel(), numbers).interval()
         hits += found.low <= 0.1 <= found.high
     assert hits / RUNS >= 0.915
+
+
+@pytest.mark.parametrize("machine", ["quiet", "drift", "ar 0.5", "spikes"])
+def test_the_words_of_all_variants_hold_together(machine):
+    """Of four equals, and of four at the margin: how often any of the four words is false."""
+    rng = np.random.default_rng(11)
+    level, margin = simultaneous_level(0.95, 4), math.log1p(0.02)
+    for effect, false in ((0.0, ("better", "worse")), (margin, ("equivalent", "better"))):
+        ratios = [log_ratios(*simulate(rng, machine, RUNS, 12, effect=effect)) for _ in range(4)]
+        words = [[judge(RoundEffect(row), margin, level=level).kind for row in of_one] for of_one in ratios]
+        wrong = sum(any(found in false for found in together) for together in zip(*words, strict=True))
+        assert wrong <= 17, effect  # as above: a chance of 1 % where the rate is 5 %

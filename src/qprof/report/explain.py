@@ -190,11 +190,11 @@ def _why(explanation: Explanation, limits: str) -> str:
     """ "the fastest that keeps the limits (...)", or what told it from those that are as fast."""
     by, keeps = explanation.choice.by, f"that keeps the limits ({limits})"
     if limits == "none given":
-        keeps = "of all (no limits given)"
+        keeps = "(no limits given)"
     then = ", of those ".join(_LEAST[figure] for figure in by if figure in _LEAST)
     if not by:
         others = len(explanation.candidates) - len(explanation.choice.misses)
-        return f"the only one {keeps}" if others == 1 else f"not shown to be worse than any other {keeps}"
+        return f"the only one {keeps}" if others == 1 else f"as good as any {keeps}"
     if not then:
         return f"the fastest {keeps}"
     timed = any(candidate.latency_us is not None for candidate in explanation.candidates)
