@@ -143,3 +143,11 @@ def test_requests_without_a_common_round_are_not_compared(tmp_path: Path) -> Non
     run = World([variant("base", 1000.0), variant("other", 900.0)], rounds=5).record(tmp_path / "run")
     assert not np.isnan(request_ratio(run, "base", "other").value)  # type: ignore[union-attr]
     assert request_ratio(run, "base", "other").rounds == 5  # type: ignore[union-attr]
+
+
+def test_the_interval_of_an_energy_is_as_wide_as_for_all_variants_together(tmp_path: Path) -> None:
+    run = energetic().write(tmp_path / "run")
+    [together] = energy_changes(run, "base", "b")
+    run.variants[1].status = "failed"
+    [alone] = energy_changes(run, "base", "b")
+    assert together.change.low < alone.change.low < alone.change.high < together.change.high  # type: ignore[operator]
