@@ -23,7 +23,7 @@ from qprof.findings.op_costs import standard_error
 from qprof.findings.verify import Claim
 from qprof.stats.intervals import Interval
 from qprof.stats.multiplicity import holm
-from qprof.stats.student import StudentEffect
+from qprof.stats.rounds import RoundDifference
 from qprof.stats.verdict import Effect
 from qprof.store.run import Run
 
@@ -84,11 +84,10 @@ def _on_scale(found: Effect, comparison: Comparison, again: Run) -> Effect:
     """A difference in microseconds on the scale of the run in question: a machine that is slower by then for all alike
     has changed no ratio."""
     known = [run.latency(comparison.baseline, phase=comparison.phase).duration_ns for run in (comparison.run, again)]
-    if not isinstance(found, StudentEffect) or not len(known[1]):
+    if not isinstance(found, RoundDifference) or not len(known[1]):
         return found
     scale = float(np.median(known[0])) / float(np.median(known[1]))
-    error = None if found.standard_error is None else scale * found.standard_error
-    return StudentEffect(scale * found.value, error, found.degrees, found.reason)
+    return RoundDifference(found.ratio, scale * found.baseline)
 
 
 def _p_of_no_effect(evidence: Effect) -> float | None:
