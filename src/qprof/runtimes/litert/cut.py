@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import tempfile
-import time
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 from qprof.errors import ModelError
-from qprof.runtimes.litert import cache
+from qprof.runtimes.litert.edit import ModelFile, edited, keep_ops
 from qprof.runtimes.litert.flatbuffer import read_model
-from qprof.runtimes.litert.float_model import read_content
-from qprof.runtimes.litert.variant import MadeVariant, file_sha256, refuse_unloadable, write_atomically
-from qprof.runtimes.tool_output import first_line
-
-#: Part of every key: raise it where a change here changes the bytes that are made.
-_REVISION = "1"
-_METHOD = "cut"
+from qprof.runtimes.litert.model_facts import SubgraphFacts
 
 
 def following(path: Path, names: Collection[str]) -> set[str]:
     """The named ops of the main subgraph and all that read, directly or not, what they write; by name (their first
     output tensor). Raises `ModelError` where the file cannot be read."""
-    main = read_model(path).subgraphs[0]
+    graph = read_model(path).subgraphs[0]
+    return {graph.ops[index].name for index in ops_following(graph, names)}
+
+
+def ops_following(graph: SubgraphFacts, names: Collection[str]) -> set[int]:
+    """As `following`, by index."""
     tainted: set[int] = set()
-    found: set[str] = set()
-    for op in main.ops:
+    found: set[int] = set()
+    for op in graph.ops:
         if op.name in names or not tainted.isdisjoint(op.inputs):
             tainted |= set(op.outputs)
-            found.add(op.name)
+            found.add(op.index)
     return found
 
 
@@ -43,53 +39,17 @@ def cut(path: Path, names: Collection[str]) -> Path:
         StoreError: the cache cannot be written.
     """
     dropped = sorted(following(path, names))
-    key = cache.key(path, _METHOD, {"dropped": dropped}, None, {"qprof cut": _REVISION})
-    if stored := cache.lookup(key):
-        return stored.path
-    with tempfile.TemporaryDirectory(prefix="qprof-") as folder:
-        return cache.store(key, _made(path, set(dropped), Path(folder) / "model.tflite")).path
+    what = f"without {len(dropped)} of its ops"
+    return edited(path, "cut", {"dropped": dropped}, lambda file: _cut_main(file, names), what)
 
 
-def _made(path: Path, dropped: set[str], destination: Path) -> MadeVariant:
-    started = time.perf_counter()
-    content = _without(path, dropped)
-    refuse_unloadable(content, f"{path} without {len(dropped)} of its ops", "time the whole model instead")
-    write_atomically(destination, content)
-    return MadeVariant(
-        path=destination,
-        sha256=file_sha256(destination),
-        bytes=len(content),
-        method=_METHOD,
-        seconds=time.perf_counter() - started,
-        tool="none",
-        tool_version="",
-        settings={"dropped": sorted(dropped)},
-    )
-
-
-def _without(path: Path, dropped: set[str]) -> bytes:
-    from ai_edge_litert.tools import flatbuffer_utils  # type: ignore[import-untyped,unused-ignore]
-
-    try:
-        model = flatbuffer_utils.read_model_from_bytearray(read_content(path))
-        _cut_main(model, dropped)
-        return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
-    except ModelError:
-        raise
-    except Exception as error:  # the Python reader checks no offset: a damaged file can raise nearly anything
-        raise ModelError(f"{path}: cannot be cut ({first_line(error)}); time the whole model instead") from error
-
-
-def _cut_main(model: Any, dropped: set[str]) -> None:
-    main = model.subgraphs[0]
-    names = [main.tensors[op.outputs[0]].name.decode("utf-8", "replace") for op in main.operators]
-    kept = [op for op, name in zip(main.operators, names, strict=True) if name not in dropped]
-    gone = [op for op, name in zip(main.operators, names, strict=True) if name in dropped]
-    made = {int(index) for op in kept for index in op.outputs}
-    wanted = [int(index) for op in gone for index in op.inputs] + [int(index) for index in main.outputs]
+def _cut_main(file: ModelFile, names: Collection[str]) -> None:
+    graph = file.graph
+    gone = ops_following(graph, names)
+    kept = [op for op in graph.ops if op.index not in gone]
+    made = {index for op in kept for index in op.outputs} - set(graph.constant_behind)
+    wanted = [index for op in graph.ops if op.index in gone for index in op.inputs] + list(graph.outputs)
     outputs = [index for index in dict.fromkeys(wanted) if index in made]
     if not outputs:
-        raise ModelError("nothing that computes would remain of the model; time it whole")
-    main.operators = kept
-    main.outputs = outputs
-    model.signatureDefs = []  # they name outputs that are gone
+        raise ModelError(f"{file.path}: nothing that computes would remain of the model; time it whole")
+    keep_ops(file, {op.index for op in kept}, graph.inputs, outputs)

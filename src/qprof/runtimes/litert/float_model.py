@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from qprof.errors import ModelError
+from qprof.runtimes.litert.objects import packed, read_content, unpack
 from qprof.runtimes.litert.variant import refuse_unloadable
-from qprof.runtimes.tool_output import first_line
 
 #: Op types whose weights the quantizer can store in fewer bits (ai-edge-quantizer 0.10.0, `default_policy.py`).
 WEIGHTED_OPS = frozenset(
@@ -37,7 +37,6 @@ _FLOAT_WEIGHT_OPS = frozenset(
 #: What to do about a source that LiteRT does not load.
 UNLOADABLE = "convert the model again for this version of LiteRT, with builtin ops alone"
 
-_FILE_IDENTIFIER = b"TFL3"
 _SIGNATURE = "serving_default"
 
 
@@ -100,10 +99,10 @@ def read(path: Path) -> FloatModel:
     """
     content = read_content(path)
     refuse_unloadable(content, str(path), UNLOADABLE)
-    model = _unpack(path, content)
+    model = unpack(path, content)
     _refuse_quantized(path, model)
     if _complete_op_codes(model):
-        content = _packed(model)
+        content = packed(model)
     signature, content = _with_signature(model, content)
     main = model.subgraphs[0]
     return FloatModel(
@@ -115,21 +114,6 @@ def read(path: Path) -> FloatModel:
         activations=frozenset(_activations(model)),
         io_scopes=tuple(_io_scopes(model)),
     )
-
-
-def read_content(path: Path) -> bytes:
-    """The bytes of a .tflite file.
-
-    Raises:
-        ModelError: the file cannot be read or is no .tflite.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror}); check the path of the model") from error
-    if content[4:8] != _FILE_IDENTIFIER:
-        raise ModelError(f"{path}: is not a .tflite file (no TFL3 identifier); give a LiteRT model")
-    return content
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +132,7 @@ def outcome(content: bytes, *, static: bool) -> Outcome:
     """Read from a quantized model which ops stayed in float."""
     from ai_edge_litert import schema_py_generated as schema
 
-    model = _unpack(Path("quantized model"), content)
+    model = unpack(Path("quantized model"), content)
     names = _op_names()
     float_ops: Counter[str] = Counter()
     touched = False
@@ -168,19 +152,6 @@ def outcome(content: bytes, *, static: bool) -> Outcome:
                 touched = touched or any(_scaled(tensor) for tensor in inputs)
             float_ops[type_name] += left
     return Outcome(+float_ops, touched)
-
-
-def _unpack(path: Path, content: bytes) -> Any:
-    """The flatbuffer as objects. The Python reader checks no offset, so a damaged file can raise nearly anything."""
-    from ai_edge_litert.tools import flatbuffer_utils  # type: ignore[import-untyped,unused-ignore]
-
-    try:
-        model = flatbuffer_utils.read_model_from_bytearray(content)
-        if not model.subgraphs:
-            raise ValueError("it has no subgraph")
-        return model
-    except Exception as error:
-        raise ModelError(f"{path}: is damaged ({first_line(error)}); fetch or convert the model again") from error
 
 
 def _refuse_quantized(path: Path, model: Any) -> None:
@@ -227,13 +198,7 @@ def _with_signature(model: Any, content: bytes) -> tuple[Any, bytes]:
     added.inputs = [_tensor_map(main, index) for index in main.inputs]
     added.outputs = [_tensor_map(main, index) for index in main.outputs]
     model.signatureDefs = [*signatures, added]
-    return added, _packed(model)
-
-
-def _packed(model: Any) -> bytes:
-    from ai_edge_litert.tools import flatbuffer_utils
-
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    return added, packed(model)
 
 
 def _tensor_map(subgraph: Any, index: int) -> Any:

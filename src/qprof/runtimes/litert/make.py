@@ -12,7 +12,7 @@ from typing import Any
 
 from qprof.errors import DataError, QprofError
 from qprof.runtimes.base import Calibration
-from qprof.runtimes.litert import cache, convert, float_model, quantize
+from qprof.runtimes.litert import cache, convert, float_model, objects, quantize
 from qprof.runtimes.litert import calibrate as calibration_module
 from qprof.runtimes.litert.calibrate import ActivationRanges
 from qprof.runtimes.litert.variant import MadeVariant, file_sha256, refuse_unloadable
@@ -182,7 +182,7 @@ def _settings(request: MakeRequest) -> dict[str, Any]:
 
 def _as_it_is(request: MakeRequest) -> MadeVariant:
     started = time.perf_counter()
-    content = float_model.read_content(request.source)
+    content = objects.read_content(request.source)
     refuse_unloadable(content, str(request.source), float_model.UNLOADABLE)
     return _untouched(request, started)
 

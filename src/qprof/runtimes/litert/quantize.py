@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from qprof.errors import DataError, ModelError
 from qprof.runtimes.litert import calibrate as calibration_module
-from qprof.runtimes.litert import float_model
+from qprof.runtimes.litert import float_model, objects
 from qprof.runtimes.litert.calibrate import ActivationRanges
 from qprof.runtimes.litert.float_model import FloatModel
 from qprof.runtimes.litert.variant import MadeVariant, file_sha256, refuse_unloadable, write_atomically
@@ -141,7 +141,7 @@ def make(
     settings = options.checked(chosen, model)
     notes: list[str] = []
     if chosen.how == "copy":
-        content = float_model.read_content(source)
+        content = objects.read_content(source)
     else:
         activation_ranges = _activation_ranges(chosen, model, calibration, ranges, threads)
         if activation_ranges is not None:

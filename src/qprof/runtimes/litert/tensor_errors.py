@@ -33,14 +33,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprof.errors import ModelError
-from qprof.record.quantization import FLOAT_DTYPES, dequantize, is_quantized, quantize
+from qprof.record.quantization import dequantize, is_quantized
 from qprof.record.tensors import TensorSpec
 from qprof.runtimes.base import RecordError
 from qprof.runtimes.litert.constants import bias_of, constant, weights_of
-from qprof.runtimes.litert.float_model import read_content
+from qprof.runtimes.litert.edit import activations, open_file
 from qprof.runtimes.litert.interpreter import LiteRTModel
 from qprof.runtimes.litert.model_facts import OpFacts, SubgraphFacts
+from qprof.runtimes.litert.objects import packed
 from qprof.runtimes.litert.sections import LiteRTOptions
+from qprof.runtimes.litert.stored import as_stored, is_real, refuse_other_inputs
 
 _CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
 
@@ -63,7 +65,7 @@ class TensorErrors:
         options: LiteRTOptions,
     ) -> None:
         self._models = (baseline, variant)
-        _refuse_other_inputs(baseline, variant)
+        refuse_other_inputs(variant.path, baseline.loaded.inputs, variant.loaded.inputs)
         self._graphs = (baseline.facts.subgraphs[0], variant.facts.subgraphs[0])
         self._partners = _partners(pairs, *self._graphs)
         self._origins = _origins(*self._graphs, self._partners)
@@ -98,8 +100,10 @@ class TensorErrors:
         """Run one sample, inputs as the baseline takes them, and hand all pairs of arrays to `record`. The variant gets
         the same real numbers as it stores them."""
         baseline_specs, specs = (model.loaded.inputs for model in self._models)
-        numbers = [_Numbers(array, spec) for array, spec in zip(inputs, baseline_specs, strict=True)]
-        given = (inputs, [_as_stored(one, spec) for one, spec in zip(numbers, specs, strict=True)])
+        given = (
+            inputs,
+            [as_stored(one, origin, spec) for one, origin, spec in zip(inputs, baseline_specs, specs, strict=True)],
+        )
         for model, arrays in zip(self._linked, given, strict=True):
             model.set_inputs(arrays)
             model.invoke()
@@ -114,7 +118,7 @@ class TensorErrors:
 
     def _sample_own(self, unlinked: _Unlinked, record: RecordError) -> None:
         stored = {
-            (op, tensor): _as_stored(self._linked[0].read(self._origins[tensor]), spec)
+            (op, tensor): _stored(self._linked[0].read(self._origins[tensor]), spec)
             for (op, tensor), spec in unlinked.variant.feeds.items()
         }
         unlinked.variant.run(stored)
@@ -123,7 +127,7 @@ class TensorErrors:
         for (partner, source), spec in unlinked.baseline.feeds.items():
             fed = same.get((unlinked.variant_op[partner], source))
             numbers = self._linked[0].read(source) if fed is None else unlinked.variant.fed(fed, stored)
-            given[partner, source] = _as_stored(numbers, spec)
+            given[partner, source] = _stored(numbers, spec)
         unlinked.baseline.run(given)
         for facts in unlinked.ops:
             for output in facts.outputs:
@@ -134,7 +138,7 @@ class TensorErrors:
                 self._compare("own", facts, reference, unlinked.variant.model.read(output), record)
 
     def _compare(self, kind: str, op: OpFacts, reference: _Numbers, value: _Numbers, record: RecordError) -> None:
-        if not (_is_real(reference.spec) and _is_real(value.spec)):
+        if not (is_real(reference.spec) and is_real(value.spec)):
             return
         if reference.array.size != value.array.size:
             self._unlike.add(op.name)
@@ -169,7 +173,7 @@ class TensorErrors:
 
     def weights(self, record: RecordError) -> None:
         """Compare the weights and biases of every op that has them in both models, of one shape."""
-        files = [_read(model.path) for model in self._models]
+        files = [open_file(model.path).objects for model in self._models]
         for index, partner in self._partners.items():
             ops = (self._graphs[0].ops[partner], self._graphs[1].ops[index])
             for kind, find in (("weights", weights_of), ("bias", bias_of)):
@@ -192,7 +196,7 @@ class TensorErrors:
         for op in compared:
             partner = self._partners.get(op.index)
             alone = [(op, 1)] if partner is None else [(op, 1), (graphs[0].ops[partner], 0)]
-            fed = all(known[side].issuperset(_activations(one, graphs[side])) for one, side in alone)
+            fed = all(known[side].issuperset(activations(one, graphs[side])) for one, side in alone)
             if fed and not any(one.subgraphs or stateful[side] & set(one.inputs) for one, side in alone):
                 ops.append(op)
         partners = {self._partners[op.index]: op.index for op in ops if op.index in self._partners}
@@ -249,7 +253,7 @@ class _UnlinkedModel:
             main = file.subgraphs[0]
             folded = [op for op in graph.ops if any(output in graph.constant_behind for output in op.outputs)]
             for op in ops:
-                for tensor in _activations(op, graph):
+                for tensor in activations(op, graph):
                     keys.append((op.index, tensor))
                     fed = copy.copy(main.tensors[tensor])
                     fed.name, fed.shape, fed.shapeSignature = f"{op.index}/{tensor}", list(shapes[tensor]), None
@@ -281,20 +285,6 @@ class _Unlinked:
     variant_op: Mapping[int, int]
 
 
-def _refuse_other_inputs(baseline: LiteRTModel, variant: LiteRTModel) -> None:
-    theirs, own = baseline.loaded.inputs, variant.loaded.inputs
-    same = len(theirs) == len(own) and all(
-        a.shape == b.shape and (a.dtype == b.dtype or (_is_real(a) and _is_real(b)))
-        for a, b in zip(theirs, own, strict=True)
-    )
-    if not same:
-        told = [", ".join(f"{spec.dtype}{list(spec.shape)}" for spec in specs) for specs in (own, theirs)]
-        raise ModelError(
-            f"{variant.path}: takes {told[0]} and its baseline {told[1]}, which cannot be given the same numbers; "
-            "compare variants of one model, with inputs of one shape"
-        )
-
-
 def _partners(pairs: Sequence[tuple[str, str]], baseline: SubgraphFacts, variant: SubgraphFacts) -> dict[int, int]:
     """Op of the variant's main subgraph -> op of the baseline's, in the variant's order."""
     found = {}
@@ -317,26 +307,8 @@ def _origins(baseline: SubgraphFacts, variant: SubgraphFacts, partners: Mapping[
     return origins
 
 
-def _activations(op: OpFacts, graph: SubgraphFacts) -> list[int]:
-    """The tensors that an op reads and that other ops or the model's inputs write."""
-    return [
-        index
-        for index in dict.fromkeys(op.inputs)
-        if index >= 0 and not graph.tensors[index].constant and index not in graph.constant_behind
-    ]
-
-
-def _is_real(spec: TensorSpec) -> bool:
-    return spec.dtype in FLOAT_DTYPES or is_quantized(spec)
-
-
-def _as_stored(numbers: _Numbers, spec: TensorSpec) -> NDArray[Any]:
-    """Real numbers as another tensor stores them, in its shape; indices and the like as they are."""
-    if _is_real(spec) and _is_real(numbers.spec):
-        stored = quantize(dequantize(numbers.array, numbers.spec), spec)
-    else:
-        stored = numbers.array.astype(spec.dtype)
-    return stored.reshape(spec.shape)
+def _stored(numbers: _Numbers, spec: TensorSpec) -> NDArray[Any]:
+    return as_stored(numbers.array, numbers.spec, spec)
 
 
 def _cut_off(reference: NDArray[Any], value: _Numbers) -> int | None:
@@ -356,27 +328,15 @@ def _cut_off(reference: NDArray[Any], value: _Numbers) -> int | None:
 # -- files that are edited --------------------------------------------------------------------------------------------
 
 
-def _read(path: Path) -> Any:
-    from ai_edge_litert.tools import flatbuffer_utils  # type: ignore[import-untyped,unused-ignore]
-
-    return flatbuffer_utils.read_model_from_bytearray(bytearray(read_content(path)))
-
-
 def _edited(
     path: Path, edit: Callable[[Any], None], options: LiteRTOptions, input_shapes: Mapping[str, Sequence[int]]
 ) -> _ReadableModel:
-    from ai_edge_litert.tools import flatbuffer_utils
-
-    file = _read(path)
+    file = open_file(path).objects
     edit(file)
     file.signatureDefs, file.metadata = [], []  # they name inputs and outputs that are others now
-    for buffer in file.buffers:
-        if buffer.data is not None and not isinstance(buffer.data, np.ndarray):
-            buffer.data = np.frombuffer(buffer.data, np.uint8)  # what is no array is packed byte by byte
-    content = flatbuffer_utils.convert_object_to_bytearray(file)
     with tempfile.TemporaryDirectory(prefix="qprof-") as folder:
         edited = Path(folder) / path.name
-        edited.write_bytes(content)
+        edited.write_bytes(packed(file))
         model = _ReadableModel(edited, threads=options.threads, delegate=options.delegate, input_shapes=input_shapes)
     return model
 
@@ -395,4 +355,4 @@ def _outputs_added(model: LiteRTModel, tensors: Sequence[int], options: LiteRTOp
 
 def _stateful(path: Path) -> set[int]:
     """Tensors that keep what an inference wrote for the next: an op that reads one is not the same run twice."""
-    return {index for index, tensor in enumerate(_read(path).subgraphs[0].tensors) if tensor.isVariable}
+    return {index for index, tensor in enumerate(open_file(path).objects.subgraphs[0].tensors) if tensor.isVariable}
