@@ -150,8 +150,9 @@ def _absolute(data: Mapping[str, Any], folder: Path, context: Mapping[str, Any])
         result["variants"] = [with_paths(keys, FileVariantSection, change) for keys in result["variants"]]
         for number, keys in enumerate(result["variants"]):
             if isinstance(keys, Mapping) and keys.get("name"):
-                keys = without_empty(keys)
-                refuse_unknown(keys, variant_type(keys, kind, runtime), f"variants[{number}]")
+                section = variant_type(without_empty(keys), kind, runtime)
+                refuse_unknown(without_empty(keys), section, f"variants[{number}]")
+                result["variants"][number] = with_paths(keys, section, change)
     return result
 
 

@@ -7,7 +7,7 @@ overrides those that it can carry out; all others are impossible.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,6 +72,10 @@ class Interventions:
         """Hand no op to a delegate."""
         return Impossible("this runtime hands its ops to no delegate")
 
+    def with_delegate(self, section: Section) -> Section | Impossible:
+        """Hand ops to the delegate that the runtime has, for a variant that runs without."""
+        return Impossible("this runtime hands its ops to no delegate")
+
     def in_float(self, section: Section, ops: Sequence[OpMeta], every: Sequence[OpMeta]) -> Section | Impossible:
         """Leave some ops of the float model in float; `every`: all of the model's ops. The section itself where there
         are none to leave."""
@@ -105,6 +109,29 @@ class Interventions:
         """Reset what an op's predecessor may have left in the processor, before every op; the control, before whose ops
         nothing is done at the same expense, comes first."""
         return Impossible("this runtime does nothing before an op")
+
+    def halves(self, entry: VariantEntry, name: str) -> tuple[Section, Section] | Impossible:
+        """A variant's model without an op and all that follows from it, and these by themselves. The second takes what
+        lies between them, so that both are for a task that takes any inputs."""
+        return Impossible("this runtime cuts no model")
+
+    def bypassed(self, entry: VariantEntry, names: Collection[str]) -> Section | Impossible:
+        """Cut the named ops out of the middle of a variant's model: what read their outputs reads their inputs."""
+        return Impossible("this runtime cuts no model")
+
+    def constants_from(
+        self, entry: VariantEntry, baseline: VariantEntry, pairs: Sequence[tuple[str, str]]
+    ) -> Section | Impossible:
+        """Give ops the weights, biases and scales of the baseline's, quantized anew where it has them in float;
+        `pairs`: (op of the variant, op of the baseline), by name."""
+        return Impossible("this runtime does not change the constants of a finished model")
+
+    def patched(
+        self, entry: VariantEntry, baseline: VariantEntry, pairs: Sequence[tuple[str, str]]
+    ) -> Section | Impossible:
+        """Put the baseline's outputs of some ops in place of the variant's own, in every inference; `pairs` as in
+        `constants_from`. For scores: such a variant is not timed fairly."""
+        return Impossible("this runtime does not put one model's activations into another")
 
     def not_made_anew(self, entry: VariantEntry) -> str | None:
         """Why a variant cannot be made again with layers left in float; `None` where it can."""

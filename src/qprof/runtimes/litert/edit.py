@@ -89,12 +89,12 @@ def _changed(path: Path, edit: Callable[[ModelFile], None], what: str) -> bytes:
         raise ModelError(f"{path}: cannot be made {what} ({first_line(error)}); check the file") from error
 
 
-def named(file: ModelFile, name: str) -> OpFacts:
-    """The one op of the main subgraph with this name. Raises `ModelError` where there is none, or more."""
-    found = [op for op in file.graph.ops if op.name == name]
+def named(path: Path, graph: SubgraphFacts, name: str) -> OpFacts:
+    """The one op of a file's main subgraph with this name. Raises `ModelError` where there is none, or more."""
+    found = [op for op in graph.ops if op.name == name]
     if len(found) != 1:
         count = "no op" if not found else f"{len(found)} ops"
-        raise ModelError(f"{file.path}: {count} named {name!r}; `qprof layers` lists the names")
+        raise ModelError(f"{path}: has {count} named {name!r}; `qprof layers` lists the names")
     return found[0]
 
 

@@ -27,8 +27,7 @@ def halves(path: Path, name: str) -> tuple[Path, Path]:
 
 def _second(file: ModelFile, name: str) -> None:
     graph = file.graph
-    op = named(file, name)
-    parts = ops_following(graph, {op.name})
+    parts = ops_following(graph, {named(file.path, graph, name).name})
     made = {index for part in parts for index in graph.ops[part].outputs}
     read = [index for part in sorted(parts) for index in activations(graph.ops[part], graph)]
     inputs = [index for index in dict.fromkeys(read) if index not in made]

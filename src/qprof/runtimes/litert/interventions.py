@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,14 @@ from qprof.runtimes.interventions import (
     OtherBytes,
     Section,
     changed,
+    changed_name,
     method,
     more_in_float,
     short_digest,
 )
 from qprof.runtimes.litert.quantize import TOOL
 
+_DELEGATE = "xnnpack"
 _DYNAMIC, _WEIGHT_ONLY = "-dynamic", "-weight-only"
 #: The method whose inputs and outputs a profile can make integers (`io`).
 _INTEGER_IO = "int8"
@@ -67,7 +69,7 @@ class LiteRTInterventions(Interventions):
 
     def integer_io(self, section: Section) -> Section | Impossible:
         if section.get("file"):
-            return Impossible("a finished file keeps its inputs and outputs; give the float model to qprof instead")
+            return _integer_io_of(section)
         if method(section).partition(":")[0] != _INTEGER_IO:
             return Impossible(f"qprof makes integer inputs and outputs for the method {_INTEGER_IO} alone")
         return changed(section, "int8-io", io="int8")
@@ -100,11 +102,57 @@ class LiteRTInterventions(Interventions):
         from qprof.runtimes.litert.cut import cut
 
         try:
-            file = str(cut(_path(entry), names))
+            return _as_file(entry, "cut", cut(_path(entry), names))
         except QprofError as error:
             return Impossible(f"the models cannot be cut: {error}")
-        own: dict[str, Any] = {key: entry.section[key] for key in ("threads", "delegate") if key in entry.section}
-        return {"name": changed(entry.section, "cut")["name"], **own, "file": file}
+
+    def halves(self, entry: VariantEntry, name: str) -> tuple[Section, Section] | Impossible:
+        from qprof.runtimes.litert.halves import halves
+
+        try:
+            files = halves(_path(entry), name)
+        except QprofError as error:
+            return Impossible(f"it cannot be divided: {error}")
+        digest = short_digest(name)
+        return _as_file(entry, f"before-{digest}", files[0]), _as_file(entry, f"from-{digest}", files[1])
+
+    def bypassed(self, entry: VariantEntry, names: Collection[str]) -> Section | Impossible:
+        from qprof.runtimes.litert.bypass import bypassed
+
+        try:
+            return _as_file(entry, f"bypassed-{_digest(names)}", bypassed(_path(entry), names))
+        except QprofError as error:
+            return Impossible(f"the ops cannot be cut out: {error}")
+
+    def constants_from(
+        self, entry: VariantEntry, baseline: VariantEntry, pairs: Sequence[tuple[str, str]]
+    ) -> Section | Impossible:
+        from qprof.runtimes.litert.constants_from import constants_from
+
+        try:
+            file = constants_from(_path(entry), _path(baseline), pairs)
+        except QprofError as error:
+            return Impossible(f"its constants cannot be replaced: {error}")
+        return _as_file(entry, f"constants-{_digest(name for name, _ in pairs)}", file)
+
+    def patched(
+        self, entry: VariantEntry, baseline: VariantEntry, pairs: Sequence[tuple[str, str]]
+    ) -> Section | Impossible:
+        from qprof.runtimes.litert.patched import patch_files
+
+        ops = dict(pairs)
+        try:
+            path, other = _path(entry), _path(baseline)
+            patch_files(path, other, ops)
+        except QprofError as error:
+            return Impossible(f"its activations cannot be replaced: {error}")
+        patch = {"baseline": str(other), "ops": ops}
+        return {**_as_file(entry, f"patched-{_digest(ops)}", path), "patch": patch}
+
+    def with_delegate(self, section: Section) -> Section | Impossible:
+        if section.get("delegate") == _DELEGATE:
+            return Impossible("its ops are handed to the delegate as it is")
+        return changed(section, _DELEGATE, delegate=_DELEGATE)
 
     def not_made_anew(self, entry: VariantEntry) -> str | None:
         if entry.section.get("file"):
@@ -131,7 +179,36 @@ class LiteRTInterventions(Interventions):
 
 
 def _path(entry: VariantEntry) -> Path:
-    return Path(entry.section.get("file") or entry.path or "")
+    """The file that a variant runs. Raises `ModelError` where it is not all that the variant runs."""
+    if entry.section.get("patch"):
+        raise ModelError(f"{entry.name} is a patched variant, which runs two models; change the variant it was made of")
+    return Path(entry.path or entry.section.get("file") or "")
+
+
+def _integer_io_of(section: Section) -> Section | Impossible:
+    """Of a finished file: what converts its inputs and outputs is cut off."""
+    from qprof.runtimes.litert.bypass import bypassed, float_conversions
+
+    if section.get("patch"):
+        return Impossible("it is a patched variant, which takes what its baseline takes")
+    path = Path(section["file"])
+    try:
+        names = float_conversions(path)
+        if not names:
+            return Impossible("the file converts neither its inputs nor its outputs")
+        return changed(section, "int8-io", file=str(bypassed(path, names)))
+    except QprofError as error:
+        return Impossible(f"the finished file's conversions cannot be cut off: {error}")
+
+
+def _as_file(entry: VariantEntry, what: str, file: Path) -> dict[str, Any]:
+    """The section of a variant that runs another file as it ran its own."""
+    own = {key: entry.section[key] for key in ("threads", "delegate") if entry.section.get(key) is not None}
+    return {"name": changed_name(entry.section, what), **own, "file": str(file)}
+
+
+def _digest(names: Iterable[str]) -> str:
+    return short_digest(*sorted(names))
 
 
 def _listed(section: Section) -> list[str]:

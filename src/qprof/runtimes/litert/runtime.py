@@ -15,6 +15,7 @@ from qprof.record.sections import FileVariantSection, ModelSection, VariantSecti
 from qprof.runtimes import base
 from qprof.runtimes.litert.interpreter import DELEGATES, LiteRTModel
 from qprof.runtimes.litert.interventions import LiteRTInterventions
+from qprof.runtimes.litert.patched import PatchedModel, patch_files, patch_settings
 from qprof.runtimes.litert.sections import (
     FloatVariant,
     LiteRTFile,
@@ -61,6 +62,7 @@ class LiteRTRuntime(base.Runtime):
             delegate=(ours.delegate if ours else None) or asked.protocol.delegate,
             before_ops=ours.before_ops if ours else "",
             input_shapes=shapes,
+            patch=section.patch if isinstance(section, LiteRTFile) else None,
         )
 
     def preload(self, run: Mapping[str, Any]) -> None:
@@ -68,7 +70,11 @@ class LiteRTRuntime(base.Runtime):
         from ai_edge_litert import schema_py_generated  # noqa: F401
 
     def load(self, path: Path, options: RunOptions) -> Model:
-        before_ops = _litert_options(options).before_ops
+        before_ops, patch = _litert_options(options).before_ops, _litert_options(options).patch
+        if patch and before_ops:
+            raise ModelError(f"{path}: patch and before_ops: a patched variant is not timed; give one of the two")
+        if patch:
+            return PatchedModel(path, Path(patch.baseline), patch.ops, **_interpreter_options(options))
         if not before_ops:
             return LiteRTModel(path, **_interpreter_options(options))
         with _compiled_core("nothing can be done before an op"):
@@ -76,6 +82,8 @@ class LiteRTRuntime(base.Runtime):
         return HookedModel(path, **_interpreter_options(options), before_ops=before_ops)
 
     def instrument(self, model: Model, path: Path, options: RunOptions) -> base.ProfiledModel:
+        if _litert_options(options).patch:
+            raise ModelError(f"{path}: ops of a patched variant are not timed; its scores alone are to be compared")
         with _compiled_core("per-op timing is off"):
             from qprof.runtimes.litert.profiled import ProfiledModel
         before_ops = _litert_options(options).before_ops or "nothing"
@@ -137,6 +145,10 @@ class LiteRTMaker:
 
     def make(self, section: VariantSection, calibration: base.Calibration) -> base.Made:
         made = self._maker.make(self._request(section, calibration))
+        patch = section.patch if isinstance(section, LiteRTFile) else None
+        if patch:
+            patch_files(made.path, Path(patch.baseline), patch.ops)  # here, where a failure is told as one of making
+        own = patch_settings(Path(patch.baseline), patch.ops) if patch else {}
         return base.Made(
             made.path,
             made.sha256,
@@ -145,7 +157,7 @@ class LiteRTMaker:
             tool=made.tool,
             tool_version=made.tool_version,
             make_seconds=made.seconds,
-            facts={"settings": made.settings},
+            facts={"settings": made.settings | own},
             notes=list(made.notes),
         )
 
@@ -184,6 +196,8 @@ def _litert_options(options: RunOptions) -> LiteRTOptions:
 
 
 def _litert_model(model: Model) -> LiteRTModel:
+    if isinstance(model, PatchedModel):
+        raise ModelError(f"{model.path}: patched, with activations of the baseline's; its layers are not compared")
     if not isinstance(model, LiteRTModel):
         raise ModelError(f"{type(model).__name__} is no model of LiteRT; its layers cannot be compared")
     return model

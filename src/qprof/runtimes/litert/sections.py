@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from msgspec import field
+from msgspec import Struct, field
 
 from qprof.errors import ProfileError
 from qprof.record.model import RunOptions
 from qprof.record.nearest import nearest
 from qprof.record.sections import (
     Delegate,
+    FilePath,
     FileVariantSection,
     MadeVariantSection,
     ModelSection,
@@ -35,6 +36,14 @@ class LiteRTModelSection(ModelSection, frozen=True, forbid_unknown_fields=True, 
 BeforeOps = Literal["", "nothing", "reset-vectors", "reset-vectors-builtin", "flush-caches", "warm-caches"]
 
 
+class Patch(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Ops whose outputs are another model's in every inference, to see what they have to do with a score. `ops`: op of
+    the variant -> op of the `baseline`, a `.tflite` with the same inputs; by the names that `qprof layers` lists."""
+
+    baseline: FilePath
+    ops: dict[str, str]
+
+
 class LiteRTFile(FileVariantSection, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A ready-made `.tflite`. `delegate`: this variant's own, instead of the protocol's. `before_ops`: what is done to
     the machine's state before every op (`qprof.core._op_profiler.OpProfiler.prepare`), to learn what an op owes to the
@@ -42,6 +51,7 @@ class LiteRTFile(FileVariantSection, frozen=True, forbid_unknown_fields=True, kw
 
     delegate: Delegate | None = None
     before_ops: BeforeOps = ""
+    patch: Patch | None = None
 
 
 class FloatVariant(MadeVariantSection, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -73,6 +83,7 @@ class LiteRTOptions(RunOptions, frozen=True, kw_only=True):
     delegate: str = "xnnpack"
     before_ops: str = ""
     input_shapes: dict[str, list[int]] = field(default_factory=dict)
+    patch: Patch | None = None
 
 
 _SECTIONS: Mapping[str, type[VariantSection]] = {
