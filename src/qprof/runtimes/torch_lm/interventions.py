@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from qprof.errors import ModelError, QprofError
 from qprof.record.manifest import VariantEntry
 from qprof.runtimes.interventions import (
     READY_MADE,
@@ -18,6 +20,7 @@ from qprof.runtimes.interventions import (
     changed_name,
     method,
     more_in_float,
+    short_digest,
 )
 from qprof.runtimes.torch_lm.kernels import DEQUANTIZED
 from qprof.runtimes.torch_lm.sections import AUTOGPTQ
@@ -74,6 +77,33 @@ class TorchLMInterventions(Interventions):
         as_file = {"file": entry.path, "dtype": entry.options["dtype"], "kernel": DEQUANTIZED}
         return {**own, **as_file, "name": changed_name(section, DEQUANTIZED)}
 
+    def constants_from(
+        self, entry: VariantEntry, baseline: VariantEntry, pairs: Sequence[tuple[str, str]]
+    ) -> Section | Impossible:
+        """Of linears, whose weights are then the baseline's in float."""
+        from qprof.runtimes.torch_lm.checkpoint import inspect
+        from qprof.runtimes.torch_lm.from_baseline import refuse_unlike_linears
+
+        names = dict(pairs)
+        try:
+            refuse_unlike_linears(inspect(_folder(entry)), inspect(_folder(baseline)), names)
+        except QprofError as error:
+            return Impossible(f"its weights cannot be replaced: {error}")
+        return _with_parts(entry, baseline, "weights", names)
+
+    def patched(
+        self, entry: VariantEntry, baseline: VariantEntry, pairs: Sequence[tuple[str, str]]
+    ) -> Section | Impossible:
+        """Whether a model has such modules is only seen when it is loaded."""
+        from qprof.runtimes.torch_lm.checkpoint import inspect
+
+        try:
+            for folder in (_folder(entry), _folder(baseline)):
+                inspect(folder)
+        except QprofError as error:
+            return Impossible(f"its outputs cannot be replaced: {error}")
+        return _with_parts(entry, baseline, "outputs", dict(pairs))
+
     def not_made_anew(self, entry: VariantEntry) -> str | None:
         if entry.section.get("file"):
             return READY_MADE
@@ -83,3 +113,28 @@ class TorchLMInterventions(Interventions):
 
     def layers_in_float(self, section: Section, names: Sequence[str], what: str) -> dict[str, Any]:
         return more_in_float(section, names, what)
+
+
+def _folder(entry: VariantEntry) -> Path:
+    """The folder that a variant runs. Raises `ModelError` where it is not all that the variant runs."""
+    if entry.section.get("parts"):
+        raise ModelError(f"{entry.name} has parts of a baseline already; change the variant that it was made of")
+    return Path(entry.path or entry.section.get("file") or "")
+
+
+def _with_parts(
+    entry: VariantEntry, baseline: VariantEntry, what: str, names: Mapping[str, str]
+) -> Section | Impossible:
+    """The section of a variant that runs the folder of another, in its type and by its kernel, with parts of a
+    baseline's. AutoGPTQ has no place for them: gptqmodel loads the checkpoint that it made."""
+    if not names:
+        return Impossible("no layer is named")
+    own: dict[str, Any] = {key: entry.section[key] for key in ("threads", "batch") if entry.section.get(key)}
+    run = {key: entry.options[key] for key in ("dtype", "kernel") if entry.options.get(key)}
+    if entry.options.get("library") == AUTOGPTQ:
+        run.pop("kernel", None)
+    parts: dict[str, Any] = {"baseline": str(_folder(baseline)), what: dict(names)}
+    if dtype := baseline.options.get("dtype"):
+        parts["dtype"] = dtype
+    name = changed_name(entry.section, f"{what}-{short_digest(*sorted(names))}")
+    return {**own, **run, "name": name, "file": str(_folder(entry)), "parts": parts}

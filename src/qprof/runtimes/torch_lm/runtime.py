@@ -62,6 +62,7 @@ class TorchLMRuntime(base.Runtime):
             batch=getattr(section, "batch", None) or shape.batch,
             prompt_tokens=shape.prompt_tokens,
             generated_tokens=shape.generated_tokens,
+            parts=getattr(section, "parts", None),
         )
 
     def require(self) -> None:
@@ -87,6 +88,10 @@ class TorchLMRuntime(base.Runtime):
             from qprof.runtimes.torch_lm.autogptq.load import load
 
             return load(path, chosen)
+        if chosen.parts is not None:
+            from qprof.runtimes.torch_lm.from_baseline import load_with_parts
+
+            return load_with_parts(path, chosen, chosen.parts)
         return CausalLM.load(path, chosen)
 
     def instrument(self, model: Model, path: Path, options: RunOptions) -> base.ProfiledModel:
@@ -96,6 +101,7 @@ class TorchLMRuntime(base.Runtime):
 
         if not isinstance(model, CausalLM):
             raise ModelError(f"{path}: {type(model).__name__} is no language model; its layers cannot be timed")
+        _refuse_patched(options, path, "timed")
         return ProfiledCausalLM(model)
 
     def maker(self, model: ModelSection, device: str) -> base.VariantMaker:
@@ -114,6 +120,7 @@ class TorchLMRuntime(base.Runtime):
         for side in (baseline, variant):
             if not isinstance(side.model, CausalLM):
                 raise ModelError(f"{type(side.model).__name__} is no language model; its layers cannot be compared")
+            _refuse_patched(side.options, side.model.path, "compared")
             models.append(side.model)
         return LayerErrors(*models)
 
@@ -129,6 +136,12 @@ class TorchCeilings:
         from qprof.runtimes.torch_lm.ceilings import measure_all
 
         return measure_all(options)
+
+
+def _refuse_patched(options: RunOptions, path: Path, what: str) -> None:
+    parts = torch_lm_options(options).parts
+    if parts is not None and parts.outputs:
+        raise ModelError(f"{path}: patched, with outputs of the baseline's; its layers are not {what}")
 
 
 def torch_lm_options(options: RunOptions) -> TorchLMOptions:

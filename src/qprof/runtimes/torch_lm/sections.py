@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, field
+from msgspec import Meta, Struct, field
 
 from qprof.record.model import RunOptions
-from qprof.record.sections import FileVariantSection, MadeVariantSection, Positive
+from qprof.record.sections import FilePath, FileVariantSection, MadeVariantSection, Positive
 
 GPTQMODEL: Literal["gptqmodel"] = "gptqmodel"
 AUTOGPTQ: Literal["autogptq"] = "autogptq"
@@ -54,6 +54,17 @@ class AutoGPTQVariant(MadeVariantSection, frozen=True, forbid_unknown_fields=Tru
     batch: Positive | None = None
 
 
+class FromBaseline(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a variant takes from its `baseline`, a checkpoint's folder that is run in `dtype`. `weights`: linear of the
+    variant -> linear of the baseline whose weights it has, in float; `outputs`: module -> module of the baseline whose
+    output it gives out, in every inference. By the names that `qprof layers` lists."""
+
+    baseline: FilePath
+    dtype: DType = ""
+    weights: dict[str, str] = field(default_factory=dict)
+    outputs: dict[str, str] = field(default_factory=dict)
+
+
 class CheckpointVariant(FileVariantSection, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A ready-made checkpoint, unquantized or GPTQ. `kernel`: of its quantized layers, `dtype` of the computation."""
 
@@ -61,6 +72,7 @@ class CheckpointVariant(FileVariantSection, frozen=True, forbid_unknown_fields=T
     dtype: DType = ""
     library: Literal["gptqmodel"] = GPTQMODEL
     batch: Positive | None = None
+    parts: FromBaseline | None = None
 
 
 class AutoGPTQCheckpointVariant(FileVariantSection, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -73,8 +85,8 @@ class AutoGPTQCheckpointVariant(FileVariantSection, frozen=True, forbid_unknown_
 
 class TorchLMOptions(RunOptions, frozen=True, kw_only=True):
     """How torch runs a variant. `dtype` of the computation and `kernel` of quantized layers, "" for the runtime's
-    choice; `library`: "autogptq" where that runs it. A prompt is `batch` rows of `prompt_tokens` tokens, behind which
-    `generated_tokens` are decoded."""
+    choice; `library`: "autogptq" where that runs it; `parts`: what it has of another model. A prompt is `batch` rows of
+    `prompt_tokens` tokens, behind which `generated_tokens` are decoded."""
 
     dtype: str = ""
     kernel: str = ""
@@ -82,3 +94,4 @@ class TorchLMOptions(RunOptions, frozen=True, kw_only=True):
     batch: int = 1
     prompt_tokens: int = 64
     generated_tokens: int = 16
+    parts: FromBaseline | None = None

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from qprof.errors import ModelError
 from qprof.runtimes.base import Calibration, Made
-from qprof.runtimes.torch_lm.checkpoint import inspect, normalised
+from qprof.runtimes.torch_lm.checkpoint import Checkpoint, inspect, normalised
 from qprof.runtimes.torch_lm.kernels import kernel_for
 from qprof.runtimes.torch_lm.methods.base import FILE, Method, Source, folder_of, keys_say, made
 from qprof.runtimes.torch_lm.sections import GPTQMODEL, CheckpointVariant
@@ -24,17 +27,31 @@ class FileMethod(Method[CheckpointVariant]):
     def make(self, source: Source, section: CheckpointVariant, calibration: Calibration) -> Made:
         checkpoint = inspect(folder_of(section.file))
         form = checkpoint.quantization
+        facts = _facts_of_parts(checkpoint, section)
         if form is None:
             if section.kernel:
                 raise ModelError(
                     f"variant {section.name}: kernel = {section.kernel!r} computes quantized layers, and this variant "
                     "has none; leave it out"
                 )
-            return made(checkpoint, checkpoint.sha256(), FILE, {}, dtype=section.dtype or checkpoint.dtype)
+            return made(checkpoint, checkpoint.sha256(), FILE, facts, dtype=section.dtype or checkpoint.dtype)
         dtype, kernel = kernel_for(
             form, checkpoint.linears, device=source.device, dtype=section.dtype, requested=section.kernel
         )
-        return made(inspect(normalised(checkpoint)), checkpoint.sha256(), FILE, {}, dtype=dtype, kernel=kernel.name)
+        return made(inspect(normalised(checkpoint)), checkpoint.sha256(), FILE, facts, dtype=dtype, kernel=kernel.name)
+
+
+def _facts_of_parts(checkpoint: Checkpoint, section: CheckpointVariant) -> dict[str, Any]:
+    """What a manifest keeps of the baseline's parts: by content, since a folder may hold another model later."""
+    if section.parts is None:
+        return {}
+    from qprof.runtimes.torch_lm.from_baseline import refuse_unlike_linears
+
+    if not section.parts.weights and not section.parts.outputs:
+        raise ModelError(f"variant {section.name}: takes no part of its baseline; name `weights` or `outputs`")
+    baseline = inspect(Path(section.parts.baseline))
+    refuse_unlike_linears(checkpoint, baseline, section.parts.weights)
+    return {"parts": {**msgspec.to_builtins(section.parts), "baseline_sha256": baseline.sha256()}}
 
 
 METHOD = FileMethod()
