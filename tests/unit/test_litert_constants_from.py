@@ -130,6 +130,12 @@ def shared_net(weights: NDArray[np.float32]) -> bytes:
     return build_model([graph])
 
 
+def test_what_is_replaced_is_not_kept(qprof_data: Path) -> None:
+    path = qprof_data / "models/vww_96_int8.tflite"
+    pairs = [(op.name, op.name) for op in ops_of(path) if op.type in WEIGHTED]
+    assert constants_from(path, path, pairs).stat().st_size < path.stat().st_size
+
+
 def test_a_constant_that_another_op_reads_stays_its_own(tmp_path: Path) -> None:
     path, base = tmp_path / "shared.tflite", tmp_path / "base.tflite"
     path.write_bytes(shared_net(np.eye(4, dtype=np.float32)))

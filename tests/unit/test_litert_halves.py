@@ -92,6 +92,8 @@ def test_a_real_model_at_every_op(qprof_data: Path) -> None:
     model = LiteRTModel(path)
     image = np.random.default_rng(0).integers(-128, 128, model.loaded.inputs[0].shape).astype(np.int8)
     whole = run(model, [image])[0]
+    sizes = [part.stat().st_size for part in halves(path, ops_of(path)[8].name)]
+    assert max(sizes) < 0.8 * path.stat().st_size  # each has its own weights alone
     for op in ops_of(path)[1:]:
         np.testing.assert_array_equal(one_after_the_other(path, op.name, [image])[0], whole)
 

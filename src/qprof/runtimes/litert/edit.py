@@ -21,7 +21,7 @@ from qprof.runtimes.litert.variant import MadeVariant, file_sha256, refuse_unloa
 from qprof.runtimes.tool_output import first_line
 
 #: Part of every key: raise it where a change of an edit changes the bytes that are made.
-_REVISION = "2"
+_REVISION = "3"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +82,29 @@ def _changed(path: Path, edit: Callable[[ModelFile], None], what: str) -> bytes:
     file = open_file(path)
     try:
         edit(file)
+        _drop_unread(file.objects)
         return packed(file.objects)
     except QprofError:
         raise
     except Exception as error:  # a file that is damaged where nothing checks it can raise nearly anything
         raise ModelError(f"{path}: cannot be made {what} ({first_line(error)}); check the file") from error
+
+
+def _drop_unread(objects: Any) -> None:
+    """Take the contents of constants that nothing reads any more out of the file."""
+    kept = {metadata.buffer for metadata in objects.metadata or ()}
+    for graph in objects.subgraphs:
+        read = {int(i) for op in graph.operators for i in op.inputs} | {int(i) for i in [*graph.inputs, *graph.outputs]}
+        # Scales of blocks lie in a tensor of their own.
+        read |= {_scales_tensor(graph.tensors[i]) for i in read if i >= 0}
+        kept |= {graph.tensors[i].buffer for i in read if i >= 0}
+    for number, buffer in enumerate(objects.buffers):
+        if number not in kept:
+            buffer.data = None
+
+
+def _scales_tensor(tensor: Any) -> int:
+    return int(getattr(getattr(tensor.quantization, "details", None), "scales", -1))
 
 
 def named(path: Path, graph: SubgraphFacts, name: str) -> OpFacts:
