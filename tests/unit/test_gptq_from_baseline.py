@@ -105,6 +105,13 @@ def test_the_head_can_be_patched() -> None:
     np.testing.assert_array_equal(logits(patched(rough(), llama(), {"lm_head": "lm_head"})), logits(loaded(llama())))
 
 
+def test_what_the_baseline_does_to_an_output_later_is_not_taken() -> None:
+    theirs = llama()
+    model = patched(rough(), theirs, {LAST: LAST})
+    theirs.get_submodule(LAST).register_forward_hook(lambda _, __, result: result.zero_())
+    np.testing.assert_array_equal(logits(model), logits(loaded(llama())))
+
+
 def test_outputs_in_another_type() -> None:
     half = rough().to(torch.bfloat16)
     found = patched(half, llama(), {LAST: LAST})

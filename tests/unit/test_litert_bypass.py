@@ -168,6 +168,32 @@ def test_side_ops_that_only_feed_what_is_cut_need_no_replacement(tmp_path: Path)
     np.testing.assert_array_equal(run(made, [value_of, np.ones((1, 2, 2, 4), np.float32)])[0], value_of**2)
 
 
+def test_the_input_that_fits_is_taken(tmp_path: Path) -> None:
+    """gate [1, 1] * value [1, 4]: the second input has the shape of the output."""
+    graph = Graph()
+    gate, value = graph.input("gate", (1, 1)), graph.input("value", (1, 4))
+    gated = graph.tensor("gated", (1, 4))
+    graph.op("MUL", [gate, value], [gated], schema.MulOptionsT())
+    graph.outputs = [graph.add("double", gated, gated)]
+    path = tmp_path / "gated.tflite"
+    path.write_bytes(build_model([graph]))
+    inputs = [np.array([[5]], np.float32), np.array([[1, 2, 3, 4]], np.float32)]
+    np.testing.assert_array_equal(run(LiteRTModel(path), inputs)[0], [[10, 20, 30, 40]])
+    np.testing.assert_array_equal(run(LiteRTModel(bypassed(path, ["gated"])), inputs)[0], [[2, 4, 6, 8]])
+
+
+def test_nothing_takes_the_place_of_what_constants_alone_give(tmp_path: Path) -> None:
+    graph = Graph()
+    one = graph.constant("one", np.ones((1, 4), np.float32))
+    two = graph.add("two", one, one)
+    four = graph.add("four", two, one)
+    graph.outputs = [graph.add("sum", graph.input("value", (1, 4)), four)]
+    path = tmp_path / "constants.tflite"
+    path.write_bytes(build_model([graph]))
+    with pytest.raises(ModelError, match="could take the place of 'four'"):
+        bypassed(path, ["two", "four"])
+
+
 @pytest.mark.parametrize(
     ("cut", "told"),
     [

@@ -201,6 +201,47 @@ def test_scales_of_weights_and_bias(tmp_path: Path, per_channel: bool, scaled_bi
     )
 
 
+def test_a_bias_in_steps_of_another_input_is_scaled_anew(tmp_path: Path) -> None:
+    """Both int8, the baseline with an input scale of 0.25: its bias of 8 steps of 0.25 is 4 steps of 0.5."""
+
+    def net(input_scale: float, bias_steps: int) -> bytes:
+        graph = Graph()
+        value = graph.input("value", (1, 4), "int8", quantization=Quantization([input_scale], [0]))
+        weights = graph.constant("weights", np.ones((2, 4), np.int8), quantization=Quantization([1.0, 1.0]))
+        bias = np.array([bias_steps, -bias_steps], np.int32)
+        constant = graph.constant("bias", bias, quantization=Quantization([input_scale] * 2))
+        graph.outputs = [
+            graph.fully_connected("logits", value, weights, constant, quantization=Quantization([1.0], [0]), version=4)
+        ]
+        return build_model([graph])
+
+    path, base = tmp_path / "a.tflite", tmp_path / "b.tflite"
+    path.write_bytes(net(0.5, 100))
+    base.write_bytes(net(0.25, 8))
+    made = constants_from(path, base, [("logits", "logits")])
+    np.testing.assert_array_equal(run(LiteRTModel(made), [np.zeros((1, 4), np.int8)])[0], [[2, -2]])
+
+
+def test_damaged_files_give_one_line(tmp_path: Path) -> None:
+    """Bytes of either file changed at random: the edit is made, or refused as `ModelError`."""
+    sound, path = tmp_path / "sound.tflite", tmp_path / "damaged.tflite"
+    content = dense_int8()
+    sound.write_bytes(content)
+    random = np.random.default_rng(0)
+    refused = 0
+    for number in range(200):
+        spoiled = bytearray(content)
+        for place in random.integers(8, len(content), 4):
+            spoiled[place] = int(random.integers(0, 256))
+        path.write_bytes(spoiled)
+        try:
+            constants_from(*((path, sound) if number % 2 else (sound, path)), [("logits", "logits")])
+        except ModelError as error:
+            refused += 1
+            assert "\n" not in str(error)
+    assert refused > 50
+
+
 def test_a_baseline_without_a_bias(tmp_path: Path) -> None:
     path, base = tmp_path / "a.tflite", tmp_path / "b.tflite"
     path.write_bytes(dense(WEIGHTS, BIAS))

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 import tflite_builder
@@ -17,6 +18,7 @@ from qprof.measure.profile_file import load_profile
 from qprof.record.quantization import quantize
 from qprof.runtimes.interventions import Impossible
 from qprof.runtimes.litert.flatbuffer import read_model
+from qprof.runtimes.litert.halves import halves
 from qprof.runtimes.litert.interpreter import LiteRTModel
 from qprof.runtimes.litert.patched import PatchedModel, patch_files
 from qprof.runtimes.litert.runtime import RUNTIME
@@ -147,6 +149,48 @@ def test_what_does_not_fit_is_told(nets: tuple[Path, Path], ops: dict[str, str],
         patch_files(nets[1], nets[0], ops)
     found = RUNTIME.interventions.patched(entry(nets[1]), entry(nets[0]), list(ops.items()))
     assert isinstance(found, Impossible) and told in found.reason
+
+
+def test_numbers_of_another_kind_are_told(tmp_path: Path) -> None:
+    """Which is the largest (int64) is no activation to put in the place of a float."""
+    paths = []
+    for name in ("index", "float"):
+        graph = Graph()
+        value = graph.input("value", (1, 4))
+        if name == "index":
+            axis = graph.constant("axis", np.array(1, np.int32))
+            graph.outputs = [graph.tensor("one", (1,), "int64")]
+            graph.op("ARG_MAX", [value, axis], graph.outputs, schema.ArgMaxOptionsT(outputType=schema.TensorType.INT64))
+        else:
+            axes = graph.constant("axes", np.array([1], np.int32))
+            graph.outputs = [graph.tensor("one", (1,))]
+            graph.op("SUM", [value, axes], graph.outputs, schema.ReducerOptionsT())
+        paths.append(tmp_path / f"{name}.tflite")
+        paths[-1].write_bytes(build_model([graph]))
+    with pytest.raises(ModelError, match="do not stand for the same numbers"):
+        PatchedModel(paths[1], paths[0], {"one": "one"})
+
+
+def test_damaged_files_give_one_line(nets: tuple[Path, Path], tmp_path: Path) -> None:
+    base, _ = nets
+    content, path = base.read_bytes(), tmp_path / "damaged.tflite"
+    random = np.random.default_rng(0)
+    refused = 0
+    for number in range(100):
+        spoiled = bytearray(content)
+        for place in random.integers(8, len(content), 12):
+            spoiled[place] = int(random.integers(0, 256))
+        path.write_bytes(spoiled)
+        for make in (
+            lambda: patch_files(*((path, base) if number % 2 else (base, path)), {"residual": "residual"}),  # noqa: B023
+            lambda: halves(path, "residual"),
+        ):
+            try:
+                make()
+            except ModelError as error:
+                refused += 1
+                assert "\n" not in str(error)
+    assert refused > 50
 
 
 def test_another_input_is_told(nets: tuple[Path, Path], tmp_path: Path) -> None:
