@@ -40,7 +40,7 @@ from qprof.record.manifest import (
 from qprof.record.ops import OpEvents, OpMeta
 from qprof.record.phases import Phase
 from qprof.record.readings import Reading, SensorTrace
-from qprof.record.rows import LayerErrorRow, ScoreRow
+from qprof.record.rows import LayerErrorRow, PlausibilityRow, ScoreRow
 from qprof.record.sections import ProtocolSection
 from qprof.record.tensors import TensorSpec
 from qprof.store import files, tables
@@ -48,7 +48,15 @@ from qprof.store.blocks import block_files, block_path, read_block, write_block
 from qprof.store.files import read_json, write_atomic, write_json
 from qprof.store.manifests import read_manifest, write_manifest
 from qprof.store.run import Run, find_run, list_runs, runs_folder
-from qprof.store.writer import RunWriter, save_layer_errors, save_predictions, save_scores, saved_predictions
+from qprof.store.writer import (
+    RunWriter,
+    plausibility_saved,
+    save_layer_errors,
+    save_plausibility,
+    save_predictions,
+    save_scores,
+    saved_predictions,
+)
 
 SOURCES = ("node", "kernel")
 OPS = {"a": ["conv", "add"], "b": ["fc"]}
@@ -387,6 +395,7 @@ def test_columns_of_every_table_are_those_of_its_rows(tmp_path: Path) -> None:
     writer = started(tmp_path / "run")
     save_scores(tmp_path / "run", "a", [ScoreRow("a", "AP", 3, 0.5)])
     save_layer_errors(tmp_path / "run", "b", [whole_layer_row(variant="b", sqnr_db=20.0, identical=False)])
+    save_plausibility(tmp_path / "run", "a", [PlausibilityRow("a", "", "as configured", 3, 1.0, 2.0)])
     writer.finalize(SOURCES)
     writer.close()
     expected = {
@@ -396,6 +405,7 @@ def test_columns_of_every_table_are_those_of_its_rows(tmp_path: Path) -> None:
         "readings": columns(rows.ReadingRow),
         "scores": columns(ScoreRow),
         "layer_errors": columns(LayerErrorRow),
+        "plausibility": columns(PlausibilityRow),
     }
     assert {path.stem for path in (tmp_path / "run").glob("*.parquet")} == expected.keys()
     for name, kinds in expected.items():
@@ -427,11 +437,18 @@ def test_rows_come_back_as_the_types_that_were_saved(tmp_path: Path) -> None:
     save_scores(tmp_path / "run", "a", scores[:2])
     save_scores(tmp_path / "run", "b", scores[2:])
     save_layer_errors(tmp_path / "run", "a", layers)
+    tried = [PlausibilityRow("a", "", "as configured", 3, 1.0, 2.0), PlausibilityRow("a", "b = 1", "b", 3, -1.5, 1.0)]
+    assert not plausibility_saved(tmp_path / "run", "a")
+    save_plausibility(tmp_path / "run", "a", tried)
+    assert plausibility_saved(tmp_path / "run", "a")
     writer.finalize(SOURCES)
     writer.close()
     run = Run(tmp_path / "run")
     assert run.scores == scores
     assert run.layer_errors == layers
+    assert run.plausibility == tried
+    (tmp_path / "run" / "plausibility.parquet").unlink()
+    assert Run(tmp_path / "run").plausibility == []  # as in a run from before there was such a table
     assert run.op_meta == {"a": ops_rows("a"), "b": ops_rows("b")}
     assert run.ops_of("a") == ops_rows("a")
 

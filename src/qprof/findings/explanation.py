@@ -21,6 +21,7 @@ from qprof.findings.effects import LATENCY
 from qprof.findings.energy import COMPARED_SOURCES, EnergyRow, EnergyTable, energy_table
 from qprof.findings.judgement import findings
 from qprof.findings.pairs import RunPairs
+from qprof.findings.plausibility import Mend, plausibility
 from qprof.findings.sameness import Sameness, sameness
 from qprof.findings.summary import VariantSummary, summarize
 from qprof.findings.verdicts import FigureVerdict, verdicts
@@ -74,7 +75,8 @@ class ComparisonFindings:
 class Explanation:
     """All that a run says, with its evidence. `dominated`: variant -> one that is better in something and equal in the
     rest, by the verdicts; the others are the Pareto front. `doubts`: why the latencies may be those of another machine.
-    `remarks`: what would be seen by older metrics, or without a warm-up; they explain no difference."""
+    `remarks`: what would be seen by older metrics, or without a warm-up; they explain no difference. `plausibility`:
+    what mends a baseline that is broken itself, on which nothing is recommended."""
 
     run: str
     baseline: str
@@ -90,6 +92,7 @@ class Explanation:
     choice: Choice
     remarks: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
+    plausibility: tuple[Mend, ...] = ()
 
 
 def explain(
@@ -113,6 +116,7 @@ def explain(
     found = list(zip(claims, findings(claims, outcomes), strict=True))
     doubted = doubts(run)
     judged = withheld(verdicts(run), doubted, run.baseline)
+    broken = plausibility(run)
     summaries, energy = summarize(run), energy_table(run)
     candidates = candidates_of(run, judged, summaries, energy)
     limits, pairs = limits or default_limits(candidates), RunPairs(run, judged)
@@ -128,9 +132,10 @@ def explain(
         candidates=tuple(candidates),
         dominated=dominated(candidates, pairs),
         limits=limits,
-        choice=choose(candidates, limits, pairs),
+        choice=Choice(None) if broken else choose(candidates, limits, pairs),
         remarks=tuple(finding for _, finding in found if finding.hypothesis.remark),
         notes=tuple(notes),
+        plausibility=tuple(broken),
     )
 
 

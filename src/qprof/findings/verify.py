@@ -26,7 +26,14 @@ VERIFY = "verify"
 #: Rounds of such a run, where the run itself had fewer: enough for an interval (`stats.intervals.FEWEST_BLOCKS`).
 _LEAST_ROUNDS = 8
 #: What a verification does not measure again. The host is watched all the same: see `measure.parent.sensors`.
-_LATENCY_ALONE = {"profiled": False, "energy": "off", "stacks_s": 0.0, "layer_errors": 0, "ceilings": False}
+_LATENCY_ALONE = {
+    "profiled": False,
+    "energy": "off",
+    "stacks_s": 0.0,
+    "layer_errors": 0,
+    "ceilings": False,
+    "plausibility": 0,
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,7 +13,7 @@ from msgspec import Struct, field
 from qprof.measure.plan import MeasuredKind
 from qprof.record.blocks import BlockEntry, BlockFacts, Samples
 from qprof.record.ceilings import Ceiling
-from qprof.record.manifest import Memory, PreparedTask, Timing, Warmup
+from qprof.record.manifest import Memory, PlausibilityFacts, PreparedTask, Timing, Warmup
 from qprof.record.model import Structure
 from qprof.record.ops import OpEvents, OpMeta
 from qprof.record.phases import Phase
@@ -244,6 +244,26 @@ class CompareLayers(Request[ComparedAnswer], frozen=True, kw_only=True, tag="lay
     samples: int
 
 
+class PlausibilityAnswer(Struct, frozen=True, kw_only=True):
+    """What the baseline scores under other settings (rows of `PlausibilityRow`); no facts where there are none."""
+
+    rows: list[dict[str, Any]]
+    facts: PlausibilityFacts | None
+    notes: list[str]
+
+
+class TryAlternatives(Request[PlausibilityAnswer], frozen=True, kw_only=True, tag="plausibility"):
+    """Score the baseline on `samples` samples, spread over those that are scored, as the task is configured and with
+    each of its settings changed; what is not done after `max_s` is left out."""
+
+    answer = PlausibilityAnswer
+    name: str
+    baseline: LoadedVariant
+    task: PreparedTask
+    samples: int
+    max_s: float
+
+
 class CeilingsAnswer(Struct, frozen=True, kw_only=True):
     ceilings: list[Ceiling]
 
@@ -299,6 +319,7 @@ AnyRequest = (
     | ScoreVariant
     | Tabulate
     | CompareLayers
+    | TryAlternatives
     | MeasureCeilings
     | PreloadEstimator
     | OpenEstimator

@@ -110,6 +110,14 @@ class LayersCompared(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     seconds: float
 
 
+class PlausibilityFacts(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The score by which other settings were tried on the baseline; `unit`: "share" (0 to 1) or "nats"."""
+
+    score: str
+    unit: Literal["share", "nats"]
+    seconds: float
+
+
 class VariantEntry(Struct, forbid_unknown_fields=True, kw_only=True):
     """What is known of one variant. What comes later than the step at which it failed is empty or `None`.
 
@@ -145,6 +153,7 @@ class VariantEntry(Struct, forbid_unknown_fields=True, kw_only=True):
     warmup: dict[str, Warmup] = field(default_factory=dict)
     timing: Timing | None = None
     layer_errors: LayersCompared | None = None
+    plausibility: PlausibilityFacts | None = None
 
     @property
     def failed(self) -> bool:

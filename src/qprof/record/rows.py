@@ -95,11 +95,28 @@ class LayerErrorRow:
     samples: Int32
 
 
+@dataclass(frozen=True, slots=True)
+class PlausibilityRow:
+    """What one sample adds to the baseline's score under one change of the task's settings (`plausibility.parquet`).
+
+    `setting`: the change as a profile has it, "" for none; `says`: what it means. The score is sum(part) / sum(whole);
+    which score, `qprof.record.manifest.PlausibilityFacts` tells.
+    """
+
+    variant: str
+    setting: str
+    says: str
+    sample: Int32
+    part: float
+    whole: float
+
+
 IN_BLOCK_COLUMNS = columns(InBlock)
 SAMPLE_COLUMNS = columns(SampleRow)
 OP_COLUMNS = columns(OpRow)
 READING_COLUMNS = columns(ReadingRow)
 SCORE_COLUMNS = columns(ScoreRow)
 LAYER_ERROR_COLUMNS = columns(LayerErrorRow)
+PLAUSIBILITY_COLUMNS = columns(PlausibilityRow)
 #: Of `op_meta.parquet`: an op of one variant.
 OP_META_COLUMNS = {"variant": "string", **columns(OpMeta)}

@@ -65,7 +65,8 @@ class ProtocolSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     ISO 3166 alpha-3 code of the grid, for CO2e. `stacks_s`: seconds of each variant and phase during which its host
     stacks are sampled, where py-spy is installed. `layer_errors`: samples on which every layer of a variant is compared
     with the baseline's, 0 for none. `ceilings`: whether the machine's ceilings are measured where they are not known
-    yet.
+    yet. `plausibility`: scored samples on which the baseline is tried with other settings of its task (labels, boxes,
+    preprocessing), 0 for none.
     """
 
     threads: Positive = 1
@@ -86,3 +87,4 @@ class ProtocolSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     stacks_s: Annotated[float, Meta(ge=0, le=3600)] = 2.0
     layer_errors: Annotated[int, Meta(ge=0, le=10_000)] = 8
     ceilings: bool = True
+    plausibility: Annotated[int, Meta(ge=0, le=10_000)] = 50

@@ -166,6 +166,9 @@ def _said(verdict: FigureVerdict) -> str:
 
 
 def _deployment(explanation: Explanation) -> Iterator[str]:
+    if explanation.plausibility:
+        yield f"  nothing is recommended on a broken baseline: mend it first ({explanation.plausibility[0].setting})"
+        return
     limits = _limits(explanation.limits)
     choice = explanation.choice
     if all(candidate.score is None for candidate in explanation.candidates):

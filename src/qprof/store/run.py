@@ -18,7 +18,7 @@ from qprof.record.blocks import Block, BlockEntry
 from qprof.record.manifest import VariantEntry
 from qprof.record.ops import OpMeta
 from qprof.record.phases import Phase
-from qprof.record.rows import LayerErrorRow, ScoreRow
+from qprof.record.rows import LayerErrorRow, PlausibilityRow, ScoreRow
 from qprof.store import tables
 from qprof.store.blocks import block_files, read_block
 from qprof.store.manifests import read_manifest
@@ -148,6 +148,15 @@ class Run:
         if not self.complete or not path.is_file():
             return []
         return msgspec.convert(tables.read_table(path).to_pylist(), list[LayerErrorRow])
+
+    @cached_property
+    def plausibility(self) -> list[PlausibilityRow]:
+        """Rows of `plausibility.parquet`: what the baseline scores under other settings of its task; empty for a run
+        that is not finished, or in which none was tried."""
+        path = self.folder / "plausibility.parquet"
+        if not self.complete or not path.is_file():
+            return []
+        return msgspec.convert(tables.read_table(path).to_pylist(), list[PlausibilityRow])
 
     @cached_property
     def _whole_scores(self) -> dict[tuple[str, str], float | None]:

@@ -18,10 +18,12 @@ from qprof.record.rows import (
     LAYER_ERROR_COLUMNS,
     OP_COLUMNS,
     OP_META_COLUMNS,
+    PLAUSIBILITY_COLUMNS,
     READING_COLUMNS,
     SAMPLE_COLUMNS,
     SCORE_COLUMNS,
     LayerErrorRow,
+    PlausibilityRow,
     ScoreRow,
 )
 from qprof.store.files import write_atomic
@@ -95,6 +97,11 @@ def scores_table(rows: Iterable[ScoreRow]) -> Any:
 def layer_errors_table(rows: Iterable[LayerErrorRow]) -> Any:
     """One row per op that was compared."""
     return rows_table(map(asdict, rows), LAYER_ERROR_COLUMNS)
+
+
+def plausibility_table(rows: Iterable[PlausibilityRow]) -> Any:
+    """One row per setting that was tried on the baseline, and sample."""
+    return rows_table(map(asdict, rows), PLAUSIBILITY_COLUMNS)
 
 
 def rows_table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> Any:

@@ -14,7 +14,7 @@ from qprof.errors import StoreError
 from qprof.record.blocks import Block, BlockEntry
 from qprof.record.manifest import Manifest
 from qprof.record.ops import OpMeta
-from qprof.record.rows import LayerErrorRow, ScoreRow
+from qprof.record.rows import LayerErrorRow, PlausibilityRow, ScoreRow
 from qprof.store import tables
 from qprof.store.blocks import block_files, read_block, read_predictions, write_block
 from qprof.store.files import make_folder, read_json, store_error, write_json
@@ -126,6 +126,16 @@ def layer_errors_saved(folder: Path, variant: str) -> bool:
     return _part(folder, "layers", variant).exists()
 
 
+def save_plausibility(folder: Path, variant: str, rows: Sequence[PlausibilityRow]) -> None:
+    """Keep what the baseline scores under other settings, in an unfinished run."""
+    write_json(_part(folder, "plausibility", variant), [asdict(row) for row in rows], indent=None)
+
+
+def plausibility_saved(folder: Path, variant: str) -> bool:
+    """Whether they were tried before the run was interrupted."""
+    return _part(folder, "plausibility", variant).exists()
+
+
 def save_predictions(folder: Path, variant: str, value: Any) -> None:
     """Write a variant's results file (a COCO results list, for a detector)."""
     make_folder(folder / PREDICTIONS)
@@ -150,7 +160,8 @@ def write_tables(folder: Path, variants: Sequence[str], sources: Sequence[str]) 
     ops = {variant: found for variant in variants if (found := saved_ops(folder, variant)) is not None}
     scores = [row for variant in variants for row in _saved_rows(folder, "scores", variant, ScoreRow) or ()]
     layers = [row for variant in variants for row in _saved_rows(folder, "layers", variant, LayerErrorRow) or ()]
-    return write_run_tables(folder, blocks, ops, scores, layers, sources)
+    tried = [row for variant in variants for row in _saved_rows(folder, "plausibility", variant, PlausibilityRow) or ()]
+    return write_run_tables(folder, blocks, ops, scores, layers, sources, tried)
 
 
 def write_run_tables(
@@ -160,6 +171,7 @@ def write_run_tables(
     scores: Sequence[ScoreRow],
     layers: Sequence[LayerErrorRow],
     sources: Sequence[str],
+    plausibility: Sequence[PlausibilityRow] = (),
 ) -> list[BlockEntry]:
     """Write the tables of a run from what is recorded in memory; returns what the manifest keeps of each block."""
     op_ids = {variant: [op.op for op in found] for variant, found in ops.items()}
@@ -169,6 +181,7 @@ def write_run_tables(
     tables.write_table(folder / "readings.parquet", tables.readings_table(blocks))
     tables.write_table(folder / "scores.parquet", tables.scores_table(scores))
     tables.write_table(folder / "layer_errors.parquet", tables.layer_errors_table(layers))
+    tables.write_table(folder / "plausibility.parquet", tables.plausibility_table(plausibility))
     return [block.entry() for block in blocks]
 
 

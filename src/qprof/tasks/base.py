@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
@@ -50,6 +50,47 @@ class ScoredBatch(Protocol):
     def duration_ns(self) -> int: ...
 
 
+@dataclass(frozen=True, slots=True)
+class SampleParts:
+    """A score that is a ratio of two sums over samples, sum(part) / sum(whole): float64[samples] each."""
+
+    samples: list[int]
+    part: NDArray[np.float64]
+    whole: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class TrialScore:
+    """The score that settings are tried by. `unit`: "share" (0 to 1) or "nats" (a mean log-likelihood)."""
+
+    name: str
+    unit: Literal["share", "nats"]
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What was fitted to predictions, in the words of a profile, and the predictions with it."""
+
+    setting: str
+    predictions: Mapping[int, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alternative:
+    """A task with one setting changed, to see whether that mends a score.
+
+    `setting`: the change as a profile has it; `says`: what it means, in words. `same_inputs`: a model is given the same
+    numbers as without the change. `fit` makes something of the task's predictions before they are scored: the setting
+    that suits them, `None` where they do not decide it.
+    """
+
+    setting: str
+    says: str
+    task: Task
+    same_inputs: bool = False
+    fit: Callable[[Mapping[int, Any]], Fitted | None] | None = None
+
+
 class Task(ABC):
     """Data set + preprocessing + decoding + scoring. The samples that are timed are numbered 0 .. sample_count()-1.
 
@@ -86,6 +127,20 @@ class Task(ABC):
     def notes(self) -> list[str]:
         """Remarks about the data, each with a remedy (images skipped, annotations without image, ...)."""
         return []
+
+    # -- of tasks whose settings can be tried -------------------------------------------------------------------------
+
+    #: What `trial_parts` adds up to, `None` for a task that has no settings to try.
+    trial_score: TrialScore | None = None
+
+    def alternatives(self) -> Sequence[Alternative]:
+        """The bound task with its settings changed, one at a time, as they are often wrong; not all may suit the
+        variant, as `bind` or `decode` then say."""
+        return ()
+
+    def trial_parts(self, predictions: Mapping[int, Any]) -> SampleParts:
+        """The `trial_score` of a few predictions, by sample in ascending order."""
+        raise DataError(f"a {self.name} task has no settings to try")
 
     # -- of tasks that predict in passes of their own -----------------------------------------------------------------
 

@@ -1,4 +1,5 @@
-"""What is measured once the blocks are over, one level deeper: the layers' errors, and the machine's ceilings."""
+"""What is measured once the blocks are over, one level deeper: the baseline's settings, the layers'
+errors, and the machine's ceilings."""
 
 from __future__ import annotations
 
@@ -12,18 +13,26 @@ from qprof.measure.parent.ceilings import machine_ceilings
 from qprof.measure.parent.process import WorkerProcess, closing_worker
 from qprof.measure.parent.variants import loaded_variant
 from qprof.measure.progress import ProgressDisplay
-from qprof.measure.requests import CompareLayers
+from qprof.measure.requests import CompareLayers, TryAlternatives
 from qprof.probes.machine import available_memory_bytes
 from qprof.record.manifest import LayersCompared, VariantEntry
 from qprof.record.ops import OpMeta
-from qprof.record.rows import LayerErrorRow
+from qprof.record.rows import LayerErrorRow, PlausibilityRow
 from qprof.record.sections import ProtocolSection
 from qprof.runtimes import registry
 from qprof.runtimes.match_ops import match_ops
-from qprof.store.writer import RunWriter, layer_errors_saved, save_layer_errors
+from qprof.store.writer import (
+    RunWriter,
+    layer_errors_saved,
+    plausibility_saved,
+    save_layer_errors,
+    save_plausibility,
+)
 
 #: Two variants are held at once, with the activations of both: their files may take this part of the free memory.
 _MOST_MEMORY = 0.3
+#: A check is to take no longer than this, unless already so few samples do.
+_MOST_TRYING_S = 60.0
 
 
 class AfterBlocks:
@@ -69,6 +78,29 @@ class AfterBlocks:
                     self._progress.note(f"{entry.name}: its layers were not compared: {error}")
                     if isinstance(error, WorkerError):
                         worker = None
+
+    def check_baseline(self) -> None:
+        """The baseline on a few samples, with the settings of its task as they are and changed: one that is broken
+        itself is no measure for the others."""
+        baseline, task = self._manifest.baseline, self._manifest.task
+        wanted = self._protocol.plausibility if self._protocol.scored else 0
+        if not wanted or baseline.failed or task is None or plausibility_saved(self._writer.folder, baseline.name):
+            return
+        self._progress.phase("checking the baseline", f"variant {baseline.name} with other settings of its task")
+        request = TryAlternatives(
+            name=baseline.name, baseline=loaded_variant(baseline), task=task, samples=wanted, max_s=_MOST_TRYING_S
+        )
+        try:
+            with closing_worker("check of the baseline", self._writer.folder / "logs" / "plausibility.log") as worker:
+                answer = worker.ask(request, timeout_s=self._protocol.timeout_s)
+        except QprofError as error:
+            baseline.notes.append(f"it was not checked whether it is broken itself: {error}")
+            self._progress.note(f"{baseline.name}: was not checked: {error}")
+            return
+        rows = msgspec.convert(answer.rows, list[PlausibilityRow])
+        save_plausibility(self._writer.folder, baseline.name, rows)
+        baseline.plausibility = answer.facts
+        baseline.notes += [note for note in answer.notes if note not in baseline.notes]
 
     def _compare(self, worker: WorkerProcess, baseline: VariantEntry, entry: VariantEntry) -> None:
         needed, free = (baseline.bytes or 0) + (entry.bytes or 0), available_memory_bytes()

@@ -108,6 +108,7 @@ class Execution:
         self._collect_notes()
         self._crew.stop()
         after = AfterBlocks(self._writer, self._protocol, self._progress)
+        after.check_baseline()
         after.compare_layers(self._crew.living())
         after.find_ceilings(self._crew.living())
         self._finish()

@@ -31,7 +31,7 @@ def measure_layer_errors(request: CompareLayers) -> ComparedAnswer:
     baseline, variant = _side(request.baseline), _side(request.variant)
     task = tasks.build(request.task, at_least=request.samples)
     task.bind(baseline.model)
-    samples = _spread(task.sample_count(), request.samples)
+    samples = spread(task.sample_count(), request.samples)
     collected: dict[tuple[str, str], QuantizationError] = {}
 
     def record(kind: str, op: str, reference: NDArray[Any], value: NDArray[Any], saturated: int | None) -> None:
@@ -59,10 +59,10 @@ def _side(side: LoadedVariant) -> Side:
     return Side(runtime.load(Path(side.path), options), options)
 
 
-def _spread(count: int, wanted: int) -> list[int]:
+def spread(count: int, wanted: int) -> list[int]:
     """Numbers of `wanted` samples of `count`, evenly spaced; all where there are fewer."""
     if wanted < 1:
-        raise DataError(f"layers are compared over {wanted} samples; give at least 1")
+        raise DataError(f"{wanted} samples are to be looked at; give at least 1")
     return sorted({int(number) for number in np.linspace(0, count - 1, min(wanted, count)).round()})
 
 

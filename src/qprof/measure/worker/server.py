@@ -95,6 +95,12 @@ class Server:
         return measure_layer_errors(request)
 
     @answer.register
+    def _try_alternatives(self, request: requests.TryAlternatives) -> requests.PlausibilityAnswer:
+        from qprof.measure.worker.plausibility import try_alternatives
+
+        return try_alternatives(request)
+
+    @answer.register
     def _ceilings(self, request: requests.MeasureCeilings) -> requests.CeilingsAnswer:
         from qprof.measure.worker.ceilings import measure_ceilings
 

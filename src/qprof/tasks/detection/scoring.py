@@ -61,7 +61,7 @@ class CoreScorer:
         wanted = set(image_ids)
         scored = [d for d in detections if d["image_id"] in wanted and d["category_id"] in annotations.categories]
         ids = sorted(wanted)
-        result = evaluate(_columns(annotations), scored, image_ids=ids)
+        result = evaluate(columns_of(annotations), scored, image_ids=ids)
         summary = dict(zip(METRICS, result.summary.values(), strict=True))
         names = list(annotations.categories.values())
         for found in result.per_class():
@@ -107,7 +107,7 @@ class PycocotoolsScorer:
         )
 
 
-def _columns(annotations: CocoAnnotations) -> dict[str, Any]:
+def columns_of(annotations: CocoAnnotations) -> dict[str, Any]:
     """The annotations as columns for `qprof.coco`."""
     boxes = annotations.boxes
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -14,7 +15,9 @@ from numpy.typing import NDArray
 
 from qprof.errors import DataError
 from qprof.record.model import Model
-from qprof.tasks.base import Scores, Task
+from qprof.tasks.base import Alternative, SampleParts, Scores, Task
+from qprof.tasks.detection import trials
+from qprof.tasks.detection.alternatives import Settings, changes, class_ids
 from qprof.tasks.detection.boxes import Detections, Geometry
 from qprof.tasks.detection.categories import CategoryConfig, CategoryMap
 from qprof.tasks.detection.choose import build_head, suppression_iou
@@ -50,6 +53,7 @@ class _Bound:
     """What `bind` made for one variant."""
 
     preprocessor: Preprocessor
+    kind: str
     head: Head
     nms_iou: float | None
     notes: list[str]
@@ -138,7 +142,7 @@ class DetectionTask(Task):
         kind, head, notes = build_head(binding)
         self._categories.check_class_count(head.class_count)
         iou = suppression_iou(self._head_config, kind)
-        self._bound = _Bound(preprocessor, head, iou, preprocessor.notes() + notes)
+        self._bound = _Bound(preprocessor, kind, head, iou, preprocessor.notes() + notes)
         self._dropped.clear()
         self._overshot = 0
 
@@ -208,6 +212,56 @@ class DetectionTask(Task):
                 )
             detections.extend(predictions[sample])
         return replace(self._scorer.score(self._annotations, detections, ids), samples=samples)
+
+    # -- the settings, tried ------------------------------------------------------------------------------------------
+
+    trial_score = trials.SCORE
+
+    def alternatives(self) -> Sequence[Alternative]:
+        bound = self._require_bound()
+        now = Settings(
+            input=bound.preprocessor.spec,
+            preprocess=self._preprocess,
+            raw=bound.preprocessor.raw,
+            head=self._head_config,
+            kind=bound.kind,
+            nms_iou=bound.nms_iou,
+            categories=self._categories,
+            class_count=bound.head.class_count,
+        )
+        found = [
+            Alternative(
+                setting=one.setting,
+                says=one.says,
+                task=self._with(one.preprocess, one.head, one.categories),
+                same_inputs=one.preprocess is None,
+            )
+            for one in changes(now)
+        ]
+        # Class indices instead of categories, for whoever finds out what the classes are called.
+        indices = self._with(categories=CategoryConfig(rule="ids", offset=0))
+        fit = trials.ClassNames(self._annotations, dict(enumerate(self.image_ids())), class_ids(now))
+        says = "the classes have the names of the objects that they are found on"
+        return [*found, Alternative(setting="", says=says, task=indices, same_inputs=True, fit=fit)]
+
+    def trial_parts(self, predictions: Mapping[int, Any]) -> SampleParts:
+        return trials.f1_parts(self._annotations, predictions, dict(enumerate(self.image_ids())))
+
+    def _with(
+        self,
+        preprocess: PreprocessConfig | None = None,
+        head: HeadConfig | None = None,
+        categories: CategoryConfig | None = None,
+    ) -> DetectionTask:
+        """This task with other settings, not bound: the annotations are read once."""
+        other = copy.copy(self)
+        other._preprocess = preprocess or self._preprocess
+        other._head_config = head or self._head_config
+        if categories is not None:
+            other._categories = CategoryMap(categories, self._annotations.categories)
+        other._bound, other._dropped, other._overshot = None, Counter(), 0
+        other._sizes, other._size_remarks, other._calibration_notes = dict(self._sizes), {}, []
+        return other
 
     def notes(self) -> list[str]:
         remarks = [f"{len(who)} images {what} (e.g. {', '.join(who[:3])})" for what, who in self._size_remarks.items()]

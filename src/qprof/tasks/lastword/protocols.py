@@ -13,6 +13,7 @@ Both look at the same forward pass: the next token of the one is the first targe
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +25,8 @@ NEXT_TOKEN = "next-token"
 PROTOCOLS = (LAMBADA_OPENAI, NEXT_TOKEN)
 
 #: "auto": as the tokenizer does by itself, unless the text begins with that token already (lm-evaluation-harness's
-#: default); "add": one at the beginning of every sequence; "none": no special token.
+#: default); "add": one at the beginning of every sequence, however many the tokenizer puts there; "none": no special
+#: token.
 BOS = ("auto", "add", "none")
 
 #: Texts that are tokenized in one call.
@@ -71,7 +73,7 @@ class Encoder:
         ids = [next(bare) if is_begun else next(found) for is_begun in begun]
         if self._bos == "add":
             token = self._tokenizer.bos_token_id
-            ids = [row if row[:1] == [token] else [token, *row] for row in ids]
+            ids = [[token, *itertools.dropwhile(lambda one: one == token, row)] for row in ids]
         return ids
 
     def bare(self, texts: Sequence[str]) -> list[list[int]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from time import perf_counter_ns
 from typing import Any
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from qprof.errors import DataError
 from qprof.record.model import LanguageModel, Model
-from qprof.tasks.base import Scores, Task
+from qprof.tasks.base import Alternative, SampleParts, Scores, Task, TrialScore
 from qprof.tasks.lastword.batching import BATCH_TOKENS, plan
 from qprof.tasks.lastword.data import Row, Rows, Source, digest, read_rows, split_last_word
 from qprof.tasks.lastword.pieces import Pieces, words_of
@@ -24,6 +25,13 @@ from qprof.tasks.lastword.scoring import scored
 
 #: Rows that a note on rows names.
 NAMED = 3
+
+#: What a text begins with under each of `BOS`.
+_RULES = {
+    "auto": "a text begins as its tokenizer has it",
+    "add": "a text begins with one beginning-of-sequence token",
+    "none": "a text begins with no special token",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +181,34 @@ class LastWordTask(Task):
                 )
         return scored(predictions, self._protocol)
 
+    trial_score = TrialScore("log-likelihood of the last word", "nats")
+
+    def alternatives(self) -> Sequence[Alternative]:
+        """The other rules for the token that begins a sequence; those that change no row are left out."""
+        bound = self._require_bound()
+        found, seen = [], [[row.tokens for row in bound.encoded]]
+        for rule in BOS:
+            if rule == self._bos or (rule == "add" and bound.tokenizer.bos_token_id is None):
+                continue
+            try:
+                encoded = self._encoded(encoder := Encoder(bound.tokenizer, rule), bound.max_tokens)
+            except DataError:  # a context that has no token of its own without one
+                continue
+            if (tokens := [row.tokens for row in encoded]) in seen:
+                continue
+            seen.append(tokens)
+            other = copy.copy(self)
+            other._bos, other._bound = rule, replace(bound, encoder=encoder, encoded=encoded)
+            found.append(Alternative(setting=f'task.bos = "{rule}"', says=_RULES[rule], task=other))
+        return found
+
+    def trial_parts(self, predictions: Mapping[int, Any]) -> SampleParts:
+        samples = sorted(predictions)
+        known = [predictions[sample]["log_likelihood"] for sample in samples]
+        if None in known:
+            raise DataError(f"{known.count(None)} of {len(known)} rows have logits that are not finite")
+        return SampleParts(samples, np.array(known, np.float64), np.ones(len(samples)))
+
     # -- the samples that are timed -----------------------------------------------------------------------------------
 
     def sample_count(self) -> int:
@@ -187,13 +223,9 @@ class LastWordTask(Task):
         if self._bound is not None and self._bound.fits(model):
             return
         encoder = Encoder(model.tokenizer, self._bos)
-        pairs = [(question.context, question.word) for question in self._questions]
-        where = [
-            f"{self._data.source.location}, {self._data.unit} {question.row.place}" for question in self._questions
-        ]
-        encoded = encoder.pairs(pairs, model.max_tokens, where)
+        encoded = self._encoded(encoder, model.max_tokens)
         pieces = Pieces(model.tokenizer, self._words)
-        for row, name in zip(encoded, where, strict=True):
+        for row, name in zip(encoded, self._places(), strict=True):
             _check_vocabulary(row.tokens, model.vocabulary, name)
         self._bound = _Bound(model.tokenizer, model.vocabulary, model.max_tokens, encoder, pieces, encoded)
 
@@ -273,6 +305,15 @@ class LastWordTask(Task):
     def _calibration_data(self) -> Rows:
         assert self._calibration is not None
         return read_rows(self._calibration)
+
+    def _places(self) -> list[str]:
+        """Where each row that is scored stands."""
+        where = f"{self._data.source.location}, {self._data.unit}"
+        return [f"{where} {question.row.place}" for question in self._questions]
+
+    def _encoded(self, encoder: Encoder, max_tokens: int | None) -> list[Encoded]:
+        pairs = [(question.context, question.word) for question in self._questions]
+        return encoder.pairs(pairs, max_tokens, self._places())
 
     def _plan(self, samples: Sequence[int]) -> list[list[int]]:
         encoded = self._require_bound().encoded

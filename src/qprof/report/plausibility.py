@@ -1,0 +1,48 @@
+"""A broken baseline, in the sentences that come before all others."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from qprof.findings.plausibility import Mend
+from qprof.report.units import percent
+
+#: Further settings that mend the same fault in part.
+_ALSO_TOLD = 3
+
+
+def plausibility_lines(baseline: str, mends: Sequence[Mend]) -> Iterator[str]:
+    """What mends the baseline and what that gives, measured; nothing for a sound one."""
+    if not mends:
+        return
+    best = mends[0]
+    yield f"THE BASELINE IS BROKEN: {baseline} scores low for a reason that all variants share, not by quantization."
+    yield f"  what mends it: {best.setting} ({best.says})"
+    yield (
+        f"  measured on {best.samples} samples: {_score(best)}, {_gain(best, True)}; p = {best.p_value:.2g} that it is "
+        f"{_amount(best, best.least)} or less, after Holm's correction for the {best.tried} settings tried"
+    )
+    for mend in mends[1 : 1 + _ALSO_TOLD]:
+        yield f"  it also gains by: {mend.setting} ({mend.says}): {_gain(mend, False)}"
+    yield "  Change the profile and run again: what follows compares broken variants, and nothing is recommended."
+    yield ""
+
+
+def _score(mend: Mend) -> str:
+    if mend.unit == "nats":
+        return f"perplexity of the last word {math.exp(-mend.configured):.4g} -> {math.exp(-mend.changed):.4g}"
+    return f"{mend.score} {mend.configured:.3f} -> {mend.changed:.3f}"
+
+
+def _gain(mend: Mend, bounds: bool) -> str:
+    gain = mend.gain
+    if not bounds or gain.low is None or gain.high is None:
+        return _amount(mend, gain.value)
+    ends = sorted((gain.low, gain.high), reverse=mend.unit == "nats")
+    return f"{_amount(mend, gain.value)} [95 %: {', '.join(_amount(mend, end) for end in ends)}]"
+
+
+def _amount(mend: Mend, value: float) -> str:
+    """Points of a share; of a log-likelihood what it does to the perplexity."""
+    return percent(math.expm1(-value), signed=True) if mend.unit == "nats" else f"{value * 100:+.1f} points"
