@@ -6,10 +6,11 @@ import math
 from collections.abc import Iterator, Sequence
 
 from qprof.findings.plausibility import Mend
-from qprof.report.units import percent
 
 #: Further settings that mend the same fault in part.
 _ALSO_TOLD = 3
+#: Smaller p-values rest on the tail of a bootstrap that nobody has drawn.
+LEAST_P = 1e-4
 
 
 def plausibility_lines(baseline: str, mends: Sequence[Mend]) -> Iterator[str]:
@@ -20,8 +21,8 @@ def plausibility_lines(baseline: str, mends: Sequence[Mend]) -> Iterator[str]:
     yield f"THE BASELINE IS BROKEN: {baseline} scores low for a reason that all variants share, not by quantization."
     yield f"  what mends it: {best.setting} ({best.says})"
     yield (
-        f"  measured on {best.samples} samples: {_score(best)}, {_gain(best, True)}; p = {best.p_value:.2g} that it is "
-        f"{_amount(best, best.least)} or less, after Holm's correction for the {best.tried} settings tried"
+        f"  measured on {best.samples} samples: {_score(best)}, {_gain(best, True)}; {_p(best)} that the gain is "
+        f"{_amount(best, best.least)} {_unit(best)} or less, corrected for the {best.tried} settings tried (Holm)"
     )
     for mend in mends[1 : 1 + _ALSO_TOLD]:
         yield f"  it also gains by: {mend.setting} ({mend.says}): {_gain(mend, False)}"
@@ -36,13 +37,21 @@ def _score(mend: Mend) -> str:
 
 
 def _gain(mend: Mend, bounds: bool) -> str:
-    gain = mend.gain
+    gain, unit = mend.gain, _unit(mend)
     if not bounds or gain.low is None or gain.high is None:
-        return _amount(mend, gain.value)
-    ends = sorted((gain.low, gain.high), reverse=mend.unit == "nats")
-    return f"{_amount(mend, gain.value)} [95 %: {', '.join(_amount(mend, end) for end in ends)}]"
+        return f"{_amount(mend, gain.value)} {unit}"
+    low, high = sorted((gain.low, gain.high), reverse=mend.unit == "nats")
+    return f"{_amount(mend, gain.value)} {unit} [95 %: {_amount(mend, low)}, {_amount(mend, high)}]"
 
 
 def _amount(mend: Mend, value: float) -> str:
-    """Points of a share; of a log-likelihood what it does to the perplexity."""
-    return percent(math.expm1(-value), signed=True) if mend.unit == "nats" else f"{value * 100:+.1f} points"
+    """Points of a share; of a log-likelihood what it does to the perplexity, in percent."""
+    return f"{(math.expm1(-value) if mend.unit == 'nats' else value) * 100:+.1f}"
+
+
+def _unit(mend: Mend) -> str:
+    return "%" if mend.unit == "nats" else "points"
+
+
+def _p(mend: Mend) -> str:
+    return f"p = {mend.p_value:.2g}" if mend.p_value >= LEAST_P else f"p < {LEAST_P:g}"

@@ -21,7 +21,7 @@ from qprof.record.model import LanguageModel, Model
 from qprof.record.rows import PlausibilityRow
 from qprof.runtimes import registry
 from qprof.tasks import registry as tasks
-from qprof.tasks.base import Alternative, Task
+from qprof.tasks.base import Alternative, Fitted, Task
 
 #: Samples between two looks at the clock; fewer would decide nothing, however long they take.
 _CHUNK = 10
@@ -74,7 +74,7 @@ class _Trials:
         self._as_configured = configured
         self._keep("", "as configured", configured)
         for one, predictions in zip(same, found[1:], strict=True):
-            self._keep_fitted(one, predictions)
+            self._keep_changed(one, predictions)
         untried = 0
         changed = [one for one in fitting if not one.same_inputs]
         for position, one in enumerate(changed):
@@ -82,8 +82,7 @@ class _Trials:
                 untried = len(changed) - position
                 break
             (predictions,) = self._predict(one.task, [], list(configured), self._left_ns() // (len(changed) - position))
-            if predictions != {sample: configured[sample] for sample in predictions or ()}:
-                self._keep_fitted(one, predictions)
+            self._keep_changed(one, predictions)
         if untried:
             self.notes.append(
                 f"{untried} other settings of the task were not tried on the baseline, for want of time; lower "
@@ -143,12 +142,12 @@ class _Trials:
                     raise
                 found[position] = None
 
-    def _keep_fitted(self, one: Alternative, predictions: _Predictions | None) -> None:
-        if predictions is None:
-            return
-        if one.fit is None:
-            self._keep(one.setting, one.says, predictions)
-        elif (fitted := one.fit(predictions)) is not None:
+    def _keep_changed(self, one: Alternative, predictions: _Predictions | None) -> None:
+        """Unless nothing came of the change."""
+        fitted = None if predictions is None else Fitted(one.setting, predictions)
+        if one.fit is not None and predictions is not None:
+            fitted = one.fit(predictions)
+        if fitted is not None and any(fitted.predictions[n] != self._as_configured[n] for n in fitted.predictions):
             self._keep(fitted.setting, one.says, fitted.predictions)
 
     def _keep(self, setting: str, says: str, predictions: Mapping[int, Any]) -> None:

@@ -87,7 +87,7 @@ def ids_setting(ids: Sequence[int]) -> str:
     written = [str(number) for number in ids]
     if len(ids) > _WRITTEN_OUT:
         written = [*written[:half], "...", *written[-half:]]
-    return f'task.categories = {{rule = "list", ids = [{", ".join(written)}]}}'
+    return f'task.categories.rule = "list", task.categories.ids = [{", ".join(written)}]'
 
 
 def _labels(now: Settings) -> Iterator[Change]:
@@ -189,8 +189,9 @@ def _ranges(now: Settings) -> Iterator[Change]:
         if same and (is_float or not now.raw):
             continue
         changed = replace(config, mean=mean, std=std, raw_pixels=False)
-        raw = ", raw_pixels = false" if now.raw else ""
-        yield Change(f"task.preprocess = {{mean = {mean}, std = {std}{raw}}}", says, preprocess=changed)
+        setting = f"task.preprocess.mean = {mean}, task.preprocess.std = {std}"
+        raw = ", task.preprocess.raw_pixels = false" if now.raw else ""
+        yield Change(setting + raw, says, preprocess=changed)
     if not is_float and not now.raw:
         says = "the input's bytes are the pixels"
         yield Change("task.preprocess.raw_pixels = true", says, preprocess=replace(config, raw_pixels=True))

@@ -246,3 +246,21 @@ def _is_finite(value: object) -> bool:
         return math.isfinite(value)
     except OverflowError:  # an integer beyond any float
         return False
+
+
+def left_out_notes(
+    missing: Sequence[CocoImage], chosen: Sequence[CocoImage], samples: Sequence[CocoImage], folder: Path
+) -> list[str]:
+    """Remarks on annotated images that are not in the folder, and on `chosen` ones that are no `samples`: broken."""
+    notes = []
+    if missing:
+        names = ", ".join(image.file_name for image in missing[:3])
+        notes.append(
+            f"{len(missing)} annotated images are not in {folder} and are left out (e.g. {names}): add them, or "
+            "accept fewer samples"
+        )
+    kept = {image.id for image in samples}
+    broken = [image.file_name for image in chosen if image.id not in kept]
+    if broken:
+        notes.append(f"{len(broken)} images are skipped as broken (e.g. {', '.join(broken[:3])}): replace the files")
+    return notes

@@ -21,7 +21,14 @@ from qprof.tasks.detection.alternatives import Settings, changes, class_ids
 from qprof.tasks.detection.boxes import Detections, Geometry
 from qprof.tasks.detection.categories import CategoryConfig, CategoryMap
 from qprof.tasks.detection.choose import build_head, suppression_iou
-from qprof.tasks.detection.dataset import CocoImage, Detection, existing_images, image_file, load_annotations
+from qprof.tasks.detection.dataset import (
+    CocoImage,
+    Detection,
+    existing_images,
+    image_file,
+    left_out_notes,
+    load_annotations,
+)
 from qprof.tasks.detection.heads import Binding, Head, HeadConfig
 from qprof.tasks.detection.images import Size, read_rgb, read_size
 from qprof.tasks.detection.nms import non_maximum_suppression
@@ -57,6 +64,14 @@ class _Bound:
     head: Head
     nms_iou: float | None
     notes: list[str]
+
+
+@dataclass(slots=True)
+class _Shared:
+    """What was found in the outputs last decoded."""
+
+    outputs: Sequence[NDArray[Any]] | None
+    found: Detections
 
 
 class DetectionTask(Task):
@@ -102,13 +117,14 @@ class DetectionTask(Task):
         self._categories = CategoryMap(categories or CategoryConfig(), self._annotations.categories)
         self._scorer: DetectionScorer = scorer or default_scorer()
         self._bound: _Bound | None = None
+        self._shared: _Shared | None = None
         self._sizes: dict[int, tuple[Size, Size]] = {}  # image id -> size of the pixels, size of the annotations' frame
         self._size_remarks: dict[str, list[str]] = {}
         self._dropped: Counter[str] = Counter()
         self._overshot = 0  # scores above 1
         self._calibration_notes: list[str] = []
         self._data_notes = (
-            self._annotations.notes + self._categories.notes() + _left_out(missing, chosen, self._samples, images)
+            self._annotations.notes + self._categories.notes() + left_out_notes(missing, chosen, self._samples, images)
         )
 
     def sample_count(self) -> int:
@@ -154,6 +170,12 @@ class DetectionTask(Task):
 
     def decode(self, sample: int, outputs: Sequence[NDArray[Any]]) -> list[Detection]:
         """Detections of the sample, best score first, boxes in pixels of the image, in the COCO results format."""
+        return self._as_coco(self._samples[sample].id, self._found(sample, outputs))
+
+    def _found(self, sample: int, outputs: Sequence[NDArray[Any]]) -> Detections:
+        """Best score first, boxes in pixels of the image; once for all tasks that differ in the names of classes."""
+        if self._shared is not None and self._shared.outputs is outputs:
+            return self._shared.found
         bound, config = self._require_bound(), self._head_config
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is dropped, counted and remarked on
             found = self._finite(bound.head.decode(outputs))
@@ -161,7 +183,10 @@ class DetectionTask(Task):
         self._overshot += int(np.count_nonzero(found.scores > 1 + SCORE_TOLERANCE))
         found = self._on_image(found, bound.preprocessor.geometry(*self._size(self._samples[sample])))
         kept = non_maximum_suppression(found.boxes, found.scores, found.classes, bound.nms_iou, config.max_detections)
-        return self._as_coco(self._samples[sample].id, found.take(kept))
+        found = found.take(kept)
+        if self._shared is not None:
+            self._shared.outputs, self._shared.found = outputs, found
+        return found
 
     def calibration(self, count: int) -> Iterator[list[NDArray[np.float32]]]:
         """See `Task.calibration`; spread evenly over the calibration images, or over the annotated images beyond
@@ -219,6 +244,7 @@ class DetectionTask(Task):
 
     def alternatives(self) -> Sequence[Alternative]:
         bound = self._require_bound()
+        self._shared = _Shared(None, Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64)))
         now = Settings(
             input=bound.preprocessor.spec,
             preprocess=self._preprocess,
@@ -259,6 +285,7 @@ class DetectionTask(Task):
         other._head_config = head or self._head_config
         if categories is not None:
             other._categories = CategoryMap(categories, self._annotations.categories)
+        other._shared = self._shared if preprocess is None and head is None else None
         other._bound, other._dropped, other._overshot = None, Counter(), 0
         other._sizes, other._size_remarks, other._calibration_notes = dict(self._sizes), {}, []
         return other
@@ -363,20 +390,3 @@ def _spread(files: Sequence[Path], count: int) -> list[Path]:
     """All files, `count` evenly spaced ones first, the others after them as reserve."""
     first = dict.fromkeys(files[n * len(files) // min(count, len(files))] for n in range(min(count, len(files))))
     return [*first, *(file for file in files if file not in first)]
-
-
-def _left_out(
-    missing: Sequence[CocoImage], chosen: Sequence[CocoImage], samples: Sequence[CocoImage], folder: Path
-) -> list[str]:
-    notes = []
-    if missing:
-        names = ", ".join(image.file_name for image in missing[:3])
-        notes.append(
-            f"{len(missing)} annotated images are not in {folder} and are left out (e.g. {names}): add them, or "
-            "accept fewer samples"
-        )
-    kept = {image.id for image in samples}
-    broken = [image.file_name for image in chosen if image.id not in kept]
-    if broken:
-        notes.append(f"{len(broken)} images are skipped as broken (e.g. {', '.join(broken[:3])}): replace the files")
-    return notes
