@@ -88,7 +88,7 @@ def print_explanation(
     from qprof.report.doubts import doubt_lines
     from qprof.report.explain import explanation_lines, verdict_table
     from qprof.report.export import write_json
-    from qprof.report.plausibility import plausibility_lines
+    from qprof.report.plausibility import calibration_lines, plausibility_lines
     from qprof.report.progress import make_progress
     from qprof.report.table import print_table
     from qprof.report.terminal import print_lines
@@ -101,6 +101,7 @@ def print_explanation(
         write_json(sys.stdout, asdict(explanation))
         return
     print_lines(plausibility_lines(explanation.baseline, explanation.plausibility), sys.stdout)
+    print_lines(calibration_lines(explanation.calibration), sys.stdout)
     doubtful = list(doubt_lines(explanation.doubts))
     print_lines([*doubtful, ""] if doubtful else [], sys.stdout)
     print_table(verdict_table(explanation), sys.stdout)

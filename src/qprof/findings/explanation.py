@@ -10,6 +10,7 @@ from typing import Any
 from qprof.errors import QprofError
 from qprof.findings.accuracy import AccuracyChange, accuracy_change
 from qprof.findings.audits import Audit, audits
+from qprof.findings.calibration import Uncovered, uncovered
 from qprof.findings.causes import all_causes
 from qprof.findings.causes.base import Finding
 from qprof.findings.choice import Candidate, Choice, Dominance, Limits, choose, dominated
@@ -76,7 +77,8 @@ class Explanation:
     """All that a run says, with its evidence. `dominated`: variant -> one that is better in something and equal in the
     rest, by the verdicts; the others are the Pareto front. `doubts`: why the latencies may be those of another machine.
     `remarks`: what would be seen by older metrics, or without a warm-up; they explain no difference. `plausibility`:
-    what mends a baseline that is broken itself, on which nothing is recommended."""
+    what mends a baseline that is broken itself, on which nothing is recommended; `calibration`: variants that were
+    calibrated on other data than they are scored on."""
 
     run: str
     baseline: str
@@ -93,6 +95,7 @@ class Explanation:
     remarks: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
     plausibility: tuple[Mend, ...] = ()
+    calibration: tuple[Uncovered, ...] = ()
 
 
 def explain(
@@ -136,6 +139,7 @@ def explain(
         remarks=tuple(finding for _, finding in found if finding.hypothesis.remark),
         notes=tuple(notes),
         plausibility=tuple(broken),
+        calibration=tuple(uncovered(run)),
     )
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from qprof.record.manifest import PlausibilityFacts
 from qprof.record.rows import PlausibilityRow
 from qprof.stats.intervals import Interval, resample_weights
 from qprof.stats.multiplicity import holm
@@ -51,17 +52,21 @@ def plausibility(run: Run) -> list[Mend]:
     """The changes whose gain is larger than `LEAST_GAIN` for certain, the largest first; none for a sound baseline, for
     fewer samples than an interval needs, and for a run that tried none."""
     facts = run.manifest.baseline.plausibility
-    if facts is None:
-        return []
+    return [] if facts is None else mends_of(run.plausibility, facts)
+
+
+def mends_of(tried: Sequence[PlausibilityRow], facts: PlausibilityFacts) -> list[Mend]:
+    """See `plausibility`."""
     settings: dict[tuple[str, str], dict[int, PlausibilityRow]] = {}
-    for row in run.plausibility:
+    for row in tried:
         settings.setdefault((row.setting, row.says), {})[row.sample] = row
-    (first, configured), *changes = settings.items()
-    if first[0]:
-        return []  # the baseline as configured is not among them
+    as_configured = [key for key in settings if not key[0]]
+    if not as_configured:
+        return []
+    configured = settings.pop(as_configured[0])
     least = LEAST_GAIN[facts.unit]
     judged = []
-    for (setting, says), rows in changes:
+    for (setting, says), rows in settings.items():
         samples = sorted(rows.keys() & configured.keys())
         before, after = (_parts(one, samples) for one in (configured, rows))
         effect = _gain(before, after)

@@ -1,10 +1,12 @@
-"""A broken baseline, in the sentences that come before all others."""
+"""A broken baseline and a calibration on other data, in the sentences that come before all others."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
 
+from qprof.findings.calibration import Uncovered
+from qprof.findings.float_layers import SATURATED_SHARE
 from qprof.findings.plausibility import Mend
 
 #: Further settings that mend the same fault in part.
@@ -28,6 +30,23 @@ def plausibility_lines(baseline: str, mends: Sequence[Mend]) -> Iterator[str]:
         yield f"  it also gains by: {mend.setting} ({mend.says}): {_gain(mend, False)}"
     yield "  Change the profile and run again: what follows compares broken variants, and nothing is recommended."
     yield ""
+
+
+def calibration_lines(found: Sequence[Uncovered]) -> Iterator[str]:
+    """Which variants were calibrated on other data than they are scored on; nothing where none was."""
+    for one in found:
+        yield f"{one.variant} WAS CALIBRATED ON OTHER DATA than it is scored on:"
+        if one.input_share is not None:
+            yield f"  {one.input_share:.1%} of its input's numbers lie outside the range that its file covers"
+        yield (
+            f"  {one.layers} of {one.compared} layers cut off {SATURATED_SHARE:.0%} or more of what the baseline "
+            f"computes; most does {one.worst} ({one.worst_share:.1%})"
+        )
+        yield (
+            "  (layer_errors.parquet: own_saturated_share, on scored samples). Calibrate it on samples like those that "
+            "are scored, prepared alike; whether that mends it is not tested."
+        )
+        yield ""
 
 
 def _score(mend: Mend) -> str:

@@ -93,6 +93,13 @@ def ids_setting(ids: Sequence[int]) -> str:
 def _labels(now: Settings) -> Iterator[Change]:
     ids = class_ids(now)
     seen = {tuple(ids)}
+    for other in (CategoryConfig(rule) for rule in ("order", "coco91", "coco80", "ids")):
+        mapped = CategoryMap(other, now.categories.categories)
+        theirs = tuple(class_ids(replace(now, categories=mapped)))
+        if theirs not in seen and not mapped.notes():
+            seen.add(theirs)
+            says = f"classes are counted by the rule {other.rule!r}"
+            yield Change(f'task.categories.rule = "{other.rule}"', says, categories=other)
     for shift in (1, -1, 2, -2):
         says = f"every class is the one {'behind' if shift > 0 else 'before'} it" + (
             ", by two" if shift % 2 == 0 else ""
@@ -110,13 +117,6 @@ def _labels(now: Settings) -> Iterator[Change]:
             yield Change(f"task.categories.offset = {offset}", says, categories=replace(config, offset=offset))
         else:
             yield Change(ids_setting(moved), says, categories=CategoryConfig(rule="list", ids=list(moved)))
-    for other in (CategoryConfig(rule) for rule in ("order", "coco91", "coco80", "ids")):
-        mapped = CategoryMap(other, now.categories.categories)
-        theirs = tuple(class_ids(replace(now, categories=mapped)))
-        if theirs not in seen and not mapped.notes():
-            seen.add(theirs)
-            says = f"classes are counted by the rule {other.rule!r}"
-            yield Change(f'task.categories.rule = "{other.rule}"', says, categories=other)
     if now.kind == "ssd-raw":
         background = not (True if now.head.background is None else now.head.background)
         says = "column 0 of the scores is the background" if background else "column 0 of the scores is a class"
