@@ -20,6 +20,7 @@ QUICK = (
     "--set=protocol.stacks_s=0",
     "--set=protocol.layer_errors=0",
     "--set=protocol.ceilings=false",
+    "--set=protocol.plausibility=0",
 )
 
 

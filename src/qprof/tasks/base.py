@@ -216,7 +216,7 @@ class TaskKind(ABC, Generic[Section]):
 
     `section`: the keys that a profile may give such a task; `gives`: what its samples are, which a runtime must take;
     `item`: what a sample is to who counts joules, `None` where nothing; `whole_set_metrics`: figures that are no means
-    over samples.
+    over samples; `settings_tried`: whether its tasks have a `trial_score`.
     """
 
     name: str
@@ -224,6 +224,7 @@ class TaskKind(ABC, Generic[Section]):
     gives: Literal["tensors", "text"] = "tensors"
     item: str | None = None
     whole_set_metrics: frozenset[str] = frozenset()
+    settings_tried: bool = False
 
     def check(self, section: Section) -> None:
         """What no single key shows. Raises `ProfileError`."""

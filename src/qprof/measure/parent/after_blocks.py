@@ -28,6 +28,7 @@ from qprof.store.writer import (
     save_layer_errors,
     save_plausibility,
 )
+from qprof.tasks import registry as tasks
 
 #: Two variants are held at once, with the activations of both: their files may take this part of the free memory.
 _MOST_MEMORY = 0.3
@@ -84,7 +85,9 @@ class AfterBlocks:
         itself is no measure for the others."""
         baseline, task = self._manifest.baseline, self._manifest.task
         wanted = self._protocol.plausibility if self._protocol.scored else 0
-        if not wanted or baseline.failed or task is None or plausibility_saved(self._writer.folder, baseline.name):
+        if not wanted or baseline.failed or task is None or not tasks.get(task.kind).settings_tried:
+            return
+        if plausibility_saved(self._writer.folder, baseline.name):
             return
         self._progress.phase("checking the baseline", f"variant {baseline.name} with other settings of its task")
         request = TryAlternatives(
@@ -97,10 +100,10 @@ class AfterBlocks:
             baseline.notes.append(f"it was not checked whether it is broken itself: {error}")
             self._progress.note(f"{baseline.name}: was not checked: {error}")
             return
-        rows = msgspec.convert(answer.rows, list[PlausibilityRow])
-        save_plausibility(self._writer.folder, baseline.name, rows)
         baseline.plausibility = answer.facts
         baseline.notes += [note for note in answer.notes if note not in baseline.notes]
+        self._writer.save_manifest()  # before the rows, which say that all of it is done
+        save_plausibility(self._writer.folder, baseline.name, msgspec.convert(answer.rows, list[PlausibilityRow]))
 
     def _compare(self, worker: WorkerProcess, baseline: VariantEntry, entry: VariantEntry) -> None:
         needed, free = (baseline.bytes or 0) + (entry.bytes or 0), available_memory_bytes()

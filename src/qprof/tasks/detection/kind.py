@@ -52,6 +52,7 @@ class DetectionKind(TaskKind[DetectionSection]):
     section = DetectionSection
     item = "image"
     whole_set_metrics = frozenset(METRICS)
+    settings_tried = True
 
     def check(self, section: DetectionSection) -> None:
         if not section.dataset and not (section.annotations and section.images):

@@ -57,6 +57,7 @@ class LastWordKind(TaskKind[LastWordSection]):
     name = "lastword"
     section = LastWordSection
     gives = "text"
+    settings_tried = True
 
     def check(self, section: LastWordSection) -> None:
         if not section.dataset and not section.data:
