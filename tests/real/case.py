@@ -36,9 +36,9 @@ class Planted:
     """One thing that was planted.
 
     `mechanisms`: rows of the decomposition that may hold it. `ops`: patterns of names or types of its ops. `words`:
-    patterns, one of which a finding's cause or text has to hold. `figure`: "latency", "score" (AP, top-1), "environment"
-    (the machine) or "baseline" (a fault that all variants share). `direction`: +1 slower or better, -1 faster or worse.
-    `variant`: the comparison that holds it, the only one by default. `count`: what it is measured by.
+    patterns, one of which a finding's cause or text has to hold. `figure`: "latency", "score" (AP, top-1),
+    "environment" (the machine) or "baseline" (a fault that all variants share). `direction`: +1 slower or better, -1
+    faster or worse. `variant`: the comparison that holds it, the only one by default.
     """
 
     words: tuple[str, ...]
@@ -62,8 +62,9 @@ class Load:
 
 @dataclass(frozen=True)
 class Case:
-    """`make(folder)` writes the files that `variants` name. `same_model`: whether the variants are forms of one model.
-    `cores`: how many it is measured on. `timeless`: latency is not judged (its ratio is not planted, nor equal)."""
+    """`make(folder)` writes the files that `variants` name. `same_model`: whether the variants are forms of one model,
+    `None` where that is a matter of words.
+    `cores`: how many it is measured on."""
 
     name: str
     make: Callable[[Path], None]
@@ -73,6 +74,6 @@ class Case:
     protocol: dict[str, Any] = field(default_factory=dict)
     model: str = ""
     load: Load | None = None
-    same_model: bool = True
+    same_model: bool | None = True
     cores: int = 1
     slice: bool = False

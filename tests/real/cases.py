@@ -4,5 +4,8 @@ from __future__ import annotations
 
 from case import Case
 from cases_edits import CASES as EDITS
+from cases_language import CASES as LANGUAGE
+from cases_machine import CASES as MACHINE
+from cases_quantized import CASES as QUANTIZED
 
-CASES: tuple[Case, ...] = (*EDITS,)
+CASES: tuple[Case, ...] = (*EDITS, *QUANTIZED, *MACHINE, *LANGUAGE)

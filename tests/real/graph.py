@@ -26,7 +26,12 @@ class Graph:
     """The only subgraph of a model file. Tensors and ops go by their index."""
 
     def __init__(self, path: Path) -> None:
-        self.model: Any = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
+        raw = path.read_bytes()
+        self.model: Any = schema.ModelT.InitFromPackedBuf(raw, 0)
+        for buffer in self.model.buffers:
+            if buffer.offset > 1:  # the data stand behind the flatbuffer, as some writers put them
+                buffer.data = np.frombuffer(raw, np.uint8, buffer.size, buffer.offset)
+                buffer.offset = buffer.size = 0
         self.subgraph: Any = self.model.subgraphs[0]
 
     def save(self, path: Path) -> Path:

@@ -10,8 +10,8 @@ A planted thing is NAMED
     refuted hold one of its words. A baseline fault is also found where a finding says so under any comparison.
 It is CONFIRMED if a finding that names it has the status "confirmed". (For the environment, naming is all there is.)
 
-A FALSE CONFIRMATION is a finding with the status "confirmed" that claims a part of a difference (its effect is not null)
-of latency or score, and
+A FALSE CONFIRMATION is a finding with the status "confirmed" that claims a part of a difference of latency or score
+(its effect is not null), and
   1. the case plants nothing of that figure in that comparison (identical files, a busy machine, another figure), and it
      does not name the fault of the machine or of the baseline that is planted, or
   2. it matches none of the planted things there: its mechanism, where it has one, is none of theirs; or, where it has
@@ -26,7 +26,7 @@ comparisons with planted latency have one.
 ERROR: of every finding on latency with a prediction and a measurement, |middle of the prediction - measurement| in
 percent of the latency that was changed (`a` of the prediction). Relative figures are logarithms of ratios.
 
-SAME MODEL: `same_model` of the decomposition must equal the case's; where it is absent, nothing is judged.
+SAME MODEL: `same_model` of the decomposition must equal the case's; where either is absent, nothing is judged.
 """
 
 from __future__ import annotations
@@ -118,6 +118,8 @@ def _figure(item: dict[str, Any]) -> str:
 
 def _names(planted: Planted, item: dict[str, Any]) -> bool:
     if planted.figure in ("latency", "score") and _figure(item) != planted.figure:
+        return False
+    if planted.figure == "latency" and _hypothesis(item).get("effect") is None:
         return False
     if not _holds(planted.words, _text(item)):
         return False
@@ -242,7 +244,7 @@ def _same_model(case: Case, findings: dict[str, Any]) -> bool | None:
         for comparison in _comparisons(findings)
         if (made := comparison.get("decomposition")) and made.get("same_model") is not None
     ]
-    return all(value == case.same_model for value in said) if said else None
+    return all(value == case.same_model for value in said) if said and case.same_model is not None else None
 
 
 def _headlines(findings: dict[str, Any]) -> Iterator[str]:

@@ -166,6 +166,47 @@ def batched(source: Path, out: Path, batch: int) -> None:
     graph.save(out)
 
 
+def resolved(source: Path, out: Path, factor: float) -> None:
+    """Every map's height and width times `factor`, the sizes that RESIZE ops aim at too."""
+    graph = Graph(source)
+    for tensor in {int(t) for op in graph.ops for t in op.outputs} | {int(t) for t in graph.subgraph.inputs}:
+        n, h, w, c = graph.shape(tensor)
+        graph.set_shape(tensor, [n, round(h * factor), round(w * factor), c])
+    for op in graph.of_type("RESIZE_BILINEAR"):
+        size = int(op.inputs[1])
+        graph.set_data(size, np.round(graph.data(size) * factor).astype(np.int32))
+    graph.save(out)
+
+
+def spread(source: Path, out: Path) -> None:
+    """The channels of a residual stream times powers of two from 1/8 to 8, undone where they are read: the same
+    function, with weights whose channels have unlike ranges."""
+    graph = Graph(source)
+    written = [f"stage2_block{n}_project_1/" for n in range(3)]
+    read = ["stage2_block1_expand_1/", "stage2_block2_expand_1/", "lateral2_1/", "stage3_block0_expand_1/"]
+    factors = 2.0 ** np.random.default_rng(6).integers(-3, 4, 32).astype(np.float32)
+    for part in written:
+        for slot in (1, 2):
+            tensor = int(graph.find(part).inputs[slot])
+            values = graph.data(tensor)
+            graph.set_data(tensor, (values * factors.reshape(-1, *[1] * (values.ndim - 1))).astype(np.float32))
+    for part in read:
+        tensor = int(graph.find(part).inputs[1])
+        graph.set_data(tensor, (graph.data(tensor) / factors).astype(np.float32))
+    graph.save(out)
+
+
+def blind_to_blue(source: Path, out: Path) -> None:
+    """The first layer reads red in the place of blue: it minds which channel comes first."""
+    graph = Graph(source)
+    tensor = int(graph.find("stem_1/").inputs[1])
+    weights = graph.data(tensor).copy()
+    weights[..., 0] += weights[..., 2]
+    weights[..., 2] = 0
+    graph.set_data(tensor, weights)
+    graph.save(out)
+
+
 def sizes_swapped(source: Path, out: Path) -> None:
     """Width and height change places in the last layer of the head: every box lies on its side."""
     graph = Graph(source)
@@ -177,7 +218,7 @@ def sizes_swapped(source: Path, out: Path) -> None:
 
 
 def one_scale(source: Path, out: Path) -> None:
-    """Heatmap and sizes (in cells) go through one tensor, by CONCATENATION and SPLIT_V: quantized, they share a scale."""
+    """Heatmap and sizes (in cells) go through one tensor, by CONCATENATION and SLICE: in int8 they share a scale."""
     graph = Graph(source)
     outputs = [_output(graph, name) for name in ("heatmap", "size")]
     shapes = [graph.shape(tensor) for tensor in outputs]
@@ -188,15 +229,12 @@ def one_scale(source: Path, out: Path) -> None:
     for tensor, shape, name in zip(outputs, shapes, ("heatmap", "size"), strict=True):
         graph.subgraph.tensors[tensor].name = f"planted/{name}_before".encode()
         results.append(graph.add_tensor(name, shape))
-    sizes = graph.add_constant("planted/sizes", np.asarray([shape[3] for shape in shapes], np.int32))
-    axis = graph.add_constant("planted/axis", np.asarray(3, np.int32))
-    split = schema.SplitVOptionsT()
-    split.numSplits = 2
-    graph.insert(
-        len(graph.ops),
-        graph.op("CONCATENATION", outputs, [joined], options),
-        graph.op("SPLIT_V", [joined, sizes, axis], results, split),
-    )
+    slices = []
+    for index, (shape, result) in enumerate(zip(shapes, results, strict=True)):
+        begin = graph.add_constant(f"planted/begin{index}", np.asarray([0, 0, 0, index * shapes[0][3]], np.int32))
+        size = graph.add_constant(f"planted/size{index}", np.asarray(shape, np.int32))
+        slices.append(graph.op("SLICE", [joined, begin, size], [result], schema.SliceOptionsT()))
+    graph.insert(len(graph.ops), graph.op("CONCATENATION", outputs, [joined], options), *slices)
     renamed = dict(zip(outputs, results, strict=True))
     graph.subgraph.outputs = [renamed.get(int(t), int(t)) for t in graph.subgraph.outputs]
     for item in graph.model.signatureDefs[0].outputs:

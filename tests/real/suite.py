@@ -156,7 +156,7 @@ def _truth(case: Case, folder: Path, place: Place) -> None:
 def _placed(table: dict[str, Any], folder: Path) -> dict[str, Any]:
     """`table` with its files taken from `folder`."""
     placed = {key: _placed(value, folder) if isinstance(value, dict) else value for key, value in table.items()}
-    return placed | ({"file": str(folder / table["file"])} if "file" in table else {})
+    return placed | {key: str(folder / table[key]) for key in ("file", "images") if key in table}
 
 
 def _run(case: Case, profile: Path, run: Path, place: Place) -> None:

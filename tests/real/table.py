@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-_HEAD = f"{'case':26} {'planted':12} {'truth':>20} {'named by':26} {'confirmed':9} {'false':5} {'share':>6} {'error':>6} {'model':5}  said"
+_HEAD = (
+    f"{'case':26} {'planted':12} {'truth':>20} {'named by':26} {'confirmed':9} {'false':5} {'share':>6} {'error':>6} "
+    f"{'model':5}  said"
+)
 
 
 def written(results: Sequence[dict[str, Any]], head: bool = False) -> str:
