@@ -31,6 +31,12 @@ ROUND_TRIPS = {
 }
 WORK = {"words": ("other work", "more work", "less work", r"\bMACs\b", "shape"), "mechanisms": ("work",)}
 LEFT = {"words": ("delegate", "XNNPACK", "placement"), "direction": 1, "mechanisms": ("placement",)}
+REVERSALS = {
+    "words": ("reverse", "insert", "added", "other work", "more work"),
+    "direction": 1,
+    "mechanisms": ("work", "placement"),
+    "ops": ("REVERSE_V2", "planted/reversed"),
+}
 TRANSPOSES = {
     "words": ("transpos", "insert", "added", "other work", "more work"),
     "direction": 1,
@@ -89,13 +95,19 @@ def _three_files(folder: Path) -> None:
 THREE = (BASE, {"name": "second", "file": "second.tflite"}, {"name": "third", "file": "third.tflite"})
 
 CASES: tuple[Case, ...] = (
-    edited("floor_mod_1", pair(edits.floor_mods, 1), **FLOOR_MOD),
+    edited("floor_mod_1", pair(edits.floor_mods, 1), ci=True, **FLOOR_MOD),
     edited("floor_mod_8", pair(edits.floor_mods, 8), **FLOOR_MOD),
+    edited("reversals", pair(edits.reversals, 4), **REVERSALS),
     edited("round_trips_1", pair(edits.round_trips, 1), **ROUND_TRIPS),
     edited("round_trips_5", pair(edits.round_trips, 5), **ROUND_TRIPS),
     edited("round_trips_30", pair(edits.round_trips, 30), ci=True, **ROUND_TRIPS),
     edited("depthwise_leave", pair(edits.biases_computed, "depthwise"), ops=("DEPTHWISE",), **LEFT),
-    edited("one_op_leaves", pair(edits.biases_computed, "refine1_depthwise"), ops=("refine1_depthwise",), **LEFT),
+    edited(
+        "one_op_leaves",
+        pair(edits.biases_computed, "refine1_depthwise"),
+        ops=("refine1_depthwise", r"\b1 ops? \(DEPTHWISE"),
+        **LEFT,
+    ),
     edited(
         "sums_leave",
         pair(edits.sums_by_add_n),
@@ -130,10 +142,10 @@ CASES: tuple[Case, ...] = (
     Case("same_files", pair(edits.copied), (BASE, PLANTED), slice=True),
     Case("same_files_three", _three_files, THREE),
     Case(
-        "trips_and_mods",
-        _two(edits.round_trips, 5, edits.floor_mods, 3),
+        "trips_and_reversals",
+        _two(edits.round_trips, 30, edits.reversals, 6),
         (BASE, PLANTED),
-        _both(ROUND_TRIPS, FLOOR_MOD),
+        _both(ROUND_TRIPS, REVERSALS),
     ),
     Case(
         "cut_and_transposes",

@@ -2,8 +2,9 @@
 
 A planted thing is NAMED
   - (latency) if the comparison's decomposition has a row of one of its mechanisms whose amount agrees with the measured
-    truth within 25 %. The amount is what the ops that match its patterns add up to in the row; or the row's own, where
-    the planted thing has no patterns, or where these ops hold at least half of the row.
+    truth within 25 %, or lies in the truth's own 95 % interval. The amount is what the ops that match its patterns add
+    up to in the row; or the row's own, where the planted thing has no patterns, or where these ops hold at least half
+    of the row.
   - (latency, score) or if a finding names it: one that is not refuted, whose cause, claim or intervention holds one of
     its words, and, where it has patterns, whose ops or text hold one of these.
   - (environment, baseline) if the texts of `plausibility`, `doubts`, a failed audit, a note, or a finding that is not
@@ -99,7 +100,8 @@ def _field(item: dict[str, Any], key: str) -> Any:
 def _text(item: dict[str, Any]) -> str:
     hypothesis = _hypothesis(item)
     does = (hypothesis.get("intervention") or {}).get("does", "")
-    return f"{hypothesis.get('cause', '')} {hypothesis.get('claim', '')} {does}".replace("_", " ")
+    cause = str(hypothesis.get("cause", "")).replace("_", " ")
+    return f"{cause} {hypothesis.get('claim', '')} {does}"
 
 
 def _op_texts(item: dict[str, Any]) -> list[str]:
@@ -141,9 +143,15 @@ def _row(planted: Planted, truth: dict[str, Any], case: Case, findings: dict[str
             if not planted.ops or (own and held):
                 amounts.append(row["delta_us"]["value"])
             for amount in amounts:
-                if abs(amount - truth["delta_us"]) <= TOLERANCE * abs(truth["delta_us"]):
+                if abs(amount - truth["delta_us"]) <= _allowed_us(truth):
                     return float(amount)
     return None
+
+
+def _allowed_us(truth: dict[str, Any]) -> float:
+    """How far an amount may lie from the truth: what was measured within a percent cannot be met more closely."""
+    half = (truth["high"] - truth["low"]) / 2 * truth["absent_us"]
+    return float(max(TOLERANCE * abs(truth["delta_us"]), half))
 
 
 def _texts(findings: dict[str, Any]) -> Iterator[str]:

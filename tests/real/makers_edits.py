@@ -39,6 +39,20 @@ def floor_mods(source: Path, out: Path, count: int) -> None:
     graph.save(out)
 
 
+def reversals(source: Path, out: Path, count: int) -> None:
+    """`count` pairs of REVERSE_V2, which XNNPACK does not take either; whatever the values are, they cost the same."""
+    graph = Graph(source)
+    axis = graph.add_constant("planted/axis", np.asarray([1], np.int32))
+    for index, part in enumerate(POSITIVE[:count]):
+        tensor = graph.find(f"{part}_1/").outputs[0]
+        tensors = [tensor, *(graph.add_tensor(f"planted/reversed{index}_{n}", graph.shape(tensor)) for n in range(2))]
+        ops = [
+            graph.op("REVERSE_V2", [tensors[n], axis], [tensors[n + 1]], schema.ReverseV2OptionsT()) for n in range(2)
+        ]
+        graph.behind(tensor, ops, tensors[2])
+    graph.save(out)
+
+
 def round_trips(source: Path, out: Path, count: int) -> None:
     """`count` pairs of QUANTIZE and DEQUANTIZE behind as many convolutions."""
     graph = Graph(source)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ def static(source: Path, out: Path, images: Sequence[np.ndarray]) -> None:
     """int8 weights and activations, calibrated on `images` of the input's shape."""
     from ai_edge_quantizer import quantizer, recipe
 
-    with contextlib.redirect_stdout(io.StringIO()):
+    with _silence():
         made = quantizer.Quantizer(str(source), recipe.static_wi8_ai8())
         name = _input_name(source)
         ranges = made.calibrate({"serving_default": [{name: image} for image in images]})
@@ -31,7 +31,7 @@ def dynamic(source: Path, out: Path, skip: str = "") -> None:
     from ai_edge_quantizer import quantizer, recipe
     from ai_edge_quantizer.recipe import AlgorithmName, TFLOperationName
 
-    with contextlib.redirect_stdout(io.StringIO()):
+    with _silence():
         made = quantizer.Quantizer(str(source), recipe.dynamic_wi8_afp32())
         if skip:
             kind = TFLOperationName[skip]
@@ -91,6 +91,13 @@ def per_tensor(source: Path, out: Path) -> None:
         graph.set_data(bias, np.round(graph.data(bias).astype(np.float64) * old / new).astype(np.int32))
         graph.set_scale(bias, [new], [0])
     graph.save(out)
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """The quantizer's progress bars and sizes are no part of a case's output."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        yield
 
 
 def _input_name(path: Path) -> str:
