@@ -38,7 +38,8 @@ class Planted:
     `mechanisms`: rows of the decomposition that may hold it. `ops`: patterns of names or types of its ops. `words`:
     patterns, one of which a finding's cause or text has to hold. `figure`: "latency", "score" (AP, top-1),
     "environment" (the machine) or "baseline" (a fault that all variants share). `direction`: +1 slower or better, -1
-    faster or worse. `variant`: the comparison that holds it, the only one by default.
+    faster or worse, 0 where that hangs on the machine. `variant`: the comparison that holds it, the only one by
+    default.
     """
 
     words: tuple[str, ...]

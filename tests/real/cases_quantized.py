@@ -116,6 +116,7 @@ DYNAMIC = (
         ops=(r"(?<!DEPTHWISE_)CONV_2D",),
     ),
 )
+#: Two threads are faster where the second core is free, and slower where it is not.
 THREADS = {"words": ("thread",), "mechanisms": ("settings",)}
 DELEGATE = {"words": ("delegate", "XNNPACK"), "mechanisms": ("settings", "placement")}
 
@@ -145,7 +146,7 @@ CASES: tuple[Case, ...] = (
         "weights_spoiled",
         _weights_spoiled,
         (BASE, PLANTED),
-        (_score("planted.tflite", INT8, LAYER, ("refine1_pointwise",)), _rate(PLANTED, FLOAT)),
+        (_score("planted.tflite", INT8, LAYER, (r"refine(1_|…)pointwise",)), _rate(PLANTED, FLOAT)),
         task=DETECTION,
         protocol=SCORED,
     ),
@@ -153,7 +154,7 @@ CASES: tuple[Case, ...] = (
         "activation_spoiled",
         _activation_spoiled,
         (BASE, PLANTED),
-        (_score("planted.tflite", INT8, LAYER, ("stage3_block1_expand",)), _rate(PLANTED, FLOAT)),
+        (_score("planted.tflite", INT8, LAYER, (r"stage3(_bloc|…)k1_expand",)), _rate(PLANTED, FLOAT)),
         task=DETECTION,
         protocol=SCORED,
     ),
@@ -161,7 +162,7 @@ CASES: tuple[Case, ...] = (
         "spoiled_of_int8",
         _weights_spoiled,
         (INT8_FILE[1], PLANTED),
-        (_score("planted.tflite", INT8, LAYER, ("refine1_pointwise",)),),
+        (_score("planted.tflite", INT8, LAYER, (r"refine(1_|…)pointwise",)),),
         task=DETECTION,
         protocol=SCORED,
     ),
@@ -289,8 +290,8 @@ CASES: tuple[Case, ...] = (
         (BASE, PLANTED),
         (_rate(PLANTED, BASE),),
     ),
-    _settings("threads_2", {"threads": 1}, {"threads": 2}, cores=2, direction=-1, **THREADS),
-    _settings("threads_1", {"threads": 2}, {"threads": 1}, cores=2, direction=1, **THREADS),
+    _settings("threads_2", {"threads": 1}, {"threads": 2}, cores=2, direction=0, **THREADS),
+    _settings("threads_1", {"threads": 2}, {"threads": 1}, cores=2, direction=0, **THREADS),
     _settings("delegate_off", {}, {"delegate": "none"}, direction=1, **DELEGATE),
     _settings("delegate_on", {"delegate": "none"}, {}, direction=-1, **DELEGATE),
     _settings("int8_delegate_off", {}, {"delegate": "none"}, direction=1, file="int8.tflite", **DELEGATE),

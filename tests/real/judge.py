@@ -21,6 +21,9 @@ A FALSE CONFIRMATION is a finding with the status "confirmed" that claims a part
 A consequence is no contradiction: "neighbourhood" and "between the ops" are allowed wherever latency is planted.
 A finding without an effect (a bound, a protocol's remark) claims no difference, and is never false by these rules.
 
+NOT ESTABLISHED is a planted thing whose own truth does not show it: the interval of its ratio holds 1, its sign is not
+the one it was planted with, or it is below half a point of a score. It is listed and judged, and counts in no total.
+
 SHARE: `share_explained` of the decomposition; where there is none, 1 - |unexplained| / |difference|, at least 0. Only
 comparisons with planted latency have one.
 
@@ -41,6 +44,7 @@ from typing import Any
 from case import Case, Planted
 
 TOLERANCE = 0.25
+POINTS = 0.5
 SCORES = ("AP", "AP50", "score", "accuracy", "top-1", "perplexity")
 CONSEQUENCES = ("neighbourhood", "between the ops")
 
@@ -57,6 +61,7 @@ def judge(case: Case, truth: dict[str, Any], findings: dict[str, Any]) -> dict[s
                 "figure": planted.figure,
                 "words": planted.words,
                 "truth": measured,
+                "established": _established(planted, measured),
                 "named": by_row is not None or bool(by_finding) or said,
                 "by": [*(["row"] if by_row is not None else []), *by_finding, *(["text"] if said else [])],
                 "row_delta_us": by_row,
@@ -72,6 +77,16 @@ def judge(case: Case, truth: dict[str, Any], findings: dict[str, Any]) -> dict[s
         "same_model": _same_model(case, findings),
         "said": list(_headlines(findings)),
     }
+
+
+def _established(planted: Planted, truth: dict[str, Any]) -> bool:
+    if "points" in truth:
+        return bool(truth["points"] * planted.direction > POINTS)
+    signed = planted.direction * math.log(truth["ratio"])
+    if signed < 0:
+        return False
+    low, high = truth.get("low", truth["ratio"]), truth.get("high", truth["ratio"])
+    return not low <= 1 <= high
 
 
 def _comparisons(findings: dict[str, Any], variant: str = "") -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 
-def network(width: int = 32, depth: int = 4, dense: bool = False, activation: str = "relu6", size: int = 64) -> Any:
+def network(width: int = 32, depth: int = 4, dense: bool = False, activation: str = "relu6", size: int = 128) -> Any:
     """A stem, `depth` blocks of a 3x3 convolution (depthwise and pointwise, or `dense`), and a classifier."""
     import tensorflow as tf
 

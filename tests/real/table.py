@@ -28,7 +28,8 @@ def _line(result: dict[str, Any], thing: dict[str, Any] | None, first: bool) -> 
         ratios = ", ".join(f"x{item['ratio']:.4f}" for item in result["variants"].values())
         what, truth, named, confirmed = "nothing", ratios, "-", "-"
     else:
-        what, truth = thing["figure"], _truth(thing["truth"])
+        what = thing["figure"] if thing["established"] else f"({thing['figure']})"
+        truth = _truth(thing["truth"])
         named = ", ".join(dict.fromkeys(thing["by"])) if thing["named"] else "NO"
         confirmed = "yes" if thing["confirmed"] else "no"
     share = f"{result['share']:.2f}" if result["share"] is not None else "-"
@@ -52,14 +53,16 @@ def _truth(truth: dict[str, float]) -> str:
 def totals(results: Sequence[dict[str, Any]]) -> str:
     """Recall, false confirmations, mean share and mean error over the cases that did not fail."""
     judged = [result for result in results if "failed" not in result]
-    things = [thing for result in judged for thing in result["planted"]]
+    listed = [thing for result in judged for thing in result["planted"]]
+    things = [thing for thing in listed if thing["established"]]
     shares = [result["share"] for result in judged if result["share"] is not None]
     errors = [error for result in judged for error in result["errors"]]
     models = [result["same_model"] for result in judged if result["same_model"] is not None]
     named, confirmed = (sum(bool(thing[key]) for thing in things) for key in ("named", "confirmed"))
     causes = [thing for thing in things if thing["figure"] in ("latency", "score")]
     lines = [
-        f"{len(judged)} cases, {len(results) - len(judged)} failed; {len(things)} things planted",
+        f"{len(judged)} cases, {len(results) - len(judged)} failed; {len(things)} things planted, and "
+        f"{len(listed) - len(things)} more that the truth does not establish",
         f"named: {named} of {len(things)} ({_share(named, len(things))})",
         f"confirmed: {confirmed} of {len(things)}; of latency and score: "
         f"{sum(thing['confirmed'] for thing in causes)} of {len(causes)}",

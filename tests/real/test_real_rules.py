@@ -17,6 +17,7 @@ import truth_language
 from case import Case, Loaded, Planted, Timed
 from graph import Graph
 from judge import judge
+from table import totals
 from truth import compared, timed
 
 from qprof import embedded
@@ -106,6 +107,17 @@ def test_a_confirmation_is_false_where_it_contradicts_what_is_planted(item: Any,
 
 def test_every_claimed_difference_is_false_between_identical_files() -> None:
     assert len(judged([], finding("confirmed", "inserted FLOOR_MOD"))["false"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("truth", "established"),
+    [({}, True), ({"low": 0.99}, False), ({"ratio": 0.9, "low": 0.895, "high": 0.905}, False)],
+)
+def test_what_the_truth_does_not_show_counts_in_no_total(truth: dict[str, float], established: bool) -> None:
+    found = judge(case(MODS), {"pairs": [TRUTH | truth]}, {"comparisons": []})
+    assert found["planted"][0]["established"] is established
+    counted = totals([found | {"variants": {}}])
+    assert f"{int(established)} things planted" in counted
 
 
 def test_a_busy_machine_is_named_by_a_doubt_or_an_audit_that_failed() -> None:

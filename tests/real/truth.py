@@ -85,15 +85,17 @@ def _pair(pair: dict[str, Any], job: dict[str, Any]) -> dict[str, float]:
 
 
 def _loaded(pair: dict[str, Any], job: dict[str, Any]) -> dict[str, float]:
-    """Means, not medians: a neighbour that is busy half of the time may leave the median alone."""
+    """By means: a neighbour that is busy half of the time may leave the median alone, which is given beside it."""
     from neighbour import busy
 
     call = _call({"file": pair["file"]})
     core = min(os.sched_getaffinity(0))
-    quiet = _mean(call)
+    quiet = _calls_us(call)
     with busy(core, job["share"]):
-        loud = _mean(call)
-    return {"ratio": loud / quiet, "absent_us": quiet, "delta_us": loud - quiet}
+        loud = _calls_us(call)
+    ratio, medians = float(loud.mean() / quiet.mean()), float(np.median(loud) / np.median(quiet))
+    delta = float(loud.mean() - quiet.mean())
+    return {"ratio": ratio, "ratio_of_medians": medians, "absent_us": float(quiet.mean()), "delta_us": delta}
 
 
 def _call(spec: dict[str, Any]) -> Callable[[], Any]:
@@ -132,13 +134,15 @@ def _block(call: Callable[[], Any]) -> float:
     return float(np.median(samples)) / 1e3
 
 
-def _mean(call: Callable[[], Any], seconds: float = 1.5) -> float:
+def _calls_us(call: Callable[[], Any], seconds: float = 1.5) -> np.ndarray:
     call()
-    start, count = time.perf_counter(), 0
-    while time.perf_counter() - start < seconds:
+    samples = []
+    end = time.perf_counter_ns() + int(seconds * 1e9)
+    while time.perf_counter_ns() < end:
+        start = time.perf_counter_ns()
         call()
-        count += 1
-    return (time.perf_counter() - start) / count * 1e6
+        samples.append(time.perf_counter_ns() - start)
+    return np.asarray(samples) / 1e3
 
 
 if __name__ == "__main__":
