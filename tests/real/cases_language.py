@@ -92,6 +92,14 @@ CASES: tuple[Case, ...] = (
         "lm_group_sizes",
         _made(wide=_gptq(4, group=128), narrow=_gptq(4, group=32)),
         ({"name": "g128", "file": "wide"}, {"name": "g32", "file": "narrow"}),
+        (
+            Planted(
+                words=("unpack", "dequant", "group"),
+                truth=Timed({"file": "narrow"}, {"file": "wide"}),
+                direction=1,
+                mechanisms=("conversions", "rate"),
+            ),
+        ),
         task=TASK,
         protocol=UNSCORED,
     ),

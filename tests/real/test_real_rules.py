@@ -140,11 +140,17 @@ def test_the_error_of_a_prediction_is_in_percent_of_the_latency() -> None:
     assert judged([MODS], item)["errors"] == [pytest.approx(5.0)]
 
 
-def test_a_ratio_is_that_of_the_medians_paired_by_round() -> None:
-    absent = np.asarray([100.0, 200.0, 100.0, 200.0])
-    found = compared(1.5 * absent, absent)
-    assert found["ratio"] == pytest.approx(1.5)
-    assert found["high"] - found["low"] == pytest.approx(0, abs=1e-9)
+def test_a_ratio_is_the_median_of_the_rounds_and_heeds_no_disturbed_one() -> None:
+    absent = np.asarray([100.0, 200.0] * 7 + [100.0])
+    present = 1.5 * absent
+    present[3] *= 9
+    found = compared(present, absent)
+    assert (found["ratio"], found["low"], found["high"]) == (1.5, 1.5, 1.5)
+
+
+def test_an_interval_of_15_rounds_ends_at_the_fourth_of_either_side() -> None:
+    found = compared(np.arange(1.0, 16.0), np.ones(15))
+    assert (found["low"], found["ratio"], found["high"]) == (4, 8, 12)
 
 
 def test_floor_mod_is_inserted_without_changing_what_the_model_computes(tmp_path: Path) -> None:
