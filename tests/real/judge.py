@@ -31,6 +31,8 @@ ERROR: of every finding on latency with a prediction and a measurement, |middle 
 percent of the latency that was changed (`a` of the prediction). Relative figures are logarithms of ratios.
 
 SAME MODEL: `same_model` of the decomposition must equal the case's; where either is absent, nothing is judged.
+
+CLOSED: the rows of every decomposition add up to its difference within a hundredth of a microsecond.
 """
 
 from __future__ import annotations
@@ -45,6 +47,7 @@ from case import Case, Planted
 
 TOLERANCE = 0.25
 POINTS = 0.5
+CLOSED_US = 0.01
 SCORES = ("AP", "AP50", "score", "accuracy", "top-1", "perplexity")
 CONSEQUENCES = ("neighbourhood", "between the ops")
 
@@ -75,6 +78,7 @@ def judge(case: Case, truth: dict[str, Any], findings: dict[str, Any]) -> dict[s
         "share": _share(case, findings),
         "errors": list(_errors(findings)),
         "same_model": _same_model(case, findings),
+        "closed": _closed(findings),
         "said": list(_headlines(findings)),
     }
 
@@ -268,6 +272,17 @@ def _same_model(case: Case, findings: dict[str, Any]) -> bool | None:
         if (made := comparison.get("decomposition")) and made.get("same_model") is not None
     ]
     return all(value == case.same_model for value in said) if said and case.same_model is not None else None
+
+
+def _closed(findings: dict[str, Any]) -> bool | None:
+    made = [found for comparison in _comparisons(findings) if (found := comparison.get("decomposition"))]
+    return all(_gap_us(found) <= CLOSED_US for found in made) if made else None
+
+
+def _gap_us(decomposition: dict[str, Any]) -> float:
+    difference = decomposition["difference_us"]
+    whole = difference["value"] if isinstance(difference, dict) else difference
+    return abs(sum(row["delta_us"]["value"] for row in decomposition["rows"]) - float(whole))
 
 
 def _headlines(findings: dict[str, Any]) -> Iterator[str]:

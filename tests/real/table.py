@@ -58,6 +58,7 @@ def totals(results: Sequence[dict[str, Any]]) -> str:
     shares = [result["share"] for result in judged if result["share"] is not None]
     errors = [error for result in judged for error in result["errors"]]
     models = [result["same_model"] for result in judged if result["same_model"] is not None]
+    closed = [result["closed"] for result in judged if result.get("closed") is not None]
     named, confirmed = (sum(bool(thing[key]) for thing in things) for key in ("named", "confirmed"))
     causes = [thing for thing in things if thing["figure"] in ("latency", "score")]
     lines = [
@@ -70,6 +71,7 @@ def totals(results: Sequence[dict[str, Any]]) -> str:
         f"share of the difference explained: {_mean(shares)} (mean of {len(shares)})",
         f"|predicted - measured|: {_mean(errors)} % of latency (mean of {len(errors)})",
         f"same model or not, rightly said: {sum(models)} of {len(models)}",
+        f"decompositions that add up: {sum(closed)} of {len(closed)}",
     ]
     return "\n".join(lines)
 

@@ -39,7 +39,8 @@ def finding(status: str, claim: str, effect: float | None = 100.0, **more: Any) 
 def judged(planted: list[Planted], *items: dict[str, Any], rows: Any = None, **top: Any) -> dict[str, Any]:
     comparison: dict[str, Any] = {"variant": "b", "difference_us": {"value": 100}, "unexplained_us": 20}
     if rows is not None:
-        comparison["decomposition"] = {"rows": rows, "same_model": True, "share_explained": 0.9}
+        made = {"rows": rows, "same_model": True, "share_explained": 0.9, "difference_us": {"value": 100}}
+        comparison["decomposition"] = made
     comparison["findings"] = list(items)
     truth = {"pairs": [TRUTH] * len(planted)}
     return judge(case(*planted), truth, {"comparisons": [comparison]} | top)
@@ -67,7 +68,8 @@ def test_a_row_names_what_it_holds_at_its_true_size(made: dict[str, Any], named:
 
 def test_a_row_may_miss_a_small_truth_by_the_truths_own_interval() -> None:
     small = TRUTH | {"delta_us": 4.0}
-    comparison = {"variant": "b", "findings": [], "decomposition": {"rows": [row("work", 8, ("FLOOR_MOD", 8))]}}
+    made = {"rows": [row("work", 8, ("FLOOR_MOD", 8))], "difference_us": 8}
+    comparison = {"variant": "b", "findings": [], "decomposition": made}
     assert judge(case(MODS), {"pairs": [small]}, {"comparisons": [comparison]})["planted"][0]["named"]
 
 
@@ -131,6 +133,12 @@ def test_the_share_is_the_decompositions_and_else_what_is_not_unexplained() -> N
     assert judged([MODS], rows=[])["share"] == 0.9
     assert judged([MODS])["share"] == pytest.approx(0.8)
     assert judged([])["share"] is None
+
+
+def test_rows_have_to_add_up_to_the_difference() -> None:
+    assert judged([MODS], rows=[row("work", 60), row("unattributed", 40)])["closed"] is True
+    assert judged([MODS], rows=[row("work", 60), row("unattributed", 40.1)])["closed"] is False
+    assert judged([MODS])["closed"] is None
 
 
 def test_the_error_of_a_prediction_is_in_percent_of_the_latency() -> None:
