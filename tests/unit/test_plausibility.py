@@ -146,10 +146,9 @@ def test_classes_that_are_mixed_up_are_named_by_what_they_lie_on(scenes: Path, t
 
 
 def test_one_setting_is_named_once() -> None:
-    rows = [*rows_of("", [0.1] * 9), *rows_of("a", [0.6] * 9)]
+    rows = [*rows_of("", [0.1] * 9), *rows_of("a", [0.6] * 9), *rows_of("b", [0.55] * 9)]
     rows += [replace(row, says="by another way") for row in rows_of("a", [0.5] * 9)]
-    (found,) = mends_of(rows, SHARE)
-    assert (found.setting, found.says) == ("a", "a!")
+    assert [(found.setting, found.says) for found in mends_of(rows, SHARE)] == [("a", "a!"), ("b", "b!")]
 
 
 def boxes(sample: int, *found: tuple[int, float, float]) -> list[Detection]:

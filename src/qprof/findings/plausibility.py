@@ -81,10 +81,10 @@ def mends_of(tried: Sequence[PlausibilityRow], facts: PlausibilityFacts) -> list
         for (setting, says, before, after, effect, _, count), p in zip(judged, corrected, strict=True)
         if p <= 1.0 - _LEVEL
     ]
-    best_first = sorted(found, key=lambda mend: -mend.gain.value)
-    return list({mend.setting: mend for mend in reversed(best_first)}.values())[
-        ::-1
-    ]  # two ways may lead to one setting
+    best: dict[str, Mend] = {}  # two ways may lead to one setting
+    for mend in sorted(found, key=lambda mend: -mend.gain.value):
+        best.setdefault(mend.setting, mend)
+    return list(best.values())
 
 
 def _parts(rows: dict[int, PlausibilityRow], samples: Sequence[int]) -> NDArray[np.float64]:
