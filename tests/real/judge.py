@@ -30,7 +30,7 @@ comparisons with planted latency have one.
 ERROR: of every finding on latency with a prediction and a measurement, |middle of the prediction - measurement| in
 percent of the latency that was changed (`a` of the prediction). Relative figures are logarithms of ratios.
 
-SAME MODEL: `same_model` of the decomposition must equal the case's; where either is absent, nothing is judged.
+SAME MODEL: `same` of the comparison's `sameness` must equal the case's; where either is absent, nothing is judged.
 
 CLOSED: the rows of every decomposition add up to its difference within a hundredth of a microsecond.
 """
@@ -267,9 +267,9 @@ def _errors(findings: dict[str, Any]) -> Iterator[float]:
 
 def _same_model(case: Case, findings: dict[str, Any]) -> bool | None:
     said = [
-        made["same_model"]
+        made["same"]
         for comparison in _comparisons(findings)
-        if (made := comparison.get("decomposition")) and made.get("same_model") is not None
+        if (made := comparison.get("sameness")) is not None
     ]
     return all(value == case.same_model for value in said) if said and case.same_model is not None else None
 

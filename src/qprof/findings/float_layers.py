@@ -28,6 +28,9 @@ MOST_LAYERS = 3
 FEWEST_LAYERS = 8
 #: A calibration that clips rare extremes saturates up to a few elements in a thousand of a sound layer.
 SATURATED_SHARE = 0.01
+#: A layer that is not quantized computes what the baseline's does, but for its own rounding: with more error than this
+#: of its own it has other weights, or was spoiled.
+_SPOILED_DB = 30.0
 #: Part of the loss that must come back: half of it, or the loss is elsewhere; above all of it for the scatter.
 _BACK = (0.5, 1.3)
 _LONGEST_LABEL = 48
@@ -35,14 +38,16 @@ _LONGEST_LABEL = 48
 
 @dataclass(frozen=True, slots=True)
 class LayerError:
-    """A quantized layer and its own error: what it adds itself, given the baseline's inputs.
+    """A layer and its own error: what it adds itself, given the baseline's inputs.
 
-    `skip_layers`: what stays in float where this layer does, by the names of the float model; empty where a conversion
-    was inserted and the model's file is not there to tell for what.
+    `baseline_name`: of its counterpart, "" where it has none. `skip_layers`: what stays in float where this layer does,
+    by the names of the float model; empty where a conversion was inserted and the model's file is not there to tell for
+    what.
     """
 
     op: str
     name: str
+    baseline_name: str
     type: str
     own_sqnr_db: float
     saturated_share: float | None
@@ -73,14 +78,17 @@ def layer_errors(run: Run, variant: str) -> list[LayerError]:
     quantized = {op.op for op in run.op_meta.get(variant, []) if op.quantization is not None}
     entry = run.variant(variant)
     names, beside = _names(run, variant, rows), interventions_of(entry).beside(entry)
+    own, baseline = ({op.op: op.name for op in run.op_meta.get(one, [])} for one in (variant, run.baseline))
     found = []
     for row in rows:
-        if row.own_sqnr_db is None or row.op not in quantized:
+        if row.own_sqnr_db is None or not (row.op in quantized or row.own_sqnr_db < _SPOILED_DB):
             continue
         together = [] if row.baseline_op is None else [row.op]
         together += beside.get(row.op, [])
         skipped = tuple(dict.fromkeys(names[op] for op in together if op in names))
-        found.append(LayerError(row.op, names[row.op], row.type, row.own_sqnr_db, row.own_saturated_share, skipped))
+        name, counterpart = own.get(row.op, row.name), baseline.get(row.baseline_op or "", "")
+        error = LayerError(row.op, name, counterpart, row.type, row.own_sqnr_db, row.own_saturated_share, skipped)
+        found.append(error)
     return sorted(found, key=lambda layer: layer.own_sqnr_db)
 
 
@@ -137,7 +145,9 @@ def hypothesis(
         return None
     metric, change = lost
     intervention, untestable = None, comparison.interventions.not_made_anew(comparison.b)
-    if untestable is None and not all(layer.skip_layers for layer in layers):
+    if untestable is not None:
+        return _patched(comparison, cause, layers, claim, evidence, lost)
+    if not all(layer.skip_layers for layer in layers):
         untestable = "which ops read the converted tensor is not known, since the model's file is gone; run anew"
     if untestable is None:
         what = f"without-{cause.replace('_', '-')}"
@@ -152,6 +162,44 @@ def hypothesis(
             prediction=Prediction(metric, comparison.variant, after["name"], low, high),
             variants=(after,),
         )
+    return _hypothesis(cause, claim, evidence, lost, intervention, untestable)
+
+
+def _patched(
+    comparison: Comparison,
+    cause: str,
+    layers: Sequence[LayerError],
+    claim: str,
+    evidence: tuple[Evidence, ...],
+    lost: tuple[str, Interval],
+) -> Hypothesis:
+    """A finished model: the baseline's activations in place of the layers' own, in the running graph."""
+    metric, change = lost
+    pairs = [(layer.name, layer.baseline_name) for layer in layers if layer.baseline_name]
+    if len(pairs) < len(layers):
+        reason = "the baseline has no layer in the place of one of them, so nothing can be put there"
+        return _hypothesis(cause, claim, evidence, lost, None, reason)
+    after = comparison.interventions.patched(comparison.b, comparison.a, pairs)
+    if isinstance(after, Impossible):
+        return _hypothesis(cause, claim, evidence, lost, None, after.reason)
+    low, high = (-change.value * share for share in _BACK)
+    intervention = Intervention(
+        does=f"put the baseline's activations in place of those of {len(pairs)} layers of {comparison.variant}",
+        prediction=Prediction(metric, comparison.variant, after["name"], low, high),
+        variants=(after,),
+    )
+    return _hypothesis(cause, claim, evidence, lost, intervention, None)
+
+
+def _hypothesis(
+    cause: str,
+    claim: str,
+    evidence: tuple[Evidence, ...],
+    lost: tuple[str, Interval],
+    intervention: Intervention | None,
+    untestable: str | None,
+) -> Hypothesis:
+    metric, change = lost
     return Hypothesis(
         cause=cause,
         claim=f"{claim}; {metric} {change.value:+.3f}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Prediction
+from qprof.findings.causes.other_work import without_ops
 from qprof.findings.comparison import Comparison
 from qprof.findings.difference_table import DifferenceRow
 from qprof.findings.effects import LATENCY
@@ -102,6 +103,8 @@ def _quantize_islands(comparison: Comparison, costs: OpCosts, rows: Sequence[Dif
     """Quantize the float ops between the conversions. Their own time may go with it, so it widens the prediction."""
     assert comparison.table is not None  # rows are of it
     section, interventions = comparison.b.section, comparison.interventions
+    if section.get("file"):
+        return without_ops(comparison, costs, comparison.variant, rows, "cut the conversions out of the file of")
     types = types_of(op for op in _leaf_ops(comparison) if op.type not in CONVERSIONS and op.quantization is None)
     chosen = [op_type for op_type in types if interventions.deselected(section, op_type)]
     after = interventions.quantized_as_well(section, chosen)

@@ -1,0 +1,126 @@
+"""Ops that do the same work in the same place at another rate: other kernels, in another number format."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Prediction
+from qprof.findings.causes.hybrid_kernels import quantizes_at_run_time
+from qprof.findings.comparison import Comparison
+from qprof.findings.difference_table import DifferenceRow
+from qprof.findings.effects import LATENCY
+from qprof.findings.op_costs import CONVERSIONS, LEAST_SHARE, SURROUNDINGS, OpCosts, part_of
+from qprof.record.ops import OpMeta
+from qprof.runtimes.interventions import Impossible
+
+
+class OtherKernels:
+    """Evidence: the ops' rate before and after. What must be refutable: that the variant with these ops left in float
+    takes what the others take as they are, and these what they take in the baseline.
+
+    Kernels that quantize at run time have a cause of their own (`hybrid_kernels`)."""
+
+    name = "other_kernels"
+    title = "the same work at another rate"
+
+    def hypotheses(self, comparison: Comparison) -> Iterator[Hypothesis]:
+        found = comparison.decomposition
+        row = found.row("rate") if found else None
+        if found is None or row is None or comparison.table is None or comparison.b.structure != "graph":
+            return
+        costs = OpCosts(comparison)
+        parts = {part.name for part in row.ops}
+        groups: dict[str, list[DifferenceRow]] = {}
+        for one in comparison.table.rows:
+            if one.label in parts and one.a and one.b and not quantizes_at_run_time(one.b):
+                groups.setdefault(one.a.type, []).append(one)
+        for op_type, rows in groups.items():
+            effect = part_of(comparison, "rate", rows)
+            if effect is None or abs(effect.value) < LEAST_SHARE * max(costs.a_us, costs.b_us):
+                continue
+            intervention, untestable = _intervention(comparison, costs, rows)
+            yield Hypothesis(
+                cause=self.name,
+                claim=_claim(comparison, op_type, rows, effect.value),
+                figure=LATENCY,
+                effect=effect,
+                evidence=_evidence(comparison, costs, rows),
+                intervention=intervention,
+                untestable=untestable,
+                mechanism="rate",
+                ops=tuple(one.label for one in rows),
+            )
+
+
+def _rates(rows: Sequence[DifferenceRow]) -> list[float]:
+    """GMAC/s in the baseline and in the variant; 0 where nothing is multiplied."""
+    sides: Sequence[list[tuple[OpMeta, float]]] = (
+        [(row.a, row.a_us or 0.0) for row in rows if row.a],
+        [(row.b, row.b_us or 0.0) for row in rows if row.b],
+    )
+    times = [math.fsum(us for _, us in side) for side in sides]
+    macs = [math.fsum(op.macs or 0 for op, _ in side) for side in sides]
+    return [m / t / 1e3 if t > 0.0 else 0.0 for m, t in zip(macs, times, strict=True)]
+
+
+def _claim(comparison: Comparison, op_type: str, rows: Sequence[DifferenceRow], us: float) -> str:
+    before, after = _rates(rows)
+    rate = f" ({before:.3g} -> {after:.3g} GMAC/s)" if before and after else ""
+    faster = "faster" if us < 0.0 else "slower"
+    return (
+        f"{len(rows)} {op_type} do the same work {faster} in {comparison.variant}, in the kernels of its number "
+        f"format{rate}: {us:+.0f} µs"
+    )
+
+
+def _evidence(comparison: Comparison, costs: OpCosts, rows: Sequence[DifferenceRow]) -> tuple[Evidence, ...]:
+    table = f"qprof diff {comparison.baseline} {comparison.variant}"
+    before, after = costs.of_baseline(rows).interval(), costs.of_variant(rows).interval()
+    rates = _rates(rows)
+    return (
+        Evidence("their time in the baseline", before.value, "us", table, before),
+        Evidence("their time in the variant", after.value, "us", table, after),
+        Evidence("their rate in the baseline", rates[0], "GMAC/s", "op_meta.parquet: macs"),
+        Evidence("their rate in the variant", rates[1], "GMAC/s", "op_meta.parquet: macs"),
+    )
+
+
+def _intervention(
+    comparison: Comparison, costs: OpCosts, rows: Sequence[DifferenceRow]
+) -> tuple[Intervention | None, str | None]:
+    assert comparison.table is not None  # rows are of it
+    ops = [row.a for row in rows if row.a]
+    every = [row.a for row in comparison.table.rows if row.a]
+    after = comparison.interventions.in_float(comparison.b.section, ops, every)
+    if isinstance(after, Impossible):
+        return None, after.reason
+    gone = costs.difference(rows)
+    converted = _conversions_us(comparison, costs, rows)
+    if converted is None:
+        return None, "what the conversions around float ops would take is not known: the variant has none to go by"
+    # As many conversions as a float op has neighbours; those between two float ops fall away: half, give or take.
+    more = math.hypot(SURROUNDINGS * costs.of_baseline(rows).value, converted / 4.0)
+    value, error = costs.without(gone.value - converted / 2.0, gone, costs.b_us, more)
+    if abs(value) < 2.0 * error:
+        return None, "what the conversions around these ops would take is as large as what is to be tested"
+    return Intervention(
+        does=f"leave these ops ({rows[0].a.type if rows[0].a else ''}) in float",
+        prediction=Prediction.point(LATENCY, comparison.variant, after["name"], value, error, relative=True),
+        variants=(after,),
+    ), None
+
+
+def _conversions_us(comparison: Comparison, costs: OpCosts, rows: Sequence[DifferenceRow]) -> float | None:
+    """Microseconds of quantizing and dequantizing all that these ops read and write, at the variant's own rate of
+    conversion; `None` where it converts nothing."""
+    assert comparison.table is not None  # rows are of it
+    known = [row for row in comparison.table.rows if row.b and row.b.type in CONVERSIONS and row.b.activation_bytes]
+    converted = math.fsum(row.b.activation_bytes or 0 for row in known if row.b)
+    if not converted:
+        return None
+    us_per_byte = costs.of_variant(known).value / converted
+    return us_per_byte * math.fsum(2.5 * (row.b.activation_bytes or 0) for row in rows if row.b)
+
+
+CAUSE = OtherKernels()

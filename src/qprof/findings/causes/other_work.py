@@ -1,0 +1,112 @@
+"""Ops that one of two variants has and the other has not, or that do more or less than their counterparts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Prediction
+from qprof.findings.comparison import Comparison
+from qprof.findings.decomposition import OpPart
+from qprof.findings.difference_table import DifferenceRow
+from qprof.findings.effects import LATENCY
+from qprof.findings.op_costs import LEAST_SHARE, OpCosts, part_interval
+from qprof.findings.sentences import counted
+from qprof.runtimes.interventions import Impossible
+
+Tested = tuple[Intervention | None, str | None]
+
+
+class OtherWork:
+    """Evidence: the ops' own time. What must be refutable: that the model without the ops that were inserted is faster
+    by that time. Work that was changed inside an op cannot be taken back in a finished model, and is told untested."""
+
+    name = "other_work"
+    title = "other work is done"
+
+    def hypotheses(self, comparison: Comparison) -> Iterator[Hypothesis]:
+        found = comparison.decomposition
+        row = found.row("work") if found else None
+        if found is None or row is None or comparison.b.structure != "graph":
+            return
+        costs = OpCosts(comparison)
+        for what, parts in (
+            ("inserted", [part for part in row.ops if part.a is None]),
+            ("gone", [part for part in row.ops if part.b is None]),
+            ("changed", [part for part in row.ops if part.a is not None and part.b is not None]),
+        ):
+            effect = part_interval(row, parts)
+            if not parts or abs(effect.value) < LEAST_SHARE * min(costs.a_us, costs.b_us):
+                continue
+            intervention, untestable = _intervention(comparison, costs, what, parts)
+            yield Hypothesis(
+                cause=self.name,
+                claim=_claim(comparison, what, parts, effect.value),
+                figure=LATENCY,
+                effect=effect,
+                evidence=_evidence(comparison, what, parts, effect.value),
+                intervention=intervention,
+                untestable=untestable,
+                mechanism="work",
+                ops=tuple(part.name for part in parts),
+            )
+
+
+def _claim(comparison: Comparison, what: str, parts: Sequence[OpPart], us: float) -> str:
+    a, b = comparison.baseline, comparison.variant
+    if what == "changed":
+        more = "more" if us > 0.0 else "less"
+        return f"{counted(parts)} of {b} do {more} work than in {a}: {us:+.0f} µs"
+    has, lacks = (b, a) if what == "inserted" else (a, b)
+    return f"{has} has {counted(parts)} that {lacks} has not: {abs(us):.0f} µs"
+
+
+def _evidence(comparison: Comparison, what: str, parts: Sequence[OpPart], us: float) -> tuple[Evidence, ...]:
+    table = f"qprof diff {comparison.baseline} {comparison.variant}"
+    macs = [math.fsum((side.macs or 0) for part in parts if (side := getattr(part, one)) is not None) for one in "ab"]
+    return (
+        Evidence(f"ops {what}", len(parts), "ops", "op_meta.parquet"),
+        Evidence("their part of the difference", us, "us", table),
+        Evidence("their multiplications in the baseline", macs[0] / 1e6, "MMAC", "op_meta.parquet: macs"),
+        Evidence("their multiplications in the variant", macs[1] / 1e6, "MMAC", "op_meta.parquet: macs"),
+    )
+
+
+def _intervention(comparison: Comparison, costs: OpCosts, what: str, parts: Sequence[OpPart]) -> Tested:
+    if what == "changed":
+        return None, "what an op does is part of its model; give qprof the two models that differ in this alone"
+    rows = rows_of(comparison, parts)
+    if what == "inserted":
+        return without_ops(comparison, costs, comparison.variant, rows, "cut the inserted ops out of")
+    return without_ops(comparison, costs, comparison.baseline, rows, "cut the ops that are gone out of")
+
+
+def rows_of(comparison: Comparison, parts: Sequence[OpPart]) -> list[DifferenceRow]:
+    """The rows of the table that some parts of a decomposition are of."""
+    assert comparison.table is not None  # the parts are of its rows
+    names = {part.name for part in parts}
+    return [row for row in comparison.table.rows if row.label in names and (row.a is None or row.b is None)]
+
+
+def without_ops(
+    comparison: Comparison, costs: OpCosts, variant: str, rows: Sequence[DifferenceRow], does: str
+) -> Tested:
+    """The variant without ops in the middle of it: what read their outputs reads their inputs."""
+    entry = comparison.run.variant(variant)
+    in_variant = variant == comparison.variant
+    names = {op.name for row in rows if (op := row.b if in_variant else row.a) is not None}
+    after = comparison.interventions.bypassed(entry, names)
+    if isinstance(after, Impossible):
+        return None, after.reason
+    gone = costs.of_variant(rows) if in_variant else costs.of_baseline(rows)
+    value, error = costs.without(gone.value, gone, costs.b_us if in_variant else costs.a_us)
+    return Intervention(
+        does=f"{does} {variant}",
+        prediction=Prediction.point(LATENCY, variant, after["name"], value, error, relative=True),
+        variants=(after,),
+        # Without some of its ops a model need not give what its task decodes.
+        task={"kind": "latency"},
+    ), None
+
+
+CAUSE = OtherWork()
