@@ -16,6 +16,7 @@ import pytest
 from rich.cells import cell_len
 
 from command_line import QUICK, CommandLine
+from one_estimator import assert_commands_agree
 from qprof.cli.main import command_names
 
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -428,3 +429,12 @@ def test_text_from_a_model_cannot_command_the_terminal(qprof: CommandLine, model
     assert done.code == 2
     assert "\x1b" not in done.err
     assert done.err.count("\n") == 1
+
+
+def test_the_commands_say_one_thing_of_one_quantity(reader: CommandLine, small_run: Path) -> None:
+    def out(*words: str | Path) -> str:
+        done = reader(*words)
+        assert done.code in (0, 1), done.err
+        return done.out
+
+    assert assert_commands_agree(small_run, out, lambda *words: json.loads(out(*words, "--json"))) == 2

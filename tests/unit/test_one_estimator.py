@@ -11,6 +11,7 @@ import pytest
 from one_estimator import assert_commands_agree
 from planted.world import Noise, PlantedOp, PlantedVariant, World
 from qprof.cli.main import main
+from qprof.findings.pairs import RunPairs
 from qprof.record.phases import Phase
 
 NOISES = {
@@ -71,3 +72,21 @@ def test_a_variant_that_slows_down_by_itself_is_told_alike(tmp_path: Path, capsy
     run = World([variant("base", 1000.0, (Phase(),)), uneven], NOISES["quiet"], rounds=7).record(tmp_path / "run")
     commands = InProcess(capsys)
     assert assert_commands_agree(run.folder, commands.out, commands.json_of) == 1
+
+
+def test_no_command_gives_a_verdict_where_the_machine_was_disturbed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    variants = [
+        variant("base", 1000.0, (Phase(),), on_cpu=1.0),
+        variant("waited", 700.0, (Phase(),), on_cpu=0.5),
+        variant("fast", 700.0, (Phase(),), on_cpu=1.0),
+    ]
+    run = World(variants, NOISES["quiet"], rounds=6).record(tmp_path / "run")
+    commands = InProcess(capsys)
+    assert assert_commands_agree(run.folder, commands.out, commands.json_of) == 2
+    words = {row["name"]: row["phases"][0]["verdict"] for row in commands.json_of("show", run.folder)}
+    assert words == {"base": None, "waited": "inconclusive", "fast": "better"}
+    pairs = RunPairs(run)
+    assert pairs.request("fast", "waited") == "inconclusive" and pairs.request("base", "fast") == "better"
+    assert {one.figure: one.kind for one in pairs.figures("waited", "fast")}["latency"] == "inconclusive"

@@ -33,12 +33,20 @@ def print_summary(run: Run, summaries: Sequence[VariantSummary]) -> None:
     """A run's table, with what speaks against its latencies above it."""
     import sys
 
-    from qprof.findings.doubts import doubts
-    from qprof.report.doubts import doubt_lines
     from qprof.report.summary import summary_table
     from qprof.report.table import print_table
+
+    print_doubts(run)
+    print_table(summary_table(run, summaries), sys.stdout)
+
+
+def print_doubts(run: Run) -> None:
+    """What speaks against a run's latencies."""
+    import sys
+
+    from qprof.findings.doubts import doubts
+    from qprof.report.doubts import doubt_lines
     from qprof.report.terminal import print_lines
 
     doubtful = list(doubt_lines(doubts(run)))
     print_lines([*doubtful, ""] if doubtful else [], sys.stdout)
-    print_table(summary_table(run, summaries), sys.stdout)

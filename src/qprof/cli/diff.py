@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 
-from qprof.cli.common import RUN_HELP, add_phase_argument, count
+from qprof.cli.common import RUN_HELP, add_phase_argument, count, print_doubts
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,5 +38,6 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         write_json(sys.stdout, table)
     else:
+        print_doubts(found)
         print_table(difference_table(table, options.by, options.top, found.phase(options.phase)), sys.stdout)
     return 0

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprof.errors import StoreError
+from qprof.findings.closing import closing_table
 from qprof.findings.decomposition import Decomposition, Settings, decompose, measured_sides
-from qprof.findings.difference import differ
 from qprof.findings.difference_table import DifferenceTable, MeasuredVariant
 from qprof.findings.latency import compared_latency
 from qprof.findings.measured import measured_variant, op_list
@@ -67,7 +67,7 @@ class Comparison:
     def table(self) -> DifferenceTable | None:
         """Where the difference went, op by op; `None` where the ops of one were not timed."""
         try:
-            return differ(self.run, self.baseline, self.variant, self.phase)
+            return closing_table(self.run, self.baseline, self.variant, self.phase)
         except StoreError:
             return None
 

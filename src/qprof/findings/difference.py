@@ -1,19 +1,20 @@
-"""`difference` for two variants of a run: match their ops, build the table that closes."""
+"""Where the latency difference between two variants of a run went, and what is to be said of it."""
 
 from __future__ import annotations
 
-from qprof.findings.difference_table import DifferenceTable, difference
-from qprof.findings.latency import figure_level
-from qprof.findings.measured import measured_variant
-from qprof.runtimes.match_ops import match_ops
+from dataclasses import replace
+
+from qprof.findings.closing import closing_table
+from qprof.findings.difference_table import DifferenceTable
+from qprof.findings.doubts import withholding
 from qprof.store.run import Run
 
 
 def differ(run: Run, a: str, b: str, phase: str | None = None) -> DifferenceTable:
     """Where the latency difference from `a` to `b` went, in a phase (by default the run's first).
 
-    Raises `StoreError` where the ops of one were not timed.
+    Its verdict is that of every command: inconclusive where the machine was disturbed too much for any. Raises
+    `StoreError` where the ops of one were not timed.
     """
-    first, second = measured_variant(run, a, phase), measured_variant(run, b, phase)
-    match = match_ops(first.ops, second.ops)
-    return difference(first, second, match, method="expanded", end_level=figure_level(run))
+    table = closing_table(run, a, b, phase)
+    return replace(table, verdict="inconclusive") if withholding(run, a, b) else table

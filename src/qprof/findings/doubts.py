@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -73,6 +74,17 @@ def withheld(verdicts: Sequence[FigureVerdict], doubted: Sequence[Doubt], baseli
             because = f"no verdict on the {one.figure} of {one.variant}: {reason}"
             judged.append(replace(one, kind="inconclusive", reason=because))
     return judged
+
+
+def withholding(run: Run, a: str, b: str) -> str | None:
+    """Why no verdict is given on the latencies of two variants; `None` where one is."""
+    if run not in _WITHHELD:
+        _WITHHELD[run] = {doubt.variant: doubt.says for doubt in doubts(run) if doubt.withholds}
+    return _WITHHELD[run].get(b) or _WITHHELD[run].get(a)
+
+
+#: variant -> why its latencies get no verdict: every figure of a run asks for it.
+_WITHHELD: WeakKeyDictionary[Run, dict[str, str]] = WeakKeyDictionary()
 
 
 def _of_variant(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
+from qprof.findings.doubts import Doubt, doubts, withheld, withholding
 from qprof.findings.verdicts import FigureVerdict, figures_between, request_verdict
 from qprof.stats.verdict import Kind
 from qprof.store.run import Run
@@ -36,11 +38,17 @@ class RunPairs:
                 found = next(more, None)
                 if found is None:
                     return
-                known.append(found)
+                known.append(withheld([found], self._doubts, a)[0])
             yield known[position]
             position += 1
 
+    @cached_property
+    def _doubts(self) -> list[Doubt]:
+        return doubts(self._run)
+
     def request(self, a: str, b: str) -> Kind | None:
         """The latency of a whole request with `b` against `a`."""
+        if withholding(self._run, a, b):
+            return "inconclusive"
         verdict = request_verdict(self._run, a, b)
         return None if verdict is None else verdict.kind

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from qprof.findings.doubts import withholding
 from qprof.findings.latency import compared_latency, p50_us
 from qprof.findings.margins import LATENCY_MARGIN
 from qprof.record.manifest import VariantEntry
@@ -129,12 +130,18 @@ def _phase(run: Run, baseline: str, name: str, phase: Phase) -> PhaseSummary:
         name=phase.name,
         latency_us=latency_us,
         ratio=ratio,
-        verdict=None if ratio is None else word(ratio.log_ratio, math.log1p(LATENCY_MARGIN)),
+        verdict=None if ratio is None else _word(run, baseline, name, ratio),
         overhead=_overhead(run, name, phase.name),
         inferences=len(clean.duration_ns),
         blocks=len(np.unique(clean.block)),
         tokens_per_s=_per_second(phase.tokens, latency_us),
     )
+
+
+def _word(run: Run, a: str, b: str, ratio: PairedDifference) -> Kind:
+    if withholding(run, a, b):
+        return "inconclusive"
+    return word(ratio.log_ratio, math.log1p(LATENCY_MARGIN))
 
 
 def _per_second(tokens: int | None, latency_us: Interval) -> Interval | None:

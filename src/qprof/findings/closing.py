@@ -1,0 +1,19 @@
+"""`difference_table.difference` for two variants of a run: match their ops, build the table that closes."""
+
+from __future__ import annotations
+
+from qprof.findings.difference_table import DifferenceTable, difference
+from qprof.findings.latency import figure_level
+from qprof.findings.measured import measured_variant
+from qprof.runtimes.match_ops import match_ops
+from qprof.store.run import Run
+
+
+def closing_table(run: Run, a: str, b: str, phase: str | None = None) -> DifferenceTable:
+    """Where the latency difference from `a` to `b` went, in a phase (by default the run's first).
+
+    Raises `StoreError` where the ops of one were not timed.
+    """
+    first, second = measured_variant(run, a, phase), measured_variant(run, b, phase)
+    match = match_ops(first.ops, second.ops)
+    return difference(first, second, match, method="expanded", end_level=figure_level(run))
