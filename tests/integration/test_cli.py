@@ -43,8 +43,8 @@ def fields(line: str) -> list[str]:
 
 
 def body(out: str) -> list[list[str]]:
-    """The rows of a piped table, without its titles, header and notes."""
-    return [fields(line) for line in out.splitlines() if not line.startswith("# ")][1:]
+    """The rows of a piped table, without its titles, header, notes, and what a busy machine makes doubtful."""
+    return [fields(line) for line in out.splitlines() if line and not line.startswith(("# ", "DOUBT "))][1:]
 
 
 # -- help ---------------------------------------------------------------------------------------------------------
@@ -72,7 +72,7 @@ def test_version(reader: CommandLine) -> None:
 def test_show(reader: CommandLine, small_run: Path) -> None:
     out = out_of(reader, "show", small_run)
     assert [row[0] for row in body(out)] == ["a", "b", "loop"]
-    assert out.startswith("# small: ")
+    assert "# small: " in out
     figures = json_of(reader, "show", small_run)
     assert [row["name"] for row in figures] == ["a", "b", "loop"]
     for row in figures:
