@@ -7,8 +7,10 @@ overrides those that it can carry out; all others are impossible.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from qprof.record.manifest import VariantEntry
@@ -157,6 +159,12 @@ def changed_name(section: Section, what: str) -> str:
     """ "NAME+WHAT", shortened where a profile would not take it."""
     name = f"{section['name']}+{what}"
     return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 9]}-{short_digest(name)}"
+
+
+def model_of(entry: VariantEntry) -> Path:
+    """The file or folder that a variant runs: what its section names, where that is a path, or what was made of it."""
+    named = entry.section.get("file") or ""
+    return Path(named if named and os.path.exists(named) else entry.path or named)
 
 
 def more_threads(section: Section, threads: int) -> dict[str, Any]:

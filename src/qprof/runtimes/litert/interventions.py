@@ -18,6 +18,7 @@ from qprof.runtimes.interventions import (
     changed,
     changed_name,
     method,
+    model_of,
     more_in_float,
     short_digest,
 )
@@ -182,7 +183,7 @@ def _path(entry: VariantEntry) -> Path:
     """The file that a variant runs. Raises `ModelError` where it is not all that the variant runs."""
     if entry.section.get("patch"):
         raise ModelError(f"{entry.name} is a patched variant, which runs two models; change the variant it was made of")
-    return Path(entry.path or entry.section.get("file") or "")
+    return model_of(entry)
 
 
 def _integer_io_of(section: Section) -> Section | Impossible:

@@ -19,6 +19,7 @@ from qprof.runtimes.interventions import (
     changed,
     changed_name,
     method,
+    model_of,
     more_in_float,
     short_digest,
 )
@@ -119,7 +120,7 @@ def _folder(entry: VariantEntry) -> Path:
     """The folder that a variant runs. Raises `ModelError` where it is not all that the variant runs."""
     if entry.section.get("parts"):
         raise ModelError(f"{entry.name} has parts of a baseline already; change the variant that it was made of")
-    return Path(entry.path or entry.section.get("file") or "")
+    return model_of(entry)
 
 
 def _with_parts(
