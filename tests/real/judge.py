@@ -266,11 +266,7 @@ def _errors(findings: dict[str, Any]) -> Iterator[float]:
 
 
 def _same_model(case: Case, findings: dict[str, Any]) -> bool | None:
-    said = [
-        made["same"]
-        for comparison in _comparisons(findings)
-        if (made := comparison.get("sameness")) is not None
-    ]
+    said = [made["same"] for comparison in _comparisons(findings) if (made := comparison.get("sameness")) is not None]
     return all(value == case.same_model for value in said) if said and case.same_model is not None else None
 
 

@@ -1,0 +1,114 @@
+"""Other work, other settings, other kernels: which rows are claimed, and what is to bear the claims out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from planted.litert_machine import Layer, Machine
+from planted.world import PlantedOp, PlantedVariant, World, hypotheses
+from qprof.findings.causes import other_kernels, other_settings, other_work
+from qprof.findings.causes.base import Cause, Hypothesis
+
+F32 = "Convolution (NHWC, F32) IGEMM"
+
+
+def op(name: str, us: float, op_type: str = "CONV_2D", **facts: Any) -> PlantedOp:
+    known = {"delegate": "XNNPACK", "kernel": F32, "macs": 1_000_000, **facts}
+    return PlantedOp(name, op_type, us, **known)
+
+
+def variant(name: str, ops: Sequence[PlantedOp], **options: Any) -> PlantedVariant:
+    known = {"threads": 1, "delegate": "xnnpack", "device": "cpu", **options}
+    return PlantedVariant(name, ops, section={"method": "int8"}, options=known)
+
+
+def found(folder: Path, cause: Cause, *variants: PlantedVariant, same_file: bool = False) -> list[Hypothesis]:
+    run = World(list(variants)).record(folder / "run")
+    for entry in run.variants if same_file else ():
+        entry.sha256 = "0" * 64
+    return [claim.hypothesis for claim in hypotheses(run, [cause])]
+
+
+MODEL = [op("a", 400.0), op("b", 300.0)]
+
+
+def test_inserted_ops_are_claimed_with_their_time_and_told_why_they_cannot_be_cut_out(tmp_path: Path) -> None:
+    mods = [op(f"mod{i}", 150.0, "FLOOR_MOD", delegate=None, kernel="builtin", macs=0) for i in range(3)]
+    (hypothesis,) = found(tmp_path, other_work.CAUSE, variant("float32", MODEL), variant("int8", [*MODEL, *mods]))
+    assert hypothesis.claim.startswith("int8 has 3 FLOOR_MOD that float32 has not: ")
+    assert hypothesis.effect is not None and hypothesis.effect.value == pytest.approx(450.0, rel=0.05)
+    assert hypothesis.mechanism == "work" and sorted(hypothesis.ops) == ["mod0", "mod1", "mod2"]
+    assert hypothesis.intervention is None and "the ops cannot be cut out" in str(hypothesis.untestable)
+
+
+def test_ops_that_are_gone_make_the_variant_faster(tmp_path: Path) -> None:
+    (hypothesis,) = found(tmp_path, other_work.CAUSE, variant("float32", MODEL), variant("int8", MODEL[:1]))
+    assert hypothesis.claim.startswith("float32 has 1 CONV_2D that int8 has not: ")
+    assert hypothesis.effect is not None and hypothesis.effect.value == pytest.approx(-300.0, rel=0.06)
+
+
+def test_more_work_in_the_same_op_is_told_and_cannot_be_taken_back(tmp_path: Path) -> None:
+    wider = [op("a", 1600.0, macs=4_000_000), MODEL[1]]
+    (hypothesis,) = found(tmp_path, other_work.CAUSE, variant("float32", MODEL), variant("int8", wider))
+    assert "1 CONV_2D of int8 do more work than in float32" in hypothesis.claim
+    assert hypothesis.effect is not None and hypothesis.effect.value == pytest.approx(1200.0, rel=0.06)
+    assert hypothesis.intervention is None
+
+
+def test_the_same_work_is_no_other_work(tmp_path: Path) -> None:
+    slower = [op("a", 800.0, kernel="other"), MODEL[1]]
+    assert found(tmp_path, other_work.CAUSE, variant("float32", MODEL), variant("int8", slower)) == []
+
+
+def test_one_file_with_more_threads_is_to_be_the_baseline_again_with_as_many(tmp_path: Path) -> None:
+    halved = [op("a", 210.0), op("b", 160.0)]
+    pair = variant("float32", MODEL), variant("int8", halved, threads=2)
+    (hypothesis,) = found(tmp_path, other_settings.CAUSE, *pair, same_file=True)
+    assert "int8 is run with threads 2 instead of 1" in hypothesis.claim and hypothesis.mechanism == "settings"
+    assert hypothesis.effect is not None and hypothesis.effect.value == pytest.approx(-330.0, rel=0.06)
+    assert hypothesis.intervention is not None
+    (section,) = hypothesis.intervention.variants
+    assert section["threads"] == 1
+    prediction = hypothesis.intervention.prediction
+    assert prediction.expected == pytest.approx(math.log(720.0 / 390.0), rel=0.05) and prediction.low > 0.4
+
+
+def test_another_delegate_is_flipped_back(tmp_path: Path) -> None:
+    slow = [op("a", 1400.0, delegate=None, kernel="builtin"), op("b", 900.0, delegate=None, kernel="builtin")]
+    pair = variant("float32", MODEL), variant("int8", slow, delegate="none")
+    (hypothesis,) = found(tmp_path, other_settings.CAUSE, *pair, same_file=True)
+    assert hypothesis.intervention is not None
+    assert hypothesis.intervention.variants[0]["delegate"] == "xnnpack"
+    assert hypothesis.intervention.prediction.expected == pytest.approx(math.log(720.0 / 2320.0), rel=0.05)
+
+
+def test_other_files_with_other_settings_are_told_to_be_undecided(tmp_path: Path) -> None:
+    pair = variant("float32", MODEL), variant("int8", [op("a", 210.0, kernel="x"), op("b", 160.0)], threads=2)
+    (hypothesis,) = found(tmp_path, other_settings.CAUSE, *pair)
+    assert hypothesis.intervention is None and "the files differ as well" in str(hypothesis.untestable)
+
+
+def test_equal_settings_are_no_cause(tmp_path: Path) -> None:
+    pair = variant("float32", MODEL), variant("int8", [op("a", 210.0, kernel="x"), op("b", 160.0)])
+    assert found(tmp_path, other_settings.CAUSE, *pair) == []
+
+
+def test_faster_kernels_are_claimed_and_left_in_float(tmp_path: Path) -> None:
+    """Static int8: 400 us each become 150 us; the two conversions at the border tell what one costs."""
+    table = {"float": 400.0, "static": 150.0}
+    layers = [Layer(f"c{i}", "CONV_2D", table, table) for i in range(3)]
+    run = Machine(layers, conversion_us=2.0).world("int8").record(tmp_path / "run")
+    (hypothesis,) = [claim.hypothesis for claim in hypotheses(run, [other_kernels.CAUSE])]
+    assert hypothesis.mechanism == "rate" and "do the same work faster in int8" in hypothesis.claim
+    assert hypothesis.effect is not None and hypothesis.effect.value < 0.0
+    assert hypothesis.untestable is None or "conversions" in hypothesis.untestable
+
+
+def test_kernels_that_quantize_at_run_time_have_a_cause_of_their_own(tmp_path: Path) -> None:
+    dynamic = [op("a", 900.0, kernel="Fully Connected (NC, QDU8, F32, QC8W) GEMM"), MODEL[1]]
+    assert found(tmp_path, other_kernels.CAUSE, variant("float32", MODEL), variant("int8", dynamic)) == []
