@@ -309,8 +309,14 @@ def test_the_section_of_a_made_variant(net: Path) -> None:
     assert not isinstance(section, Impossible)
     assert set(section) == {"name", "file"} and section["name"].startswith("float32+bypassed-")
     assert names(Path(section["file"])) == ["stem", "residual", "pooled", "logits", "probabilities"]
-    other = RUNTIME.interventions.bypassed(made_entry(net, "float32"), {"residual"})
+    other = RUNTIME.interventions.bypassed(made_entry(net, "float32"), {"residual", "depthwise"})
     assert not isinstance(other, Impossible) and other["name"] != section["name"]
+
+
+def test_an_op_with_two_activations_is_not_cut_out_without_what_computes_the_other(net: Path) -> None:
+    refused = RUNTIME.interventions.bypassed(made_entry(net, "float32"), {"residual"})
+    assert isinstance(refused, Impossible)
+    assert "nothing would read 'depthwise' any more; name it as well if it is to go" in refused.reason
 
 
 def test_it_is_made_once(net: Path) -> None:

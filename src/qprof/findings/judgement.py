@@ -19,6 +19,7 @@ from qprof.findings.causes.base import Finding, Prediction
 from qprof.findings.comparison import Comparison
 from qprof.findings.control import Control, control
 from qprof.findings.effects import LATENCY, effect
+from qprof.findings.latency import latency_ratio_change
 from qprof.findings.op_costs import standard_error
 from qprof.findings.verify import Claim
 from qprof.stats.intervals import Interval
@@ -70,7 +71,11 @@ def _tested(claim: Claim, run: Run | QprofError | None) -> _Tested:
         if entry.failed:
             return _Tested(claim, None, reason=f"its intervention failed: {name}: {entry.reason}")
     phase = claim.comparison.phase if prediction.figure == LATENCY else None
-    found = effect(run, prediction.figure, prediction.a, prediction.b, phase, prediction.relative)
+    found: Effect | None
+    if prediction.versus is None:
+        found = effect(run, prediction.figure, prediction.a, prediction.b, phase, prediction.relative)
+    else:
+        found = latency_ratio_change(run, (prediction.a, prediction.b), prediction.versus, phase)
     if found is None:
         return _Tested(claim, None, reason=f"its intervention gave no {prediction.figure} to compare")
     if prediction.figure == LATENCY and not prediction.relative:

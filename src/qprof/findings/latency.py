@@ -39,6 +39,21 @@ def latency_ratio(run: Run, a: str, b: str, phase: str | None = None) -> RoundEf
     return round_log_ratios(first.duration_ns, first.round, second.duration_ns, second.round)
 
 
+def latency_ratio_change(
+    run: Run, pair: tuple[str, str], before: tuple[str, str], phase: str | None = None
+) -> RoundEffect | None:
+    """ln of the ratio of the second of a pair to the first, less that of another pair, round by round; `None` where no
+    round holds clean blocks of all four."""
+    sides = [run.latency(name, phase=phase) for name in (*pair, *before)]
+    rounds = reduce(np.intersect1d, [found.round for found in sides])
+    if not rounds.size:
+        return None
+    logs = [
+        np.log([float(np.median(found.duration_ns[found.round == number])) for number in rounds]) for found in sides
+    ]
+    return RoundEffect((logs[1] - logs[0]) - (logs[3] - logs[2]))
+
+
 def latency_difference_us(run: Run, a: str, b: str, phase: str | None = None) -> RoundDifference | None:
     """Latency of b less that of a in microseconds, from the same ratio; `None` as above."""
     ratio = latency_ratio(run, a, b, phase)

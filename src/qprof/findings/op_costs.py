@@ -26,6 +26,11 @@ FASTEST = math.log(1 / 50)
 #: alignment. In the quickstart, ops of float16 and int8-weight-only, which run float32's own kernels, are off by 3 to
 #: 5 % (root mean square, `qprof diff`), in its language model by 10 %. That much a predicted time cannot be known.
 SURROUNDINGS = 0.1
+#: One file in two worker processes takes two times: where its pages and stacks come to lie differs (Mytkowicz, Diwan,
+#: Hauswirth, Sweeney, "Producing Wrong Data Without Doing Anything Obviously Wrong!", ASPLOS 2009). The ratio of two
+#: variants in two runs differed by 0.7 % (root mean square over eleven pairs of `tests/real`, each in its run and in
+#: that of its verification), of which their rounds account for 0.3 %.
+WORKERS = 0.006
 #: Ops that do nothing but change the number format.
 CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
 #: Part of a latency that is left whatever is taken away: more than the whole cannot be.
@@ -47,7 +52,8 @@ class OpCosts:
         self._rounds = np.intersect1d(self._a.rounds, self._b.rounds)
         found = comparison.decomposition
         row = found.row("unattributed") if found else None
-        self._unattributed = standard_error(row.delta_us) if row else 0.0
+        #: Standard error of what lies between profiled ops and the clean latency.
+        self.unattributed_us = standard_error(row.delta_us) if row else 0.0
 
     @property
     def a_us(self) -> float:
@@ -77,13 +83,14 @@ class OpCosts:
     ) -> tuple[float, float]:
         """ln of the ratio that a latency `of_us` has to itself once a cost is gone, and the standard error of that.
 
-        The error is that of three figures: the cost, by its interval as it is `known`; what lies between the ops as
+        The error is that of four figures: the cost, by its interval as it is `known`; what lies between the ops as
         they were profiled and the clean latency that the prediction is about, by the interval of what is not
-        attributed; and `more_us`, what else is not known exactly of the latency that is left.
+        attributed; `more_us`, what else is not known exactly of the latency that is left; and `WORKERS`.
         """
         interval = known.interval() if isinstance(known, RoundEffect) else known
         left = max(of_us - cost_us, _LEAST_LEFT * of_us)
-        return math.log(left / of_us), math.hypot(standard_error(interval), self._unattributed, more_us) / left
+        error_us = math.hypot(standard_error(interval), self.unattributed_us, more_us)
+        return math.log(left / of_us), math.hypot(error_us / left, WORKERS)
 
     def matters(self, cost: RoundEffect) -> bool:
         """Whether a cost is surely there, and a part of the variant's latency that is worth a test."""

@@ -12,9 +12,8 @@ from qprof.findings.comparison import Comparison
 from qprof.findings.measured import leaves
 from qprof.record.ops import OpMeta
 
-#: A quantizer keeps the ops that multiply. Converters count some of them otherwise (a fully connected layer as a
-#: convolution, a bias as an op of its own), so a tenth may differ.
-_LEAST_COMMON = 0.9
+#: A quantizer keeps every op that multiplies; a hundredth is left for what converters fold into constants.
+_LEAST_COMMON = 0.99
 #: Weights of the same model are its numbers, rounded: two bits leave some 7 dB. Below this they are others.
 _LEAST_WEIGHT_SQNR_DB = 0.0
 

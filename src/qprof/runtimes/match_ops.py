@@ -39,7 +39,7 @@ _COMPATIBLE_TYPES = (
     ("SPLIT", "SPLIT_V"),
     ("CONCATENATION", "PACK"),
     ("MUL", "DIV"),
-    ("ADD", "SUB"),
+    ("ADD", "SUB", "ADD_N"),
     ("LSTM", "UNIDIRECTIONAL_SEQUENCE_LSTM"),
 )
 _FAMILY = {op_type: family[0] for family in _COMPATIBLE_TYPES for op_type in family}

@@ -37,6 +37,8 @@ class Prediction:
 
     `a` and `b` are names of variants in the run that the intervention makes. `relative`: the effect is ln(b / a), not
     a difference in the figure's unit. `value`: what is expected, where the range is that of a point and its error.
+    `versus`: two other variants of that run; of a relative effect, theirs is taken off, so that it tells what became of
+    a difference.
     """
 
     figure: Figure
@@ -46,16 +48,26 @@ class Prediction:
     high: float
     relative: bool = False
     value: float | None = None
+    versus: tuple[str, str] | None = None
 
     @classmethod
-    def point(cls, figure: Figure, a: str, b: str, value: float, error: float, relative: bool = False) -> Prediction:
+    def point(
+        cls,
+        figure: Figure,
+        a: str,
+        b: str,
+        value: float,
+        error: float,
+        relative: bool = False,
+        versus: tuple[str, str] | None = None,
+    ) -> Prediction:
         """A point with its standard error: in [low, high] with 95 %. Where that range would hold zero, nothing that is
         measured could refute the claim; it is cut off just before.
         """
         half = NormalDist().inv_cdf(0.975) * error
         low, high, least = value - half, value + half, _NEAREST_ZERO * value
         low, high = (low, min(high, least)) if value < 0.0 else (max(low, least), high)
-        return cls(figure, a, b, low, high, relative, value)
+        return cls(figure, a, b, low, high, relative, value, versus)
 
     @property
     def expected(self) -> float:

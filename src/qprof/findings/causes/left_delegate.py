@@ -9,12 +9,23 @@ from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Predi
 from qprof.findings.comparison import Comparison
 from qprof.findings.difference_table import DifferenceRow
 from qprof.findings.effects import LATENCY
-from qprof.findings.op_costs import FASTEST, SURROUNDINGS, OpCosts, part_of, quantized, types_of
-from qprof.runtimes.interventions import Impossible
+from qprof.findings.op_costs import (
+    FASTEST,
+    SURROUNDINGS,
+    WORKERS,
+    OpCosts,
+    part_of,
+    quantized,
+    standard_error,
+    types_of,
+)
+from qprof.runtimes.interventions import Impossible, Section
 from qprof.stats.intervals import Interval
 
 #: Both without the delegate, a variant of which the ops inside were as fast as this is not told from the baseline.
 _CLEARLY_FASTER = math.log(0.95)
+#: What else differs between the two may be this part of what the ops lost, to be told from it.
+_REST = 0.25
 
 
 class LeftDelegate:
@@ -111,18 +122,35 @@ def _all_outside(comparison: Comparison, costs: OpCosts, lost: Interval) -> tupl
     """Nothing can be left in float. If it is the delegate that makes the difference, none is left without it."""
     without = costs.b_us - lost.value
     expected = math.log(without / costs.a_us) if without > 0.0 else FASTEST
-    if expected > _CLEARLY_FASTER:
-        return None, (
-            "it cannot be quantized anew with these ops in float, and it would be about as slow as the baseline "
-            "even if they had lost nothing; give the float model to qprof instead of the finished file"
-        )
     a, b = (comparison.interventions.without_delegate(entry.section) for entry in (comparison.a, comparison.b))
     if isinstance(a, Impossible):
         return None, a.reason
     if isinstance(b, Impossible):
         return None, b.reason
+    if expected > _CLEARLY_FASTER:
+        return _none_left(comparison, costs, lost, (a, b))
     prediction = Prediction(LATENCY, a["name"], b["name"], FASTEST, max(expected / 2.0, FASTEST / 2.0), relative=True)
     return Intervention("run both without the delegate", prediction, (a, b)), None
+
+
+def _none_left(
+    comparison: Comparison, costs: OpCosts, lost: Interval, without: tuple[Section, Section]
+) -> tuple[Intervention | None, str | None]:
+    """Where next to nothing else differs, no difference is left where no op of either is in the delegate."""
+    rest = costs.b_us - costs.a_us - lost.value
+    if abs(rest) > _REST * lost.value or comparison.latency is None:
+        return None, (
+            "it cannot be quantized anew with these ops in float, and too much else differs to tell what would be left "
+            "of the difference without the delegate; give the float model to qprof instead of the finished file"
+        )
+    value = math.log(costs.a_us / costs.b_us)
+    error_us = math.hypot(standard_error(comparison.latency.difference), rest, costs.unattributed_us)
+    error = math.hypot(error_us / costs.a_us, WORKERS)
+    names = without[0]["name"], without[1]["name"]
+    prediction = Prediction.point(
+        LATENCY, *names, value, error, relative=True, versus=(comparison.baseline, comparison.variant)
+    )
+    return Intervention("run both without the delegate: the difference is to go", prediction, without), None
 
 
 CAUSE = LeftDelegate()

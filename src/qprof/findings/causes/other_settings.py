@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Prediction
 from qprof.findings.comparison import Comparison
 from qprof.findings.effects import LATENCY
-from qprof.findings.op_costs import LEAST_SHARE, SURROUNDINGS, OpCosts, standard_error
+from qprof.findings.op_costs import LEAST_SHARE, WORKERS, OpCosts, standard_error
 from qprof.runtimes.interventions import Impossible, Section, more_threads
 
 #: What can be taken back; other settings belong to the model.
@@ -67,7 +67,7 @@ def _intervention(comparison: Comparison, costs: OpCosts, same_file: bool) -> tu
     # The same file, run in the same way, is the baseline.
     before, after = costs.b_us, costs.a_us
     clean = comparison.latency.difference if comparison.latency else None
-    error = math.hypot(standard_error(clean) if clean else 0.0, 0.5 * SURROUNDINGS * SURROUNDINGS * after) / after
+    error = math.hypot((standard_error(clean) if clean else 0.0) / after, WORKERS)
     value = math.log(after / before)
     return Intervention(
         does=f"run {comparison.variant} as {comparison.baseline} is run",

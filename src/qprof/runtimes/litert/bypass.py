@@ -7,7 +7,7 @@ another of the same shapes where it is not: for latency the op is then gone, wha
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +108,18 @@ class _Bypass:
         for place, tensor in enumerate(self.graph.outputs):
             if tensor in written:
                 self._give_out(place, tensor)
+        self._refuse_idle(stay)
         keep_ops(self.file, {op.index for op in stay}, self.inputs, self.outputs)
+
+    def _refuse_idle(self, stay: Sequence[OpFacts]) -> None:
+        """An op with two activations takes what computes the other with it: another model, not one without that op."""
+        read = {int(i) for op in stay for i in self.file.main.operators[op.index].inputs} | set(self.outputs)
+        for op in stay:
+            was_read = any(readers(self.graph, output) for output in op.outputs)
+            if was_read and read.isdisjoint(op.outputs):
+                raise ModelError(
+                    f"{self.file.path}: nothing would read {op.name!r} any more; name it as well if it is to go"
+                )
 
     def _reconnect(self, reader: OpFacts, place: int, tensor: int) -> None:
         if tensor in self.inputs:
