@@ -31,7 +31,9 @@ def hypotheses(folder: Path, made: LayerWorld, cause: Cause = CAUSE) -> list[Hyp
     ],
 )
 def test_what_stands_apart(own: list[float], count: int) -> None:
-    layers = [float_layers.LayerError(str(n), str(n), "CONV_2D", db, 0.0, (str(n),)) for n, db in enumerate(own)]
+    layers = [
+        float_layers.LayerError(str(n), str(n), str(n), "CONV_2D", db, 0.0, (str(n),)) for n, db in enumerate(own)
+    ]
     assert apart(layers) == layers[:count]
 
 
@@ -66,8 +68,8 @@ def test_nothing_is_said_without_a_loss_or_without_errors(tmp_path: Path, cause:
     assert hypotheses(tmp_path / "uncompared", uncompared, cause) == []
 
 
-def test_a_ready_made_file_is_not_made_anew(tmp_path: Path) -> None:
+def test_a_ready_made_file_is_not_made_anew_but_patched_where_it_is_there(tmp_path: Path) -> None:
     made = world({7: LayerError(14.0)}, {7: 0.2})
     float32, int8 = made.variants
     (found,) = hypotheses(tmp_path, replace(made, variants=[float32, replace(int8, section={"file": "/x.tflite"})]))
-    assert found.intervention is None and "ready-made file" in (found.untestable or "")
+    assert found.intervention is None and "its activations cannot be replaced" in (found.untestable or "")

@@ -42,7 +42,8 @@ def test_inserted_ops_are_claimed_with_their_time_and_told_why_they_cannot_be_cu
     (hypothesis,) = found(tmp_path, other_work.CAUSE, variant("float32", MODEL), variant("int8", [*MODEL, *mods]))
     assert hypothesis.claim.startswith("int8 has 3 FLOOR_MOD that float32 has not: ")
     assert hypothesis.effect is not None and hypothesis.effect.value == pytest.approx(450.0, rel=0.05)
-    assert hypothesis.mechanism == "work" and sorted(hypothesis.ops) == ["mod0", "mod1", "mod2"]
+    assert hypothesis.mechanism == "work" and sorted(op.name for op in hypothesis.ops) == ["mod0", "mod1", "mod2"]
+    assert {op.type for op in hypothesis.ops} == {"FLOOR_MOD"}
     assert hypothesis.intervention is None and "the ops cannot be cut out" in str(hypothesis.untestable)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from planted.world import Noise, PlantedOp, PlantedVariant, World
-from qprof.findings.causes.base import Hypothesis, Intervention, Prediction
+from qprof.findings.causes.base import Hypothesis, Intervention, OpRef, Prediction
 from qprof.findings.comparison import Comparison
 from qprof.findings.control import control
 from qprof.findings.judgement import findings
@@ -41,7 +41,7 @@ def claim(run: Run, prediction: Prediction, mechanism: str | None = None, ops: t
         intervention,
         None,
         mechanism,
-        ops,  # type: ignore[arg-type]
+        tuple(OpRef(name, "CONV_2D") for name in ops),
     )
     return Claim(comparison_of(run), hypothesis)
 
@@ -146,3 +146,21 @@ def test_a_point_whose_error_is_as_large_is_still_cut_off_before_zero() -> None:
     high = Prediction.point("latency", "a", "b", 0.1, 1.0)
     assert high.low == pytest.approx(0.01) and high.high > 1.0
     assert Prediction("latency", "a", "b", 1.0, 3.0).expected == 2.0
+
+
+def test_what_is_left_of_a_difference_is_held_against_what_there_was(tmp_path: Path) -> None:
+    """Both changed: the variant is no slower than the baseline any more, whatever the two take then."""
+    times = {"float32": 1000.0, "int8": 1500.0, "float32+x": 3000.0, "int8+x": 3000.0}
+    variants = [
+        PlantedVariant(name, [PlantedOp("conv", "CONV_2D", us)], 0.0, section={"method": "int8"})
+        for name, us in times.items()
+    ]
+    again = World(variants, Noise(0.005)).record(tmp_path / "again")
+    run = recorded(tmp_path / "run", 1000.0, 1500.0)
+    gone = Prediction.point("latency", "float32+x", "int8+x", -0.405, 0.01, True, ("float32", "int8"))
+    (finding,) = findings([claim(run, gone)], {0: again})
+    assert finding.status == "confirmed" and finding.measured is not None
+    assert finding.measured.value == pytest.approx(-0.405, abs=0.01)
+    plain = Prediction.point("latency", "float32+x", "int8+x", -0.405, 0.01, True)
+    (finding,) = findings([claim(run, plain)], {0: again})
+    assert finding.status == "refuted"

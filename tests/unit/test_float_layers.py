@@ -84,6 +84,6 @@ def test_a_loss_is_one_that_is_sure_and_larger_than_the_margin(tmp_path: Path) -
 
 
 def test_long_names_are_cut_in_their_middle() -> None:
-    one = float_layers.LayerError("0", "a" * 100 + "end", "CONV_2D", 20.0, None, ())
+    one = float_layers.LayerError("0", "a" * 100 + "end", "", "CONV_2D", 20.0, None, ())
     assert len(one.label) == 49 and one.label.endswith("end") and "…" in one.label
     assert replace(one, name="short").label == "short"

@@ -31,6 +31,8 @@ SATURATED_SHARE = 0.01
 #: A layer that is not quantized computes what the baseline's does, but for its own rounding: with more error than this
 #: of its own it has other weights, or was spoiled.
 _SPOILED_DB = 30.0
+#: What a layer that computes the same counts as: no quantizer comes near it.
+_IDENTICAL_DB = 200.0
 #: Part of the loss that must come back: half of it, or the loss is elsewhere; above all of it for the scatter.
 _BACK = (0.5, 1.3)
 _LONGEST_LABEL = 48
@@ -81,13 +83,14 @@ def layer_errors(run: Run, variant: str) -> list[LayerError]:
     own, baseline = ({op.op: op.name for op in run.op_meta.get(one, [])} for one in (variant, run.baseline))
     found = []
     for row in rows:
-        if row.own_sqnr_db is None or not (row.op in quantized or row.own_sqnr_db < _SPOILED_DB):
+        own_db = _IDENTICAL_DB if row.own_identical else row.own_sqnr_db
+        if own_db is None or not (row.op in quantized or own_db < _SPOILED_DB):
             continue
         together = [] if row.baseline_op is None else [row.op]
         together += beside.get(row.op, [])
         skipped = tuple(dict.fromkeys(names[op] for op in together if op in names))
         name, counterpart = own.get(row.op, row.name), baseline.get(row.baseline_op or "", "")
-        error = LayerError(row.op, name, counterpart, row.type, row.own_sqnr_db, row.own_saturated_share, skipped)
+        error = LayerError(row.op, name, counterpart, row.type, own_db, row.own_saturated_share, skipped)
         found.append(error)
     return sorted(found, key=lambda layer: layer.own_sqnr_db)
 
@@ -100,12 +103,13 @@ def _names(run: Run, variant: str, rows: Sequence[LayerErrorRow]) -> dict[str, s
 
 
 def saturated(layers: Sequence[LayerError]) -> list[LayerError]:
-    """The worst layers whose range cuts off a part of their numbers, with a larger error than the middle one."""
+    """All layers whose range cuts off a part of their numbers, with a larger error than the middle one: a calibration
+    on other data spoils many."""
     if len(layers) < FEWEST_LAYERS:
         return []
     middle = median(layer.own_sqnr_db for layer in layers)
     found = [layer for layer in layers if (layer.saturated_share or 0.0) >= SATURATED_SHARE]
-    return [layer for layer in found if layer.own_sqnr_db < middle][:MOST_LAYERS]
+    return [layer for layer in found if layer.own_sqnr_db < middle]
 
 
 def lost_score(comparison: Comparison) -> tuple[str, Interval] | None:

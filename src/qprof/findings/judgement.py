@@ -179,4 +179,5 @@ def _miss(finding: Finding) -> float:
 
 def _overlap(one: Claim, other: Claim) -> bool:
     same = one.comparison is other.comparison and one.hypothesis.mechanism == other.hypothesis.mechanism
-    return same and not set(one.hypothesis.ops).isdisjoint(other.hypothesis.ops)
+    names = [{op.name for op in claim.hypothesis.ops} for claim in (one, other)]
+    return same and not names[0].isdisjoint(names[1])

@@ -20,7 +20,8 @@ _GAP_DB = 3.0
 class BadLayer:
     """Claims where a score was lost and at most `MOST_LAYERS` layers stand apart by the error that they add themselves.
 
-    They are cut off at the widest gap among the worst. Layers that saturate are another cause's, and are left out.
+    They are cut off at the widest gap among the worst. Layers that saturate, and those beside them, are another
+    cause's, and are left out.
     """
 
     name = "bad_layer"
@@ -29,6 +30,9 @@ class BadLayer:
     def hypotheses(self, comparison: Comparison) -> Iterator[Hypothesis]:
         known = layer_errors(comparison.run, comparison.variant)
         cut_off = {layer.op for layer in saturated(known)}
+        # What reads a tensor that is cut off is given less than the baseline's, and is not to blame for it.
+        beside = comparison.interventions.beside(comparison.b)
+        cut_off |= {op for one in cut_off for op in beside.get(one, ())}
         layers = [layer for layer in known if layer.op not in cut_off]
         bad = apart(layers)
         if not bad:

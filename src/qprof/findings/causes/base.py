@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Any, Literal, Protocol
 
 from qprof.findings.comparison import Comparison
 from qprof.findings.control import Control
-from qprof.findings.decomposition import Mechanism
+from qprof.findings.decomposition import Mechanism, OpPart
+from qprof.findings.difference_table import DifferenceRow
 from qprof.stats.intervals import Interval
 
 #: What happens to a figure: "latency" in microseconds (p50 of the phase), or the name of a score.
@@ -97,6 +98,24 @@ class Intervention:
 
 
 @dataclass(frozen=True, slots=True)
+class OpRef:
+    """An op that a hypothesis is about: the label of its row and its type."""
+
+    name: str
+    type: str
+
+
+def row_refs(rows: Iterable[DifferenceRow]) -> tuple[OpRef, ...]:
+    """The ops of some rows of a difference table."""
+    return tuple(OpRef(row.label, op.type) for row in rows if (op := row.a or row.b) is not None)
+
+
+def part_refs(parts: Iterable[OpPart]) -> tuple[OpRef, ...]:
+    """The ops of some parts of a decomposition."""
+    return tuple(OpRef(part.name, part.type) for part in parts)
+
+
+@dataclass(frozen=True, slots=True)
 class Hypothesis:
     """A claim of one cause about one comparison, before its test.
 
@@ -115,7 +134,7 @@ class Hypothesis:
     intervention: Intervention | None = None
     untestable: str | None = None
     mechanism: Mechanism | None = None
-    ops: tuple[str, ...] = ()
+    ops: tuple[OpRef, ...] = ()
     remark: bool = False
 
 

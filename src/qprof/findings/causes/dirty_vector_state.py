@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Prediction
+from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Prediction, part_refs
 from qprof.findings.comparison import Comparison
 from qprof.findings.decomposition import MechanismRow
 from qprof.findings.effects import LATENCY
@@ -46,7 +46,7 @@ class DirtyVectorState:
             intervention=intervention,
             untestable=untestable,
             mechanism="neighbourhood",
-            ops=tuple(part.name for part in row.ops),
+            ops=part_refs(row.ops),
         )
 
 

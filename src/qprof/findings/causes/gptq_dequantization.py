@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Prediction
+from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Prediction, row_refs
 from qprof.findings.comparison import Comparison
 from qprof.findings.difference_table import DifferenceTable
 from qprof.findings.effects import LATENCY
@@ -59,7 +59,7 @@ class GPTQDequantization:
             ),
             untestable=after.reason if isinstance(after, Impossible) else None,
             mechanism="conversions",
-            ops=tuple(row.label for row in rows),
+            ops=row_refs(rows),
         )
 
 

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 
-from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Prediction
+from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Prediction, row_refs
 from qprof.findings.comparison import Comparison
 from qprof.findings.decomposition import Mechanism
 from qprof.findings.difference_table import DifferenceRow
@@ -98,7 +98,7 @@ def _hypothesis(
         intervention=intervention,
         untestable=untestable,
         mechanism=mechanism,
-        ops=tuple(row.label for row in rows),
+        ops=row_refs(rows),
     )
 
 

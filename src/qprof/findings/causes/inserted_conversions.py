@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Prediction
+from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Prediction, row_refs
 from qprof.findings.causes.other_work import without_ops
 from qprof.findings.comparison import Comparison
 from qprof.findings.difference_table import DifferenceRow
@@ -82,7 +82,7 @@ def _hypothesis(
         intervention=intervention,
         untestable=untestable,
         mechanism="conversions",
-        ops=tuple(row.label for row in rows),
+        ops=row_refs(rows),
     )
 
 

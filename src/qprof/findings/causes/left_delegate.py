@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Prediction
+from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Prediction, row_refs
 from qprof.findings.comparison import Comparison
 from qprof.findings.difference_table import DifferenceRow
 from qprof.findings.effects import LATENCY
@@ -55,7 +55,7 @@ class LeftDelegate:
             intervention=intervention,
             untestable=untestable,
             mechanism="placement",
-            ops=tuple(row.label for row in rows),
+            ops=row_refs(rows),
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Prediction
+from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Prediction, row_refs
 from qprof.findings.causes.hybrid_kernels import quantizes_at_run_time
 from qprof.findings.comparison import Comparison
 from qprof.findings.difference_table import DifferenceRow
@@ -49,7 +49,7 @@ class OtherKernels:
                 intervention=intervention,
                 untestable=untestable,
                 mechanism="rate",
-                ops=tuple(one.label for one in rows),
+                ops=row_refs(rows),
             )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Prediction
+from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Prediction, part_refs
 from qprof.findings.comparison import Comparison
 from qprof.findings.effects import LATENCY
 from qprof.findings.op_costs import LEAST_SHARE, WORKERS, OpCosts, standard_error
@@ -54,7 +54,7 @@ class OtherSettings:
             intervention=intervention,
             untestable=untestable,
             mechanism="settings",
-            ops=tuple(part.name for part in row.ops),
+            ops=part_refs(row.ops),
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Prediction
+from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Prediction, part_refs
 from qprof.findings.comparison import Comparison
 from qprof.findings.decomposition import OpPart
 from qprof.findings.difference_table import DifferenceRow
@@ -48,7 +48,7 @@ class OtherWork:
                 intervention=intervention,
                 untestable=untestable,
                 mechanism="work",
-                ops=tuple(part.name for part in parts),
+                ops=part_refs(parts),
             )
 
 

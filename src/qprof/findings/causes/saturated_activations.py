@@ -8,6 +8,9 @@ from qprof.findings.causes.base import Evidence, Hypothesis
 from qprof.findings.comparison import Comparison
 from qprof.findings.float_layers import hypothesis, layer_errors, saturated
 
+#: Layers that a claim names, the worst first.
+_NAMED = 3
+
 
 class SaturatedActivations:
     """Claims where a score was lost and layers with a large error of their own lie at the ends of their range."""
@@ -19,7 +22,9 @@ class SaturatedActivations:
         layers = saturated(layer_errors(comparison.run, comparison.variant))
         if not layers:
             return
-        listed = ", ".join(f"{layer.label} ({layer.saturated_share or 0.0:.1%})" for layer in layers)
+        told = [f"{layer.label} ({layer.saturated_share or 0.0:.1%})" for layer in layers[:_NAMED]]
+        more = [f"{len(layers) - _NAMED} more"] if len(layers) > _NAMED else []
+        listed = ", ".join([*told, *more])
         found = hypothesis(
             comparison,
             self.name,
@@ -28,7 +33,7 @@ class SaturatedActivations:
             f"of their numbers: {listed}",
             tuple(
                 Evidence(f"{what} of {layer.label}", value, unit, f"layer_errors.parquet: {column}")
-                for layer in layers
+                for layer in layers[:_NAMED]
                 for what, value, unit, column in (
                     ("numbers cut off", layer.saturated_share or 0.0, "1", "own_saturated_share"),
                     ("own SQNR", layer.own_sqnr_db, "dB", "own_sqnr_db"),
