@@ -27,7 +27,8 @@ the one it was planted with, or it is below half a point of a score. It is liste
 SHARE: `share_explained` of the decomposition; where there is none, 1 - |unexplained| / |difference|, at least 0. Only
 comparisons with planted latency have one.
 
-ERROR: of every finding on latency with a prediction and a measurement, |middle of the prediction - measurement| in
+ERROR: of every finding on latency with a prediction and a measurement, |predicted point - measurement| (of a range
+without a point, its middle) in
 percent of the latency that was changed (`a` of the prediction). Relative figures are logarithms of ratios.
 
 SAME MODEL: `same` of the comparison's `sameness` must equal the case's; where either is absent, nothing is judged.
@@ -259,9 +260,11 @@ def _errors(findings: dict[str, Any]) -> Iterator[float]:
                 continue
             if prediction.get("relative"):
                 middle = (math.exp(prediction["low"]) + math.exp(prediction["high"])) / 2
+                middle = middle if prediction.get("value") is None else math.exp(prediction["value"])
                 yield 100 * abs(middle - math.exp(measured))
             elif prediction["a"] in latencies:
                 middle = (prediction["low"] + prediction["high"]) / 2
+                middle = middle if prediction.get("value") is None else prediction["value"]
                 yield 100 * abs(middle - measured) / latencies[prediction["a"]]
 
 

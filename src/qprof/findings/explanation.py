@@ -15,12 +15,11 @@ from qprof.findings.causes import all_causes
 from qprof.findings.causes.base import Finding
 from qprof.findings.choice import Candidate, Choice, Dominance, Limits, choose, dominated
 from qprof.findings.comparison import Comparison
-from qprof.findings.control import control
 from qprof.findings.decomposition import Decomposition, with_outside
 from qprof.findings.doubts import Doubt, doubts, withheld
 from qprof.findings.effects import LATENCY
 from qprof.findings.energy import COMPARED_SOURCES, EnergyRow, EnergyTable, energy_table
-from qprof.findings.judgement import findings
+from qprof.findings.judgement import checked, findings, machine_notes
 from qprof.findings.pairs import RunPairs
 from qprof.findings.plausibility import Mend, plausibility
 from qprof.findings.sameness import Sameness, sameness
@@ -114,6 +113,8 @@ def explain(
         outcome = _outcome(run, plan, verify, progress or SilentProgress())
         if isinstance(outcome, QprofError):
             notes.append(f"verification {plan.name} failed: {outcome}")
+        elif outcome is not None:
+            notes += machine_notes(run, outcome)
         if outcome is not None:
             outcomes |= {position: outcome for position, claim in enumerate(claims) if claim in plan.claims}
     found = list(zip(claims, findings(claims, outcomes), strict=True))
@@ -189,11 +190,7 @@ def _outcome(run: Run, plan: Verification, verify: bool, progress: ProgressDispl
 
 def _reproduced(plan: Verification, again: Run) -> float:
     """Part of a verification's claims whose difference came out as before; 1 where none is to be held against it."""
-    outcomes = [
-        control(claim.comparison, again, claim.hypothesis.intervention.prediction).outcome
-        for claim in plan.claims
-        if claim.hypothesis.intervention is not None and not claim.hypothesis.intervention.protocol
-    ]
+    outcomes = [found.outcome for claim in plan.claims if (found := checked(claim, again)) is not None]
     return outcomes.count("reproduced") / len(outcomes) if outcomes else 1.0
 
 

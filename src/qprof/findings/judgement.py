@@ -18,6 +18,7 @@ from qprof.errors import QprofError
 from qprof.findings.causes.base import Finding, Prediction
 from qprof.findings.comparison import Comparison
 from qprof.findings.control import Control, control
+from qprof.findings.doubts import doubts
 from qprof.findings.effects import LATENCY, effect
 from qprof.findings.latency import latency_ratio_change
 from qprof.findings.op_costs import standard_error
@@ -29,6 +30,8 @@ from qprof.stats.verdict import Effect
 from qprof.store.run import Run
 
 _LEVEL = 0.95
+#: A baseline whose latency moved by more than this was measured on a machine in another state; ratios may stand.
+_LEVEL_MOVED = 0.1
 
 
 def findings(claims: Sequence[Claim], runs: Mapping[int, Run | QprofError]) -> list[Finding]:
@@ -80,9 +83,44 @@ def _tested(claim: Claim, run: Run | QprofError | None) -> _Tested:
         return _Tested(claim, None, reason=f"its intervention gave no {prediction.figure} to compare")
     if prediction.figure == LATENCY and not prediction.relative:
         found = _on_scale(found, claim.comparison, run)
-    # A protocol of its own is another machine on purpose: its baseline and variant need not differ as before.
-    checked = None if intervention.protocol else control(claim.comparison, run, prediction)
-    return _Tested(claim, found.interval(_LEVEL), _p_of_no_effect(found), checked)
+    return _Tested(claim, found.interval(_LEVEL), _p_of_no_effect(found), checked(claim, run))
+
+
+def checked(claim: Claim, again: Run) -> Control | None:
+    """Whether the run of a claim's intervention was made on the machine of the run in question, left alone as that;
+    `None` where nothing is to be held against it: a protocol of its own is another machine on purpose."""
+    intervention = claim.hypothesis.intervention
+    if intervention is None or intervention.protocol:
+        return None
+    prediction, comparison = intervention.prediction, claim.comparison
+    found = control(comparison, again, prediction)
+    if prediction.figure != LATENCY:
+        return found
+    for which, run, names in (
+        ("the run", comparison.run, (comparison.baseline, comparison.variant)),
+        ("the run of the intervention", again, (prediction.a, prediction.b)),
+    ):
+        for doubt in doubts(run):
+            if doubt.withholds and doubt.variant in names and doubt.phase == comparison.phase:
+                says = f"the machine was not left alone in {which}: {doubt.variant}: {doubt.says}"
+                return Control("changed", found.shift, found.margin, says)
+    return found
+
+
+def machine_notes(run: Run, again: Run) -> list[str]:
+    """What was another machine in the run of an intervention, in words; nothing where it was as before."""
+    notes = [f"{again.name}: {doubt.variant}: {doubt.says}" for doubt in doubts(again) if doubt.withholds]
+    for phase in run.phases():
+        sides = [one.latency(run.baseline, phase=phase.name).duration_ns for one in (run, again)]
+        if not len(sides[0]) or not len(sides[1]):
+            continue
+        before, after = (float(np.median(side)) / 1e3 for side in sides)
+        if not 1.0 - _LEVEL_MOVED < after / before < 1.0 + _LEVEL_MOVED:
+            notes.append(
+                f"{again.name}: the machine changed between the run and this verification: {run.baseline} "
+                f"{before:.0f} -> {after:.0f} µs"
+            )
+    return notes
 
 
 def _on_scale(found: Effect, comparison: Comparison, again: Run) -> Effect:

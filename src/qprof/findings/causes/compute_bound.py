@@ -78,9 +78,13 @@ def _more_threads(comparison: Comparison, found: Binding) -> tuple[Intervention 
     after = more_threads(comparison.b.section, 2 * threads)
     gained = found.share("compute") * (1.0 - 1.0 / _LEAST_SPEEDUP)
     low, high = -math.log(_MOST_SPEEDUP), math.log(1.0 - gained)
+    # Twice the threads halve what is bound by arithmetic; the rest goes with it or stays.
+    expected = math.log(1.0 - found.share("compute") / 2.0)
     return Intervention(
         does=f"run {2 * threads} threads",
-        prediction=Prediction(LATENCY, comparison.variant, after["name"], low, high, relative=True),
+        prediction=Prediction(
+            LATENCY, comparison.variant, after["name"], low, high, relative=True, value=min(high, max(low, expected))
+        ),
         variants=(after,),
     ), None
 

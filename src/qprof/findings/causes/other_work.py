@@ -30,11 +30,7 @@ class OtherWork:
         if found is None or row is None or comparison.b.structure != "graph":
             return
         costs = OpCosts(comparison)
-        for what, parts in (
-            ("inserted", [part for part in row.ops if part.a is None]),
-            ("gone", [part for part in row.ops if part.b is None]),
-            ("changed", [part for part in row.ops if part.a is not None and part.b is not None]),
-        ):
+        for what, parts in _groups(row.ops):
             effect = part_interval(row, parts)
             if not parts or abs(effect.value) < LEAST_SHARE * min(costs.a_us, costs.b_us):
                 continue
@@ -52,11 +48,27 @@ class OtherWork:
             )
 
 
+def _groups(parts: Sequence[OpPart]) -> Iterator[tuple[str, list[OpPart]]]:
+    """What is inserted, gone, changed, and what multiplies on both sides without a counterpart: that was replaced."""
+    inserted = [part for part in parts if part.a is None]
+    gone = [part for part in parts if part.b is None]
+    multiplying = [part for part in (*inserted, *gone) if (side := part.a or part.b) is not None and side.macs]
+    if {part.a is None for part in multiplying} == {True, False}:
+        yield "replaced", multiplying
+        inserted, gone = ([part for part in side if part not in multiplying] for side in (inserted, gone))
+    yield "inserted", inserted
+    yield "gone", gone
+    yield "changed", [part for part in parts if part.a is not None and part.b is not None]
+
+
 def _claim(comparison: Comparison, what: str, parts: Sequence[OpPart], us: float) -> str:
     a, b = comparison.baseline, comparison.variant
     if what == "changed":
         more = "more" if us > 0.0 else "less"
         return f"{counted(parts)} of {b} do {more} work than in {a}: {us:+.0f} µs"
+    if what == "replaced":
+        here, there = ([p for p in parts if (p.b is None) == gone] for gone in (False, True))
+        return f"{b} has {counted(here)} in the place of {counted(there)} of {a}: {us:+.0f} µs"
     has, lacks = (b, a) if what == "inserted" else (a, b)
     return f"{has} has {counted(parts)} that {lacks} has not: {abs(us):.0f} µs"
 
@@ -73,7 +85,7 @@ def _evidence(comparison: Comparison, what: str, parts: Sequence[OpPart], us: fl
 
 
 def _intervention(comparison: Comparison, costs: OpCosts, what: str, parts: Sequence[OpPart]) -> Tested:
-    if what == "changed":
+    if what in ("changed", "replaced"):
         return None, "what an op does is part of its model; give qprof the two models that differ in this alone"
     rows = rows_of(comparison, parts)
     if what == "inserted":
