@@ -33,6 +33,8 @@ SATURATED_SHARE = 0.01
 _SPOILED_DB = 30.0
 #: What a layer that computes the same counts as: no quantizer comes near it.
 _IDENTICAL_DB = 200.0
+#: The cause whose layers cut off what they give (`causes.saturated_activations`).
+_SATURATED = "saturated_activations"
 #: Part of the loss that must come back: half of it, or the loss is elsewhere; above all of it for the scatter.
 _BACK = (0.5, 1.3)
 _LONGEST_LABEL = 48
@@ -177,22 +179,53 @@ def _patched(
     evidence: tuple[Evidence, ...],
     lost: tuple[str, Interval],
 ) -> Hypothesis:
-    """A finished model: the baseline's activations in place of the layers' own, in the running graph."""
+    """A finished model: the baseline's activations in the running graph, once in place of what the layers are given
+    and once in place of what they give. What comes back by the second alone is theirs: a layer near the model's end
+    would else give back what all those before it lost. A range that cuts off would cut off the baseline's activations
+    as well, so these are put behind what reads it.
+    """
     metric, change = lost
-    pairs = [(layer.name, layer.baseline_name) for layer in layers if layer.baseline_name]
-    if len(pairs) < len(layers):
-        reason = "the baseline has no layer in the place of one of them, so nothing can be put there"
-        return _hypothesis(cause, claim, evidence, lost, None, reason)
-    after = comparison.interventions.patched(comparison.b, comparison.a, pairs)
+    known = _counterparts(comparison)
+    sides = comparison.interventions.by_side(comparison.b)
+    given: list[str] = []
+    gives = [layer.op for layer in layers]
+    for layer in layers:
+        before, behind = sides.get(layer.op, ((), ()))
+        given += before
+        gives += behind if cause == _SATURATED else ()
+    outside = [op for op in dict.fromkeys(given) if op in known and op not in gives]
+    after = comparison.interventions.patched(comparison.b, comparison.a, [known[op] for op in gives if op in known])
+    if not all(layer.baseline_name for layer in layers):
+        after = Impossible("the baseline has no layer in the place of one of them, so nothing can be put there")
     if isinstance(after, Impossible):
         return _hypothesis(cause, claim, evidence, lost, None, after.reason)
+    before_them = (
+        comparison.interventions.patched(comparison.b, comparison.a, [known[op] for op in outside])
+        if outside
+        else comparison.b.section
+    )
+    if isinstance(before_them, Impossible):
+        return _hypothesis(cause, claim, evidence, lost, None, before_them.reason)
     low, high = (-change.value * share for share in _BACK)
+    against = ", against the same in place of what they are given" if outside else ""
     intervention = Intervention(
-        does=f"put the baseline's activations in place of those of {len(pairs)} layers of {comparison.variant}",
-        prediction=Prediction(metric, comparison.variant, after["name"], low, high),
-        variants=(after,),
+        does=f"put the baseline's activations in place of what {len(layers)} layers of {comparison.variant} "
+        f"give{against}",
+        prediction=Prediction(metric, before_them["name"], after["name"], low, high),
+        variants=(before_them, after) if outside else (after,),
     )
     return _hypothesis(cause, claim, evidence, lost, intervention, None)
+
+
+def _counterparts(comparison: Comparison) -> dict[str, tuple[str, str]]:
+    """Op of the variant -> its name and that of its counterpart in the baseline, where it has one."""
+    baseline = {op.op: op.name for op in comparison.run.op_meta.get(comparison.baseline, [])}
+    names = {op.op: op.name for op in comparison.run.op_meta.get(comparison.variant, [])}
+    return {
+        row.op: (names.get(row.op, row.name), baseline[row.baseline_op])
+        for row in error_rows(comparison.run, comparison.variant)
+        if row.baseline_op in baseline
+    }
 
 
 def _hypothesis(

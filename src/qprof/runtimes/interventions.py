@@ -143,6 +143,10 @@ class Interventions:
         """Leave layers of the float model in float, by name, in a variant called "NAME+WHAT"."""
         return Impossible("this runtime leaves no layer of a variant in float")
 
+    def by_side(self, entry: VariantEntry) -> Mapping[str, tuple[Sequence[str], Sequence[str]]]:
+        """op -> the ops that it takes tensors from, and those that it hands tensors to; empty where not known."""
+        return {}
+
     def beside(self, entry: VariantEntry) -> Mapping[str, Sequence[str]]:
         """op -> the ops that must be in float for it to be so: those it hands tensors to and takes them from. Empty
         where an op stands by itself, and where the model's file is gone."""

@@ -156,18 +156,9 @@ def _intervention(comparison: Comparison, part: float) -> tuple[Intervention | N
         return None, after.reason
     grows = 1.0 - (1.0 - _TOLERANCE) * part
     most = math.log(1.0 - grows + _BATCH * grows)
-    expected = math.log(part + _BATCH * (1.0 - part))
     return Intervention(
         does=f"compute {_BATCH} times as many rows at once, with as many ops",
-        prediction=Prediction(
-            LATENCY,
-            comparison.variant,
-            after["name"],
-            _LEAST_GROWTH,
-            most,
-            relative=True,
-            value=max(_LEAST_GROWTH, expected),
-        ),
+        prediction=Prediction(LATENCY, comparison.variant, after["name"], _LEAST_GROWTH, most, relative=True),
         variants=(after,),
     ), None
 

@@ -137,8 +137,10 @@ def _none_left(
     comparison: Comparison, costs: OpCosts, lost: Interval, without: tuple[Section, Section]
 ) -> tuple[Intervention | None, str | None]:
     """Where next to nothing else differs, no difference is left where no op of either is in the delegate."""
-    rest = costs.b_us - costs.a_us - lost.value
-    if abs(rest) > _REST * lost.value or comparison.latency is None:
+    found = comparison.decomposition
+    others = [row for row in found.rows if row.mechanism in ("work", "conversions", "rate")] if found else []
+    rest = math.fsum(abs(part.delta_us) for row in others for part in row.ops)
+    if rest > _REST * lost.value or comparison.latency is None:
         return None, (
             "it cannot be quantized anew with these ops in float, and too much else differs to tell what would be left "
             "of the difference without the delegate; give the float model to qprof instead of the finished file"

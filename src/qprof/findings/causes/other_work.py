@@ -52,13 +52,17 @@ def _groups(parts: Sequence[OpPart]) -> Iterator[tuple[str, list[OpPart]]]:
     """What is inserted, gone, changed, and what multiplies on both sides without a counterpart: that was replaced."""
     inserted = [part for part in parts if part.a is None]
     gone = [part for part in parts if part.b is None]
-    multiplying = [part for part in (*inserted, *gone) if (side := part.a or part.b) is not None and side.macs]
-    if {part.a is None for part in multiplying} == {True, False}:
+    changed = [part for part in parts if part.a is not None and part.b is not None]
+    multiplying = [part for part in parts if (side := part.a or part.b) is not None and side.macs]
+    # Products that are gone while others came or grew: a layer was made another, in several ops.
+    if any(part.b is None for part in multiplying) and any(part.b is not None for part in multiplying):
         yield "replaced", multiplying
-        inserted, gone = ([part for part in side if part not in multiplying] for side in (inserted, gone))
+        inserted, gone, changed = (
+            [part for part in side if part not in multiplying] for side in (inserted, gone, changed)
+        )
     yield "inserted", inserted
     yield "gone", gone
-    yield "changed", [part for part in parts if part.a is not None and part.b is not None]
+    yield "changed", changed
 
 
 def _claim(comparison: Comparison, what: str, parts: Sequence[OpPart], us: float) -> str:

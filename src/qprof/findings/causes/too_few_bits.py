@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from statistics import median
+from statistics import median, mode
 
 from qprof.findings.causes import collapsed_output
 from qprof.findings.causes.bad_layer import apart
@@ -12,6 +13,10 @@ from qprof.findings.comparison import Comparison
 from qprof.findings.float_layers import FEWEST_LAYERS, layer_errors, lost_score, saturated
 from qprof.runtimes.interventions import Impossible
 
+#: The width of a weight at the beginning of how an op is quantized: "int4 ...", "4-bit ...".
+_WIDTH = re.compile(r"\b(?:u?int)?(\d+)(?:-bit|\b)")
+#: Eight bits are not few: what loses a score with them is another matter.
+_EIGHT = 8
 #: Part of the loss that must come back with the next width; above all of it for the scatter.
 _BACK = (0.5, 1.2)
 
@@ -29,7 +34,8 @@ class TooFewBits:
             return
         wider = comparison.interventions.next_width(comparison.b)
         known = layer_errors(comparison.run, comparison.variant)
-        if isinstance(wider, Impossible) or len(known) < FEWEST_LAYERS or apart(known) or saturated(known):
+        few = _few_bits(comparison)
+        if few is None or len(known) < FEWEST_LAYERS or apart(known) or saturated(known):
             return
         if any(True for _ in collapsed_output.CAUSE.hypotheses(comparison)):
             return
@@ -39,7 +45,7 @@ class TooFewBits:
         yield Hypothesis(
             cause=self.name,
             claim=(
-                f"{comparison.variant} loses its accuracy by its {wider.before} bits, in all of {len(known)} layers "
+                f"{comparison.variant} loses its accuracy by its {few} bits, in all of {len(known)} layers "
                 f"alike ({middle:.1f} dB in the middle): {metric} {change.value:+.3f}"
             ),
             figure=metric,
@@ -49,12 +55,25 @@ class TooFewBits:
                 Evidence("own SQNR of the layer in the middle", middle, "dB", "layer_errors.parquet: own_sqnr_db"),
                 Evidence("own SQNR of the worst", known[0].own_sqnr_db, "dB", "layer_errors.parquet: own_sqnr_db"),
             ),
-            intervention=Intervention(
+            intervention=None
+            if isinstance(wider, Impossible)
+            else Intervention(
                 does=f"quantize by the same method to {wider.bits} bits instead of {wider.before}",
                 prediction=Prediction(metric, comparison.variant, wider.section["name"], low, high),
                 variants=(wider.section,),
             ),
+            untestable=wider.reason if isinstance(wider, Impossible) else None,
         )
+
+
+def _few_bits(comparison: Comparison) -> int | None:
+    """Bits of most of the variant's weights, where they are fewer than eight."""
+    known = [op.quantization for op in comparison.ops(comparison.variant) if op.quantization]
+    widths = [int(found.group(1)) for text in known if (found := _WIDTH.search(text))]
+    if not widths:
+        return None
+    bits = mode(widths)
+    return bits if bits < _EIGHT else None
 
 
 CAUSE = TooFewBits()

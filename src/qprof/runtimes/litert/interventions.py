@@ -168,6 +168,14 @@ class LiteRTInterventions(Interventions):
     def layers_in_float(self, section: Section, names: Sequence[str], what: str) -> dict[str, Any]:
         return more_in_float(section, names, what)
 
+    def by_side(self, entry: VariantEntry) -> Mapping[str, tuple[Sequence[str], Sequence[str]]]:
+        from qprof.runtimes.litert.neighbours import neighbours_by_side
+
+        try:
+            return neighbours_by_side(Path(entry.path or ""))
+        except ModelError:
+            return {}
+
     def beside(self, entry: VariantEntry) -> Mapping[str, Sequence[str]]:
         """An op of LiteRT is in float only where the tensors that it reads and writes are: one between quantized
         neighbours is given rounded numbers and hands rounded numbers on."""

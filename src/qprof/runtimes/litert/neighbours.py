@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from qprof.runtimes.litert.flatbuffer import read_model
@@ -11,7 +12,13 @@ _CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
 
 
 def neighbours(path: Path) -> dict[str, list[str]]:
-    """Op of the main subgraph -> the ops that write what it reads and those that read what it writes, by index.
+    """Op of the main subgraph -> the ops that write what it reads and those that read what it writes, by index; see
+    `neighbours_by_side`."""
+    return {op: list(dict.fromkeys([*before, *after])) for op, (before, after) in neighbours_by_side(path).items()}
+
+
+def neighbours_by_side(path: Path) -> dict[str, tuple[list[str], list[str]]]:
+    """Op of the main subgraph -> the ops that write what it reads, and those that read what it writes, by index.
 
     QUANTIZE and DEQUANTIZE are looked through: such an op has those neighbours that the tensor it converts has, and is
     nobody's. Raises `ModelError` where the file cannot be read.
@@ -31,7 +38,11 @@ def neighbours(path: Path) -> dict[str, list[str]]:
     found = {}
     for op in graph.ops:
         inputs, outputs = ([converted.get(tensor, tensor) for tensor in side] for side in (op.inputs, op.outputs))
-        beside = [writers[tensor] for tensor in inputs if tensor in writers]
-        beside += [reader for tensor in outputs for reader in readers.get(tensor, ())]
-        found[str(op.index)] = list(dict.fromkeys(str(other.index) for other in beside if other is not op))
+        before = [writers[tensor] for tensor in inputs if tensor in writers]
+        after = [reader for tensor in outputs for reader in readers.get(tensor, ())]
+        found[str(op.index)] = (_others(op, before), _others(op, after))
     return found
+
+
+def _others(op: OpFacts, beside: Sequence[OpFacts]) -> list[str]:
+    return list(dict.fromkeys(str(other.index) for other in beside if other is not op))
