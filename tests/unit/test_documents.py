@@ -66,7 +66,7 @@ def test_the_planted_worlds_are_counted_right() -> None:
     made: list[Case] = [make() for make in cases.values()]
     planted = sum(bool(case.planted) for case in made)
     allowed = sum(bool(case.allowed) and not case.planted for case in made)
-    page = " ".join((ROOT / "src/qprof/measure/README.md").read_text(encoding="utf-8").split())
+    page = " ".join((ROOT / "src/qprof/findings/README.md").read_text(encoding="utf-8").split())
     said = re.search(r"(\d+) simulated worlds: (\d+) with a planted cause, (\d+) without any, and one where", page)
     assert said is not None
     assert [int(n) for n in said.groups()] == [len(made), planted, len(made) - planted - allowed] and allowed == 1

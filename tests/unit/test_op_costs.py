@@ -12,7 +12,7 @@ from planted.litert_machine import Machine
 from planted.world import Noise, PlantedOp, PlantedVariant, World
 from qprof.findings.comparison import Comparison
 from qprof.findings.difference_table import DifferenceRow
-from qprof.findings.op_costs import OpCosts, as_ratio, predicted_fall
+from qprof.findings.op_costs import WORKERS, OpCosts
 from qprof.measure.profile import validate
 from qprof.record.ops import OpMeta
 from qprof.runtimes.interventions import changed
@@ -66,23 +66,23 @@ def test_what_is_lost_in_noise_does_not_matter(tmp_path: Path) -> None:
     assert cost.value > 0.05 * costs.b_us and not costs.matters(cost)
 
 
-@pytest.mark.parametrize(
-    ("cost", "expected"),
-    [
-        (Interval(100.0, 95.0, 105.0, 0.95), (-140.0, -60.0)),
-        (Interval(100.0, 20.0, 180.0, 0.95), (-180.0, -20.0)),
-        (Interval(100.0, 1.0, 199.0, 0.95), (-199.0, -10.0)),
-        (Interval(100.0, None, None, 0.95, "two rounds"), (-140.0, -60.0)),
-    ],
-)
-def test_a_cost_that_goes_away_is_a_fall(cost: Interval, expected: tuple[float, float]) -> None:
-    assert predicted_fall(cost) == pytest.approx(expected)
+def test_what_a_cost_that_goes_away_leaves_and_how_exactly_that_is_known(tmp_path: Path) -> None:
+    costs, _ = compared(MOBILE.world("int8-dynamic"), tmp_path / "run", "int8-dynamic")
+    costs.unattributed_us = 0.0
+    value, error = costs.without(100.0, Interval(100.0, 100.0, 100.0, 0.95), 200.0)
+    assert value == pytest.approx(math.log(0.5)) and error == pytest.approx(WORKERS)
+    half = 1.96 * 20.0
+    _, error = costs.without(100.0, Interval(100.0, 100.0 - half, 100.0 + half, 0.95), 200.0)
+    assert error == pytest.approx(math.hypot(20.0 / 100.0, WORKERS), rel=1e-3)
+    costs.unattributed_us = 30.0
+    _, error = costs.without(100.0, Interval(100.0, None, None, 0.95, "two rounds"), 200.0, 40.0)
+    assert error == pytest.approx(math.hypot(50.0 / 100.0, WORKERS), rel=1e-3)
 
 
-def test_a_fall_as_a_ratio() -> None:
-    assert as_ratio((-140.0, -60.0), 200.0) == pytest.approx((math.log(0.3), math.log(0.7)))
-    low, high = as_ratio((-300.0, -250.0), 200.0)  # more than there is
-    assert low < high < math.log(0.1)
+def test_a_cost_that_is_more_than_the_whole_leaves_a_little(tmp_path: Path) -> None:
+    costs, _ = compared(MOBILE.world("int8-dynamic"), tmp_path / "run", "int8-dynamic")
+    value, _ = costs.without(300.0, Interval(300.0, 290.0, 310.0, 0.95), 200.0)
+    assert value == pytest.approx(math.log(0.02))
 
 
 LITERT = LiteRTInterventions()
