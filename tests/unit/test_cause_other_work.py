@@ -113,3 +113,15 @@ def test_faster_kernels_are_claimed_and_left_in_float(tmp_path: Path) -> None:
 def test_kernels_that_quantize_at_run_time_have_a_cause_of_their_own(tmp_path: Path) -> None:
     dynamic = [op("a", 900.0, kernel="Fully Connected (NC, QDU8, F32, QC8W) GEMM"), MODEL[1]]
     assert found(tmp_path, other_kernels.CAUSE, variant("float32", MODEL), variant("int8", dynamic)) == []
+
+
+def test_products_in_the_place_of_others_are_one_claim_with_their_sum(tmp_path: Path) -> None:
+    """A depthwise convolution that is gone made nothing faster: another layer came in its place."""
+    before = [*MODEL, op("dw", 50.0, "DEPTHWISE_CONV_2D", macs=10_000)]
+    after = [*MODEL, op("dense0", 900.0, "TRANSPOSE_CONV", macs=9_000_000), op("mod", 60.0, "FLOOR_MOD", macs=0)]
+    found_ = found(tmp_path, other_work.CAUSE, variant("float32", before), variant("int8", after))
+    replaced, inserted = found_
+    assert replaced.claim.startswith("int8 has 1 TRANSPOSE_CONV in the place of 1 DEPTHWISE_CONV_2D of float32: +8")
+    assert replaced.effect is not None and replaced.effect.value == pytest.approx(850.0, rel=0.06)
+    assert replaced.intervention is None
+    assert "FLOOR_MOD" in inserted.claim

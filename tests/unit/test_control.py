@@ -10,7 +10,7 @@ from planted.world import Noise, PlantedOp, PlantedVariant, World
 from qprof.findings.causes.base import Hypothesis, Intervention, OpRef, Prediction
 from qprof.findings.comparison import Comparison
 from qprof.findings.control import control
-from qprof.findings.judgement import findings
+from qprof.findings.judgement import findings, machine_notes
 from qprof.findings.verify import Claim
 from qprof.store.run import Run
 
@@ -164,3 +164,27 @@ def test_what_is_left_of_a_difference_is_held_against_what_there_was(tmp_path: P
     plain = Prediction.point("latency", "float32+x", "int8+x", -0.405, 0.01, True)
     (finding,) = findings([claim(run, plain)], {0: again})
     assert finding.status == "refuted"
+
+
+def test_a_run_that_was_not_left_alone_confirms_nothing(tmp_path: Path) -> None:
+    """Everything came out as predicted, and yet the variant's thread waited for a processor half of the time."""
+    run = recorded(tmp_path / "run", 2000.0, 1300.0)
+    variants = [
+        PlantedVariant(name, [PlantedOp("conv", "CONV_2D", us)], 0.0, section={"method": "int8"}, on_cpu=share)
+        for name, us, share in (("float32", 2000.0, 1.0), ("int8", 1300.0, 0.5), ("int8+x", 1064.0, 1.0))
+    ]
+    again = World(variants, Noise(0.005)).record(tmp_path / "again")
+    (finding,) = findings([claim(run, predicted())], {0: again})
+    assert finding.status == "inconclusive"
+    assert finding.because == (
+        "the machine was not left alone in the run of the intervention: int8: its thread waited for a processor during "
+        "50% of its inferences"
+    )
+    assert machine_notes(run, again) == ["again: int8: its thread waited for a processor during 50% of its inferences"]
+
+
+def test_a_machine_in_another_state_is_told_though_ratios_stand(tmp_path: Path) -> None:
+    run, again = recorded(tmp_path / "run", 2000.0, 1300.0), recorded(tmp_path / "again", 6000.0, 3900.0)
+    (note,) = machine_notes(run, again)
+    assert note.startswith("again: the machine changed between the run and this verification: float32 ")
+    assert machine_notes(run, recorded(tmp_path / "as-before", 2040.0, 1300.0)) == []
