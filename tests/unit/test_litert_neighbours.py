@@ -8,9 +8,9 @@ import pytest
 
 pytest.importorskip("ai_edge_litert.interpreter")
 
-from qprof.runtimes.litert.flatbuffer import read_model  # noqa: E402
-from qprof.runtimes.litert.neighbours import neighbours, neighbours_by_side  # noqa: E402
-from qprof.runtimes.litert.quantize import make  # noqa: E402
+from qprof.runtimes.litert.flatbuffer import read_model
+from qprof.runtimes.litert.neighbours import neighbours, neighbours_by_side
+from qprof.runtimes.litert.quantize import make
 
 EMBEDDED = Path(__file__).parents[2] / "src" / "qprof" / "embedded" / "shapes_detector.tflite"
 
