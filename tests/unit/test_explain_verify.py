@@ -52,6 +52,12 @@ class InMemory:
     def score(self, variant: str, metric: str) -> float | None:
         return None
 
+    def blocks(self) -> list[Any]:
+        return []
+
+    def phases(self) -> list[Any]:
+        return []
+
     def variant(self, name: str) -> VariantEntry:
         reason = self.failed.get(name)
         return VariantEntry(name=name, status="failed" if reason else "ok", reason=reason)

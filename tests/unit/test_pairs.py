@@ -95,7 +95,7 @@ def test_without_accuracy_the_advice_goes_by_what_was_measured(run: Run) -> None
     text = "\n".join(explanation_lines(explanation))
     assert "no accuracy was scored: this goes by latency, size, memory and energy" in text
     assert "deploy fast: the fastest (no limits given): p50" in text
-    assert "is not known" not in text
+    assert "its accuracy is not known" not in text
 
 
 def test_two_that_are_alike_are_told_as_that(tmp_path: Path) -> None:

@@ -534,8 +534,16 @@ def test_there_are_shipped_profiles() -> None:
 def test_resolved_spells_out_every_default_and_round_trips() -> None:
     plain = resolved(validate(MINIMAL, "p"))
     assert [variant["name"] for variant in plain.variants] == DEFAULT_VARIANTS
-    quantized = {"method": "", "threads": None, "delegate": None, "ops": [], "skip_ops": [], "skip_layers": []}
-    assert plain.variants[0] == {"name": "float32", "method": "", "threads": None, "delegate": None}
+    quantized = {
+        "method": "",
+        "threads": None,
+        "delegate": None,
+        "before_ops": "",
+        "ops": [],
+        "skip_ops": [],
+        "skip_layers": [],
+    }
+    assert plain.variants[0] == {"name": "float32", "method": "", "threads": None, "delegate": None, "before_ops": ""}
     assert plain.variants[2] == {"name": "int8-dynamic", **quantized}
     assert plain.variants[3] == {"name": "int8", **quantized, "io": "float"}
     assert plain.model == {"path": "/m.tflite", "input_shapes": {}, "batch": 1}
