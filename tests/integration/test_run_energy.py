@@ -141,12 +141,18 @@ def test_nothing_measures_so_nothing_is_stretched(tmp_path: Path, models: Path) 
     assert Missing("rapl", "no powercap here", "bare metal") in run.manifest.sensors.missing
 
 
-def test_energy_off_reads_no_sensor(tmp_path: Path, models: Path) -> None:
+def test_energy_off_reads_no_power_and_watches_the_host_all_the_same(tmp_path: Path, models: Path) -> None:
     meter = Meter()
     run = measured(tmp_path / "run", models, meter, "protocol.energy=off")
     assert meter._reads == 0
     assert run.manifest.energy == EnergyPlan(blocks=False, reason="protocol.energy is off")
-    assert run.manifest.sensors.channels == []
+    channels = run.manifest.sensors.channels
+    assert not [c.name for c in channels if c.unit in ("W", "mJ", "uJ", "J")]
+    assert "host.busy" in {c.name for c in channels}
+    assert run.manifest.sensors.codecarbon is None
+    clean = next(block for block in run.blocks() if block.kind == "clean")
+    assert clean.on_cpu_ns is not None and clean.spent_ns is not None and 0 < clean.on_cpu_ns <= 1.1 * clean.spent_ns
+    assert "host.busy" in run.readings.of_block(clean.number)
 
 
 def test_a_sensor_that_vanishes_costs_its_own_figures_alone(tmp_path: Path, models: Path) -> None:
