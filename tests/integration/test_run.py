@@ -113,7 +113,7 @@ def test_every_planned_block_ran_in_the_planned_order(small_run: Path) -> None:
     run = Run(small_run)
     names = [entry.name for entry in run.variants]
     assert names == ["a", "b", "loop"]
-    planned = plan_blocks(3, rounds=5, samples=8, profiled=True, seed=1)
+    planned = plan_blocks(3, rounds=5, samples=8, profiled=True, seed=1, resets=True)
     measured = [row for row in rows_of(run) if row[2] != "warmup"]
     assert measured == [(b.number, b.round, b.kind, names[b.variant]) for b in planned]
     warmups = [row for row in rows_of(run) if row[2] == "warmup"]
@@ -173,7 +173,7 @@ def test_manifest_says_what_was_run(small_run: Path, models: Path) -> None:
         assert entry["warmup"]["inference"]["inferences"] > 0
         assert entry["memory"]["runtime_rss_bytes"] > 0
     readings = Run(small_run).readings_table.to_pylist()
-    assert {row["block"] for row in readings} == set(range(30))
+    assert {row["block"] for row in readings} == set(range(45))
     assert {row["provenance"] for row in readings} == {"measured"}
 
 
@@ -269,7 +269,7 @@ def test_a_crashing_variant_does_not_stop_the_others(
     assert "b (failed)" in done.out
     assert failed.reason in done.out
     assert ("the kernel's last words" in done.out) == where.startswith("block")
-    planned = plan_blocks(2, rounds=2, samples=8, profiled=True, seed=1)
+    planned = plan_blocks(2, rounds=2, samples=8, profiled=True, seed=1, resets=True)
     measured = {row[0] for row in rows_of(run) if row[3] == "a" and row[2] != "warmup"}
     assert measured == {b.number for b in planned if b.variant == 0}
     kept = {row[0] for row in rows_of(run) if row[3] == "b" and row[2] != "warmup"}
@@ -322,7 +322,7 @@ SLOW = (
     "--set=protocol.profiled_block_ms=60",
     "--set=protocol.warmup_max_s=0.05",
 )
-SLOW_BLOCKS = 20
+SLOW_BLOCKS = 30
 
 
 def stopped_in_the_middle(qprof: CommandLine, models: Path, sent: signal.Signals) -> tuple[int, str]:

@@ -104,7 +104,8 @@ def _of_variant(
     cores = [taken for block in blocks if (taken := taken_cores(block)) is not None]
     if cores and float(np.median(cores)) > _TAKEN_CORES:
         usable = usable_cores(run.manifest.machine)
-        whole = "" if usable is None else f" of {usable}"
+        cores_there = run.manifest.machine.logical_cpus
+        whole = "" if cores_there is None else f" of the machine's {cores_there}"
         crowded = usable is not None and float(np.median(cores)) + threads > usable + _TAKEN_CORES
         says = f"others used {float(np.median(cores)):.1f} cores{whole} while it ran on {threads}"
         yield Doubt(name, phase, "neighbours", says, withholds=crowded and waited is None)

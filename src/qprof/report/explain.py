@@ -30,7 +30,7 @@ def verdict_table(explanation: Explanation) -> Table:
     notes = [
         "verdict: what the interval says; the intervals of a figure hold for all variants together at 95 %; "
         "equivalent: inside the margin (2 % of a latency or an energy, half a point of a score)",
-        *dict.fromkeys(f"{one.figure}: equal within {one.basis}" for one in explanation.verdicts if one.basis),
+        *dict.fromkeys(_basis(one) for one in explanation.verdicts if one.basis),
     ]
     reasons = {verdict.reason for verdict in explanation.verdicts if verdict.reason}
     return Table(
@@ -39,6 +39,12 @@ def verdict_table(explanation: Explanation) -> Table:
         title=f"{explanation.run}: verdicts against {explanation.baseline}",
         notes=[*notes, *sorted(reasons)],
     )
+
+
+def _basis(verdict: FigureVerdict) -> str:
+    """What a verdict rests on: the tolerance of a figure that is counted, the source of one that is not measured."""
+    within = "equal within " if verdict.unit == "bytes" else ""
+    return f"{verdict.figure}: {within}{verdict.basis}"
 
 
 def _verdict_row(verdict: FigureVerdict) -> dict[str, str | None]:
