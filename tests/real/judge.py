@@ -31,6 +31,11 @@ ERROR: of every finding on latency with a prediction and a measurement, |predict
 without a point, its middle) in
 percent of the latency that was changed (`a` of the prediction). Relative figures are logarithms of ratios.
 
+POINTS: of those predictions among them that are a point, claim a part of the difference, and were run where the
+difference was reproduced: the error in percent, and in standard errors of prediction and measurement. Where these
+are right, the latter come to 1 (root mean square). The suite fails outside of 0.6 to 1.7: where all of them are twice or
+half as large as they should be.
+
 SAME MODEL: `same` of the comparison's `sameness` must equal the case's; where either is absent, nothing is judged.
 
 CLOSED: the rows of every decomposition add up to its difference within a hundredth of a microsecond.
@@ -78,6 +83,7 @@ def judge(case: Case, truth: dict[str, Any], findings: dict[str, Any]) -> dict[s
         "false": list(_false(case, truth, findings)),
         "share": _share(case, findings),
         "errors": list(_errors(findings)),
+        "points": list(_points(findings)),
         "same_model": _same_model(case, findings),
         "closed": _closed(findings),
         "said": list(_headlines(findings)),
@@ -266,6 +272,23 @@ def _errors(findings: dict[str, Any]) -> Iterator[float]:
                 middle = (prediction["low"] + prediction["high"]) / 2
                 middle = middle if prediction.get("value") is None else prediction["value"]
                 yield 100 * abs(middle - measured) / latencies[prediction["a"]]
+
+
+def _points(findings: dict[str, Any]) -> Iterator[dict[str, float]]:
+    """Of every prediction of a part of a latency's difference that was a point and was run in a run that reproduced the
+    difference: how far the measurement lay from it in percent of the latency, and in standard errors of the two."""
+    for comparison in _comparisons(findings):
+        for item in comparison["findings"]:
+            hypothesis, measured = _hypothesis(item), item.get("measured") or {}
+            prediction = (hypothesis.get("intervention") or {}).get("prediction") or {}
+            if prediction.get("value") is None or not prediction.get("relative") or hypothesis.get("effect") is None:
+                continue
+            if measured.get("low") is None or (item.get("control") or {}).get("outcome") != "reproduced":
+                continue
+            off = measured["value"] - prediction["value"]
+            halves = (prediction["high"] - prediction["low"]) / 2, (measured["high"] - measured["low"]) / 2
+            percent = 100 * abs(math.exp(measured["value"]) - math.exp(prediction["value"]))
+            yield {"percent": percent, "errors": off / (math.hypot(*halves) / 1.96)}
 
 
 def _same_model(case: Case, findings: dict[str, Any]) -> bool | None:

@@ -30,7 +30,7 @@ from case import Case, Load  # noqa: E402
 from cases import CASES  # noqa: E402
 from judge import judge  # noqa: E402
 from neighbour import busy  # noqa: E402
-from table import totals, written  # noqa: E402
+from table import calibration, totals, written  # noqa: E402
 
 #: Enough to tell a few percent apart, and short: a case takes well under two minutes.
 PROTOCOL = {
@@ -43,6 +43,8 @@ PROTOCOL = {
     "layer_errors": 0,
 }
 SCENES = 60
+#: Predictions are to be off by as much as they say; of fewer than these nothing can be said.
+CALIBRATED, LEAST_POINTS = (0.6, 1.7), 10
 STEP_TIMEOUT_S = 300
 
 
@@ -89,7 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     (place.out / "results.json").write_text(json.dumps(results, indent=1))
     print(written(results, head=True))
     print(totals(results))
-    return 0
+    few = sum(len(result.get("points", [])) for result in results) < LEAST_POINTS
+    return 0 if few or CALIBRATED[0] <= calibration(results) <= CALIBRATED[1] else 1
 
 
 def one(case: Case, place: Place, again: bool = False) -> dict[str, Any]:

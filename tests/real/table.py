@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -61,6 +62,7 @@ def totals(results: Sequence[dict[str, Any]]) -> str:
     closed = [result["closed"] for result in judged if result.get("closed") is not None]
     named, confirmed = (sum(bool(thing[key]) for thing in things) for key in ("named", "confirmed"))
     causes = [thing for thing in things if thing["figure"] in ("latency", "score")]
+    points = [point for result in judged for point in result.get("points", [])]
     lines = [
         f"{len(judged)} cases, {len(results) - len(judged)} failed; {len(things)} things planted, and "
         f"{len(listed) - len(things)} more that the truth does not establish",
@@ -70,10 +72,20 @@ def totals(results: Sequence[dict[str, Any]]) -> str:
         f"false confirmations: {sum(len(result['false']) for result in judged)}",
         f"share of the difference explained: {_mean(shares)} (mean of {len(shares)})",
         f"|predicted - measured|: {_mean(errors)} % of latency (mean of {len(errors)})",
+        f"of these, points that claim a part of a difference and were tried on the same machine: "
+        f"{_mean([point['percent'] for point in points])} % (mean of {len(points)}); "
+        f"{calibration(results):.2f} of their own standard error (root mean square)",
         f"same model or not, rightly said: {sum(models)} of {len(models)}",
         f"decompositions that add up: {sum(closed)} of {len(closed)}",
     ]
     return "\n".join(lines)
+
+
+def calibration(results: Sequence[dict[str, Any]]) -> float:
+    """Root mean square of how far measurements lie from predictions, in standard errors of the two: 1 where those are
+    right; 1 as well where there is no prediction to judge them by."""
+    off = [point["errors"] for result in results for point in result.get("points", [])]
+    return math.sqrt(sum(value * value for value in off) / len(off)) if off else 1.0
 
 
 def _share(part: int, whole: int) -> str:

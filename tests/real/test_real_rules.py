@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ import truth_language
 from case import Case, Loaded, Planted, Timed
 from graph import Graph
 from judge import judge
-from table import totals
+from suite import CALIBRATED
+from table import calibration, totals
 from truth import compared, timed
 
 from qprof import embedded
@@ -210,3 +212,18 @@ def _heatmap(path: Path) -> np.ndarray:
         for detail in interpreter.get_output_details()
         if detail["name"].startswith("heatmap")
     )
+
+
+def test_predictions_are_calibrated_where_they_are_off_by_as_much_as_they_say() -> None:
+    """Errors that are doubled or halved for all fall out of what the suite takes."""
+    rng = random.Random(0)
+    off = [rng.gauss(0.0, 1.0) for _ in range(60)]
+
+    def found(widths: float) -> float:
+        results = [{"points": [{"percent": 1.0, "errors": one / widths} for one in off]}]
+        return calibration(results)
+
+    low, high = CALIBRATED
+    assert low < found(1.0) < high
+    assert not low < found(2.0) < high and not low < found(0.5) < high
+    assert calibration([{"failed": "x"}]) == 1.0
