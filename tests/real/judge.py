@@ -32,8 +32,8 @@ without a point, its middle) in
 percent of the latency that was changed (`a` of the prediction). Relative figures are logarithms of ratios.
 
 POINTS: of those predictions among them that are a point, claim a part of the difference, and were run where the
-difference was reproduced: the error in percent, and in standard errors of prediction and measurement. Where these
-are right, the latter come to 1 (root mean square). The suite fails outside of 0.6 to 1.7: where all of them are twice or
+difference was reproduced: the error in percent, and in standard errors of prediction and measurement. Where these are
+right, the latter come to 1 (root mean square). The suite fails outside of 0.6 to 1.7: where all of them are twice or
 half as large as they should be.
 
 SAME MODEL: `same` of the comparison's `sameness` must equal the case's; where either is absent, nothing is judged.
