@@ -135,6 +135,21 @@ def part_of(comparison: Comparison, mechanism: Mechanism, rows: Iterable[Differe
     return part_interval(row, chosen) if chosen else None
 
 
+def in_their_train(comparison: Comparison, cost_us: float) -> tuple[float, float]:
+    """What ops in the middle of a model change about the others: microseconds by which these differ though their
+    kernels are the same, and what lies between them (an op that the delegate does not take divides its partition). And
+    the part of that which is laid to ops of this cost: their share of all that differs.
+    """
+    found = comparison.decomposition
+    assert found is not None  # the ops are of its rows
+    rows = {row.mechanism: row for row in found.rows}
+    same = [part.delta_us for part in (rows["neighbourhood"].ops if "neighbourhood" in rows else ()) if not part.by]
+    beside = math.fsum(same) + (rows["between the ops"].delta_us.value if "between the ops" in rows else 0.0)
+    others = [row for row in found.rows if row.mechanism in ("work", "conversions", "placement", "rate", "settings")]
+    known = math.fsum(abs(part.delta_us) for row in others for part in row.ops)
+    return beside, min(1.0, abs(cost_us) / known) if known else 1.0
+
+
 def part_interval(row: MechanismRow, chosen: Sequence[OpPart]) -> Interval:
     """The sum of some of a row's parts, with the row's interval scaled to their share of all."""
     value = math.fsum(part.delta_us for part in chosen)

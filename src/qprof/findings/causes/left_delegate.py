@@ -14,6 +14,7 @@ from qprof.findings.op_costs import (
     SURROUNDINGS,
     WORKERS,
     OpCosts,
+    in_their_train,
     part_of,
     quantized,
     standard_error,
@@ -109,8 +110,9 @@ def _intervention(
     if isinstance(kept, Impossible):
         return None, kept.reason
     # Inside, they take what they take in the baseline; what they owe to their neighbours outside goes as well.
-    inside = SURROUNDINGS * costs.of_baseline(rows).value
-    value, error = costs.without(lost.value, lost, costs.b_us, inside)
+    beside, share = in_their_train(comparison, lost.value)
+    more = math.hypot(SURROUNDINGS * costs.of_baseline(rows).value, (1.0 - share) * beside)
+    value, error = costs.without(lost.value + share * beside, lost, costs.b_us, more)
     return Intervention(
         does=f"leave these ops ({', '.join(_types(rows))}) in float, which {_delegate(rows)} takes",
         prediction=Prediction.point(LATENCY, comparison.variant, kept["name"], value, error, relative=True),

@@ -10,7 +10,7 @@ from qprof.findings.comparison import Comparison
 from qprof.findings.decomposition import OpPart
 from qprof.findings.difference_table import DifferenceRow
 from qprof.findings.effects import LATENCY
-from qprof.findings.op_costs import LEAST_SHARE, OpCosts, part_interval
+from qprof.findings.op_costs import LEAST_SHARE, OpCosts, in_their_train, part_interval
 from qprof.findings.sentences import counted
 from qprof.runtimes.interventions import Impossible
 
@@ -115,7 +115,7 @@ def without_ops(
     if isinstance(after, Impossible):
         return None, after.reason
     gone = costs.of_variant(rows) if in_variant else costs.of_baseline(rows)
-    beside, share = _in_their_train(comparison, gone.value)
+    beside, share = in_their_train(comparison, gone.value)
     beside *= 1.0 if in_variant else -1.0
     whole = gone.value + share * beside
     more = (1.0 - share) * abs(beside)
@@ -127,21 +127,6 @@ def without_ops(
         # Without some of its ops a model need not give what its task decodes.
         task={"kind": "latency"},
     ), None
-
-
-def _in_their_train(comparison: Comparison, cost_us: float) -> tuple[float, float]:
-    """What ops in the middle of a model change about the others: microseconds by which these differ though their
-    kernels are the same, and what lies between them (an op that the delegate does not take divides its partition). And
-    the part of that which is laid to ops of this cost: their share of all that differs.
-    """
-    found = comparison.decomposition
-    assert found is not None  # the ops are of its rows
-    rows = {row.mechanism: row for row in found.rows}
-    same = [part.delta_us for part in (rows["neighbourhood"].ops if "neighbourhood" in rows else ()) if not part.by]
-    beside = math.fsum(same) + (rows["between the ops"].delta_us.value if "between the ops" in rows else 0.0)
-    others = [row for row in found.rows if row.mechanism in ("work", "conversions", "placement", "rate", "settings")]
-    known = math.fsum(abs(part.delta_us) for row in others for part in row.ops)
-    return beside, min(1.0, abs(cost_us) / known) if known else 1.0
 
 
 CAUSE = OtherWork()
