@@ -27,9 +27,10 @@ _WAITED = 0.02
 #: And above which no verdict is given: the p50 of inferences as long as a scheduler's slice moves by far more than the
 #: mean does, so that no widening of an interval would hold it.
 _WAITED_TOO_LONG = 0.05
-#: Forced switches per second of a thread: one alone on its core is interrupted a few times a second, one that shares it
-#: loses it at every slice of the scheduler, some milliseconds long.
-_FORCED_PER_S = 20.0
+#: Forced switches per second of a thread: one that shares its core loses it at every slice of the scheduler, some
+#: milliseconds long. Two threads on two cores lose theirs 30 times a second to qprof's own sensors, for a moment each;
+#: how long others had the cores is told by their own time.
+_FORCED_PER_S = 100.0
 #: Cores that others used. CPU times go by ticks of 10 ms; over a block of 100 ms that is a tenth of a core.
 _TAKEN_CORES = 0.3
 #: Part of the time that a hypervisor gave to others.
@@ -100,7 +101,7 @@ def _of_variant(
         yield Doubt(name, phase, "waiting", says, waited > _WAITED_TOO_LONG)
     elif waited is None and forced > _FORCED_PER_S:
         says = f"each of its threads lost its core {forced:.0f} times a second"
-        yield Doubt(name, phase, "forced switches", says, withholds=threads > 1)
+        yield Doubt(name, phase, "forced switches", says)
     cores = [taken for block in blocks if (taken := taken_cores(block)) is not None]
     if cores and float(np.median(cores)) > _TAKEN_CORES:
         usable = usable_cores(run.manifest.machine)
