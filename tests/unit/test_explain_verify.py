@@ -36,7 +36,7 @@ def profile(rounds: int = 12, **protocol: Any) -> RecordedProfile:
     return resolved(validate(data, source="test"))
 
 
-@dataclass
+@dataclass(eq=False)  # told apart by identity, as a run is
 class InMemory:
     """What `plan_verification` and `findings` need of a run: its profile, and latencies in us by variant and round."""
 

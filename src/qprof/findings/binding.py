@@ -12,7 +12,6 @@ import numpy as np
 from qprof.errors import StoreError
 from qprof.findings.comparison import Comparison
 from qprof.findings.environment import clean_blocks, taken_cores
-from qprof.findings.measured import measured_variant
 from qprof.findings.roofline import Bound, RooflineRow, roofline
 from qprof.record.ceilings import Ceiling
 from qprof.record.ops import OpMeta
@@ -69,7 +68,7 @@ def op_times(comparison: Comparison) -> tuple[Sequence[OpMeta], Sequence[float],
     """The variant's ops that contain no other, their times on the scale of the clean p50, and that, all in
     microseconds; `None` where they were not timed. What instrumentation adds is taken off all ops alike."""
     try:
-        measured = measured_variant(comparison.run, comparison.variant, comparison.phase)
+        measured = comparison.measured(comparison.variant)
     except StoreError:
         return None
     times = conditional_midmean(measured.op_us, measured.profiled_us, measured.profiled_round)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from qprof.findings.difference_table import DifferenceTable, difference
+from qprof.findings.difference_table import DifferenceTable, MeasuredVariant, difference
 from qprof.findings.latency import figure_level
 from qprof.findings.measured import measured_variant
-from qprof.runtimes.match_ops import match_ops
+from qprof.runtimes.match_ops import OpMatch, match_ops
 from qprof.store.run import Run
 
 
@@ -15,5 +15,9 @@ def closing_table(run: Run, a: str, b: str, phase: str | None = None) -> Differe
     Raises `StoreError` where the ops of one were not timed.
     """
     first, second = measured_variant(run, a, phase), measured_variant(run, b, phase)
-    match = match_ops(first.ops, second.ops)
+    return closing_table_of(run, first, second, match_ops(first.ops, second.ops))
+
+
+def closing_table_of(run: Run, first: MeasuredVariant, second: MeasuredVariant, match: OpMatch) -> DifferenceTable:
+    """The same of two variants of the run that are loaded and matched already."""
     return difference(first, second, match, method="expanded", end_level=figure_level(run))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprof.errors import StoreError
-from qprof.findings.closing import closing_table
-from qprof.findings.decomposition import Decomposition, Settings, decompose, measured_sides
+from qprof.findings.closing import closing_table_of
+from qprof.findings.decomposition import Decomposition, Settings, Sides, decompose
 from qprof.findings.difference_table import DifferenceTable, MeasuredVariant
 from qprof.findings.latency import compared_latency
 from qprof.findings.measured import measured_variant, op_list
@@ -64,26 +64,48 @@ class Comparison:
         return compared_latency(self.run, self.baseline, self.variant, self.phase)
 
     @cached_property
-    def table(self) -> DifferenceTable | None:
-        """Where the difference went, op by op; `None` where the ops of one were not timed."""
+    def _measured(self) -> dict[tuple[str, str], MeasuredVariant]:
+        return {}
+
+    def measured(self, variant: str, kind: Literal["profiled", "reset"] = "profiled") -> MeasuredVariant:
+        """What the run measured of a variant in this phase, loaded once. Raises `StoreError` where it was not timed."""
+        if (variant, kind) not in self._measured:
+            self._measured[variant, kind] = measured_variant(self.run, variant, self.phase, kind)
+        return self._measured[variant, kind]
+
+    @cached_property
+    def _sides(self) -> Sides | None:
+        """Both variants with their ops matched; `None` where the ops of one were not timed."""
         try:
-            return closing_table(self.run, self.baseline, self.variant, self.phase)
+            a, b = self.measured(self.baseline), self.measured(self.variant)
         except StoreError:
             return None
+        sides = Sides(a, b, match_ops(a.ops, b.ops))
+        resets = self.a.resets and self.b.resets
+        try:
+            reset = [self.measured(name, "reset") for name in (self.baseline, self.variant) if resets]
+        except StoreError:
+            return sides
+        return replace(sides, reset_a=reset[0], reset_b=reset[1], resets=resets) if reset else sides
+
+    @cached_property
+    def table(self) -> DifferenceTable | None:
+        """Where the difference went, op by op; `None` where the ops of one were not timed."""
+        sides = self._sides
+        return None if sides is None else closing_table_of(self.run, sides.a, sides.b, sides.match)
 
     @cached_property
     def decomposition(self) -> Decomposition | None:
         """Where the difference went, by mechanism; `None` where the ops of one were not timed."""
-        if self.table is None:
+        if self.table is None or self._sides is None:
             return None
+        found = decompose(self.table, self._sides, self.phase, self.settings)
+        return with_sentences(found, self.settings, self.same_file)
 
-        def load(variant: str, kind: Literal["profiled", "reset"]) -> MeasuredVariant:
-            return measured_variant(self.run, variant, self.phase, kind)
-
-        resets = self.a.resets and self.b.resets
-        sides = measured_sides(load, match_ops, self.baseline, self.variant, resets)
-        found = decompose(self.table, sides, self.phase, self.settings)
-        return with_sentences(found, self.settings, self.a.sha256 is not None and self.a.sha256 == self.b.sha256)
+    @property
+    def same_file(self) -> bool:
+        """Whether both are one and the same file."""
+        return self.a.sha256 is not None and self.a.sha256 == self.b.sha256
 
     @property
     def settings(self) -> Settings:

@@ -22,14 +22,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qprof.errors import StoreError
 from qprof.findings.difference_table import DifferenceRow, DifferenceTable, MeasuredVariant, OpTimes
 from qprof.record.ops import OpMeta
 from qprof.runtimes.match_ops import OpMatch
@@ -46,11 +45,6 @@ Mechanism = Literal[
     "outside",
     "unattributed",
 ]
-#: Rows that name what happened; the last one is what is left.
-MECHANISMS: Sequence[Mechanism] = (
-    *("work", "placement", "conversions", "rate", "neighbourhood", "between the ops", "settings", "outside"),
-    "unattributed",
-)
 
 #: Ops that do nothing but change the number format.
 CONVERSIONS = ("QUANTIZE", "DEQUANTIZE", "CAST", "dequantize")
@@ -155,7 +149,7 @@ def decompose(table: DifferenceTable, sides: Sides, phase: str, settings: Settin
     Raises `ValueError` where no round holds profiled inferences of both.
     """
     times = OpTimes.of(sides.a, sides.b)
-    debts = _Debts(sides, times.rounds)
+    debts = _Debts(sides, times)
     weights = resample_weights(len(times.rounds), _RESAMPLES, seed=0)
     parts: dict[Mechanism, list[OpPart]] = {}
     replicates: dict[Mechanism, NDArray[np.float64]] = {}
@@ -257,15 +251,15 @@ def _side(op: OpMeta | None, time_us: float | None) -> OpSide | None:
 class _Debts:
     """What ops owe to their predecessors: profiled blocks against those with resets, op by op."""
 
-    def __init__(self, sides: Sides, rounds: NDArray[np.int64]) -> None:
-        self._profiled = OpTimes.of(sides.a, sides.b)
+    def __init__(self, sides: Sides, profiled: OpTimes) -> None:
+        self._profiled = profiled
         self._reset: OpTimes | None = None
         if sides.reset_a is not None and sides.reset_b is not None:
             try:
                 found = OpTimes.of(sides.reset_a, sides.reset_b)
             except ValueError:
                 found = None
-            if found is not None and np.array_equal(found.rounds, rounds):
+            if found is not None and np.array_equal(found.rounds, profiled.rounds):
                 self._reset = found
         self.resets = sides.resets if self._reset is not None else ""
 
@@ -361,22 +355,3 @@ def elements(tensors: Sequence[str]) -> int | None:
         extents = [int(extent) for extent in found.group(1).split(",") if extent.strip()]
         total += math.prod(extents)
     return total or None
-
-
-def measured_sides(
-    load: Callable[[str, Literal["profiled", "reset"]], MeasuredVariant],
-    match: Callable[[Sequence[OpMeta], Sequence[OpMeta]], OpMatch],
-    baseline: str,
-    variant: str,
-    resets: str,
-) -> Sides:
-    """Both variants from a run; `load` raises `StoreError` where ops were not timed, which passes through for profiled
-    blocks and means that nothing was reset for the others."""
-    a, b = load(baseline, "profiled"), load(variant, "profiled")
-    reset: list[MeasuredVariant | None] = [None, None]
-    if resets:
-        try:
-            reset = [load(baseline, "reset"), load(variant, "reset")]
-        except StoreError:
-            reset = [None, None]
-    return Sides(a, b, match(a.ops, b.ops), reset[0], reset[1], resets)

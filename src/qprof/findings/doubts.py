@@ -50,8 +50,18 @@ class Doubt:
     withholds: bool = False
 
 
-def doubts(run: Run) -> list[Doubt]:
+#: Every claim and every figure of a run asks for them.
+_KNOWN: WeakKeyDictionary[Run, Sequence[Doubt]] = WeakKeyDictionary()
+
+
+def doubts(run: Run) -> Sequence[Doubt]:
     """All that the readings of the clean blocks give rise to; nothing for a machine that was left alone."""
+    if run not in _KNOWN:
+        _KNOWN[run] = _doubts(run)
+    return _KNOWN[run]
+
+
+def _doubts(run: Run) -> list[Doubt]:
     found = []
     facts = {block.number: block for block in run.blocks() if block.kind == "clean"}
     for entry in run.manifest.living():
@@ -65,7 +75,7 @@ def doubts(run: Run) -> list[Doubt]:
 
 def withheld(verdicts: Sequence[FigureVerdict], doubted: Sequence[Doubt], baseline: str) -> list[FigureVerdict]:
     """The verdicts, without those on a latency that is not to be trusted: they become inconclusive, and say why."""
-    why = {doubt.variant: doubt.says for doubt in doubted if doubt.withholds}
+    why = _why_withheld(doubted)
     judged = []
     for one in verdicts:
         reason = why.get(one.variant) or why.get(baseline)
@@ -79,13 +89,13 @@ def withheld(verdicts: Sequence[FigureVerdict], doubted: Sequence[Doubt], baseli
 
 def withholding(run: Run, a: str, b: str) -> str | None:
     """Why no verdict is given on the latencies of two variants; `None` where one is."""
-    if run not in _WITHHELD:
-        _WITHHELD[run] = {doubt.variant: doubt.says for doubt in doubts(run) if doubt.withholds}
-    return _WITHHELD[run].get(b) or _WITHHELD[run].get(a)
+    why = _why_withheld(doubts(run))
+    return why.get(b) or why.get(a)
 
 
-#: variant -> why its latencies get no verdict: every figure of a run asks for it.
-_WITHHELD: WeakKeyDictionary[Run, dict[str, str]] = WeakKeyDictionary()
+def _why_withheld(doubted: Sequence[Doubt]) -> dict[str, str]:
+    """variant -> why its latencies get no verdict."""
+    return {doubt.variant: doubt.says for doubt in doubted if doubt.withholds}
 
 
 def _of_variant(

@@ -12,15 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 
-import numpy as np
-
 from qprof.errors import QprofError
 from qprof.findings.causes.base import Finding, Prediction
 from qprof.findings.comparison import Comparison
 from qprof.findings.control import Control, control
 from qprof.findings.doubts import doubts
 from qprof.findings.effects import LATENCY, effect
-from qprof.findings.latency import latency_ratio_change
+from qprof.findings.latency import latency_ratio_change, median_us
 from qprof.findings.op_costs import standard_error
 from qprof.findings.verify import Claim
 from qprof.stats.intervals import Interval
@@ -111,10 +109,9 @@ def machine_notes(run: Run, again: Run) -> list[str]:
     """What was another machine in the run of an intervention, in words; nothing where it was as before."""
     notes = [f"{again.name}: {doubt.variant}: {doubt.says}" for doubt in doubts(again) if doubt.withholds]
     for phase in run.phases():
-        sides = [one.latency(run.baseline, phase=phase.name).duration_ns for one in (run, again)]
-        if not len(sides[0]) or not len(sides[1]):
+        before, after = (median_us(one, run.baseline, phase.name) for one in (run, again))
+        if before is None or after is None:
             continue
-        before, after = (float(np.median(side)) / 1e3 for side in sides)
         if not 1.0 - _LEVEL_MOVED < after / before < 1.0 + _LEVEL_MOVED:
             notes.append(
                 f"{again.name}: the machine changed between the run and this verification: {run.baseline} "
@@ -126,11 +123,10 @@ def machine_notes(run: Run, again: Run) -> list[str]:
 def _on_scale(found: Effect, comparison: Comparison, again: Run) -> Effect:
     """A difference in microseconds on the scale of the run in question: a machine that is slower by then for all alike
     has changed no ratio."""
-    known = [run.latency(comparison.baseline, phase=comparison.phase).duration_ns for run in (comparison.run, again)]
-    if not isinstance(found, RoundDifference) or not len(known[1]):
+    before, after = (median_us(run, comparison.baseline, comparison.phase) for run in (comparison.run, again))
+    if not isinstance(found, RoundDifference) or before is None or after is None:
         return found
-    scale = float(np.median(known[0])) / float(np.median(known[1]))
-    return RoundDifference(found.ratio, scale * found.baseline)
+    return RoundDifference(found.ratio, before / after * found.baseline)
 
 
 def _p_of_no_effect(evidence: Effect) -> float | None:

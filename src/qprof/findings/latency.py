@@ -31,6 +31,12 @@ def p50_us(run: Run, variant: str, phase: str | None = None) -> Interval | None:
     return quantile_interval(clean.duration_ns / 1e3, clean.round, method="expanded")
 
 
+def median_us(run: Run, variant: str, phase: str | None = None) -> float | None:
+    """Median of a variant's clean inferences in microseconds; `None` where there is none."""
+    durations = run.latency(variant, phase=phase).duration_ns
+    return float(np.median(durations)) / 1e3 if len(durations) else None
+
+
 def latency_ratio(run: Run, a: str, b: str, phase: str | None = None) -> RoundEffect | None:
     """ln(latency of b / latency of a) over the rounds that hold clean blocks of both; `None` where none does."""
     first, second = run.latency(a, phase=phase), run.latency(b, phase=phase)

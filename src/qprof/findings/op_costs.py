@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from qprof.findings.comparison import Comparison
 from qprof.findings.decomposition import Mechanism, MechanismRow, OpPart
 from qprof.findings.difference_table import DifferenceRow, MeasuredVariant
-from qprof.findings.measured import measured_variant
 from qprof.record.ops import OpMeta
 from qprof.stats.intervals import Interval
 from qprof.stats.rounds import RoundEffect
@@ -46,9 +45,8 @@ class OpCosts:
     """
 
     def __init__(self, comparison: Comparison) -> None:
-        run, phase = comparison.run, comparison.phase
-        self._a = _Side(measured_variant(run, comparison.baseline, phase))
-        self._b = _Side(measured_variant(run, comparison.variant, phase))
+        self._a = _Side(comparison.measured(comparison.baseline))
+        self._b = _Side(comparison.measured(comparison.variant))
         self._rounds = np.intersect1d(self._a.rounds, self._b.rounds)
         found = comparison.decomposition
         row = found.row("unattributed") if found else None

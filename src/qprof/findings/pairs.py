@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 
-from qprof.findings.doubts import Doubt, doubts, withheld, withholding
+from qprof.findings.doubts import doubts, withheld, withholding
 from qprof.findings.verdicts import FigureVerdict, figures_between, request_verdict
 from qprof.stats.verdict import Kind
 from qprof.store.run import Run
@@ -38,13 +37,9 @@ class RunPairs:
                 found = next(more, None)
                 if found is None:
                     return
-                known.append(withheld([found], self._doubts, a)[0])
+                known.append(withheld([found], doubts(self._run), a)[0])
             yield known[position]
             position += 1
-
-    @cached_property
-    def _doubts(self) -> list[Doubt]:
-        return doubts(self._run)
 
     def request(self, a: str, b: str) -> Kind | None:
         """The latency of a whole request with `b` against `a`."""

@@ -30,9 +30,8 @@ class Sameness:
 
 def sameness(comparison: Comparison) -> Sameness | None:
     """`None` where the ops of one are not known."""
-    a, b = comparison.a, comparison.b
     names = f"{comparison.baseline} and {comparison.variant}"
-    if a.sha256 is not None and a.sha256 == b.sha256:
+    if comparison.same_file:
         return Sameness(True, f"{names} are the same file")
     first, second = (_computing(comparison.ops(name)) for name in (comparison.baseline, comparison.variant))
     if not first or not second:

@@ -12,7 +12,6 @@ from qprof.findings.difference_table import DifferenceRow
 from qprof.findings.effects import LATENCY
 from qprof.findings.op_costs import FASTEST, LEAST_SHARE, OpCosts, types_of
 from qprof.runtimes.interventions import Impossible
-from qprof.stats.intervals import Interval
 
 #: An op counts as untouched unless its time surely differs by more than this: the same kernels differ by the cache.
 _UNCHANGED = 0.2
@@ -96,18 +95,16 @@ def _hypothesis(comparison: Comparison, costs: OpCosts, rows: Sequence[Differenc
             Evidence("their time in the variant", after.value, "us", table, after),
             Evidence("speed-up of the whole", math.exp(-gain.whole), "x", "samples.parquet, clean blocks"),
             Evidence("speed-up of the rest", math.exp(-gain.rest), "x", table),
-            Evidence("what they would gain as the rest does", _withheld(costs, after, gain).value, "us", table),
+            Evidence("what they would gain as the rest does", _withheld_us(after.value, gain), "us", table),
         ),
         intervention=intervention,
         untestable=untestable,
     )
 
 
-def _withheld(costs: OpCosts, fixed: Interval, gain: _Gain) -> Interval:
+def _withheld_us(fixed_us: float, gain: _Gain) -> float:
     """Latency that the variant would have less, had these ops gained what the rest did."""
-    share = 1.0 - math.exp(gain.rest)
-    low, high = (None if bound is None else share * bound for bound in (fixed.low, fixed.high))
-    return Interval(share * fixed.value, low, high, fixed.level, fixed.reason)
+    return (1.0 - math.exp(gain.rest)) * fixed_us
 
 
 def _intervention(

@@ -31,8 +31,7 @@ class OtherSettings:
         if abs(row.delta_us.value) < LEAST_SHARE * min(costs.a_us, costs.b_us):
             return
         changed = ", ".join(f"{name} {b} instead of {a}" for name, a, b in comparison.settings.changed)
-        same_file = comparison.a.sha256 is not None and comparison.a.sha256 == comparison.b.sha256
-        intervention, untestable = _intervention(comparison, costs, same_file)
+        intervention, untestable = _intervention(comparison, costs)
         yield Hypothesis(
             cause=self.name,
             claim=(
@@ -58,11 +57,11 @@ class OtherSettings:
         )
 
 
-def _intervention(comparison: Comparison, costs: OpCosts, same_file: bool) -> tuple[Intervention | None, str | None]:
+def _intervention(comparison: Comparison, costs: OpCosts) -> tuple[Intervention | None, str | None]:
     as_baseline = _as_baseline(comparison)
     if isinstance(as_baseline, Impossible):
         return None, as_baseline.reason
-    if not same_file:
+    if not comparison.same_file:
         return None, "the files differ as well, so what its ops would take as the baseline is run is not known"
     # The same file, run in the same way, is the baseline.
     before, after = costs.b_us, costs.a_us
