@@ -12,7 +12,7 @@ import numpy as np
 from planted.suite import Case, case
 from planted.world import PlantedOp, PlantedVariant, World
 from qprof.record.manifest import RecordedProfile
-from qprof.record.rows import LAYER_ERROR_COLUMNS, LayerErrorRow
+from qprof.record.rows import INPUT, LAYER_ERROR_COLUMNS, LayerErrorRow, input_id
 
 LAYERS = 24
 ROWS = 600
@@ -29,12 +29,17 @@ class LayerError:
 
 @dataclass(frozen=True)
 class LayerWorld(World):
-    """A world whose runs hold layer errors of int8: number of a layer -> its error; others are sound, and scatter."""
+    """A world whose runs hold layer errors of int8: number of a layer -> its error; others are sound, and scatter.
+    `input`: what is lost as the input is stored."""
 
     errors: Mapping[int, LayerError] = field(default_factory=dict)
+    input: LayerError | None = None
 
     def layer_errors(self, seed: int, profile: RecordedProfile) -> list[LayerErrorRow]:
-        return [self._row(number, seed) for number in range(LAYERS)] if profile.protocol.layer_errors else []
+        if not profile.protocol.layer_errors:
+            return []
+        rows = [self._row(number, seed) for number in range(LAYERS)]
+        return rows if self.input is None else [_input_row(self.input), *rows]
 
     def _row(self, number: int, seed: int) -> LayerErrorRow:
         error = self.errors.get(number)
@@ -46,6 +51,12 @@ class LayerWorld(World):
         known |= {"sqnr_db": error.own_sqnr_db - 10.0, "saturated_share": error.saturated}
         known |= {"count": 1000, "samples": 8}
         return LayerErrorRow(**(dict.fromkeys(LAYER_ERROR_COLUMNS) | known))
+
+
+def _input_row(error: LayerError) -> LayerErrorRow:
+    known: dict[str, Any] = {"variant": "int8", "op": input_id(0), "name": "image", "type": INPUT, "count": 1000}
+    known |= {"own_sqnr_db": error.own_sqnr_db, "own_saturated_share": error.saturated, "samples": 8}
+    return LayerErrorRow(**(dict.fromkeys(LAYER_ERROR_COLUMNS) | known))
 
 
 def layer(number: int) -> str:

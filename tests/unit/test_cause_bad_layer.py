@@ -24,7 +24,9 @@ def hypotheses(folder: Path, made: LayerWorld, cause: Cause = CAUSE) -> list[Hyp
     [
         ([15.0, *[38.0] * 9], 1),
         ([15.0, 16.0, 20.0, *[38.0] * 9], 3),
-        ([15.0, 16.0, 17.0, 18.0, *[38.0] * 9], 0),  # four are not few
+        ([15.0, 16.0, 17.0, 18.0, *[38.0] * 9], 0),  # four of thirteen are not few
+        ([15.0, 16.0, 17.0, 18.0, *[38.0] * 40], 4),  # of forty-four they are
+        ([15.0, 16.0, 17.0, 18.0, 19.0, *[38.0] * 40], 0),
         ([29.0, *[38.0] * 9], 0),  # not ten times the noise
         ([26.0, 28.0, 30.0, 32.0, 34.0, *[38.0] * 9], 0),  # no gap: the end of a row
         ([15.0, *[38.0] * 6], 0),  # too few layers to speak of others

@@ -19,7 +19,7 @@ from qprof.measure.worker.layer_errors import measure_layer_errors
 from qprof.record.manifest import PreparedTask
 from qprof.record.quantization import dequantize
 from qprof.record.quantization import quantize as store
-from qprof.record.rows import LAYER_ERROR_COLUMNS
+from qprof.record.rows import INPUT, LAYER_ERROR_COLUMNS
 from qprof.runtimes.litert import calibrate, float_model, quantize
 from qprof.runtimes.litert.interpreter import LiteRTModel
 from qprof.runtimes.litert.sections import LiteRTOptions
@@ -138,7 +138,7 @@ def test_every_op_of_an_int8_variant_is_compared_and_none_stands_out(
     assert all(value is None or 30 < value < 60 for value in own.values())
     assert all(f.saturated_share is not None and f.saturated_share < 0.01 for f in map(errors.get, convs("own")) if f)
     assert found.notes == []
-    assert all(op["baseline_op"] is not None for op in found.ops if op["type"] not in ("QUANTIZE", "DEQUANTIZE"))
+    assert all(op["baseline_op"] is not None for op in found.ops if op["type"] not in (INPUT, "QUANTIZE", "DEQUANTIZE"))
 
 
 def convs(kind: str) -> list[tuple[str, str]]:
@@ -337,3 +337,22 @@ def test_a_request_gives_one_row_per_op_that_json_can_hold(baseline: Path, range
     rows = {row["name"]: row for row in answer.rows}
     assert rows["third"]["own_sqnr_db"] > 30 and rows["third"]["weight_sqnr_db"] > 35
     assert rows["third"]["count"] == 3 * 12 * 12 * CHANNELS and rows["third"]["samples"] == 3
+
+
+def test_a_quantized_input_is_compared_with_what_it_is_given(
+    baseline: Path, ranges: calibrate.ActivationRanges
+) -> None:
+    """Calibrated to half of its range, the input cuts off what lies beyond; a float one is not in the list."""
+    sample = images(4, seed=2)
+    errors, found = compare(baseline, int8(baseline, ranges, "image0", 0.5), sample)
+    assert next((op["op"], op["type"], op["name"]) for op in found.ops) == ("input:0", INPUT, "image0")
+    spec = found._linked[1].loaded.inputs[0]
+    real = np.array(sample, np.float64)
+    error = real - dequantize(store(real, spec), spec)
+    expected = 10 * np.log10((real**2).sum() / (error**2).sum())
+    assert sqnr(errors, "own", "image0") == sqnr(errors, "cumulative", "image0") == pytest.approx(expected, abs=0.01)
+    low, high = dequantize(np.array([-128, 127], np.int8), spec)
+    beyond = float(np.mean((real < low - spec.scale / 2) | (real > high + spec.scale / 2)))
+    share = errors["own", "image0"].saturated_share
+    assert share == pytest.approx(beyond, abs=1e-9) and beyond > 0.02
+    assert compare(baseline, baseline)[1].ops[0]["type"] != INPUT

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from qprof.findings.float_layers import MOST_LAYERS, SATURATED_SHARE, error_rows
+from qprof.findings.float_layers import SATURATED_SHARE, error_rows, most_layers
 from qprof.findings.op_costs import CONVERSIONS
-from qprof.record.rows import LayerErrorRow
+from qprof.record.rows import INPUT, LayerErrorRow
 from qprof.store.run import Run
 
 #: Of an input, extremes may be rare in a sound calibration (of pixels, pure black and white): 3 % were seen.
@@ -41,11 +41,11 @@ def uncovered(run: Run) -> list[Uncovered]:
         if not rows:
             continue
         reading = _reading_input(run, entry.name)
-        inputs = [_share(row) for row in rows if row.op in reading]
-        layers = sorted((row for row in rows if row.op not in reading), key=_share)
+        inputs = [_share(row) for row in rows if row.type == INPUT or row.op in reading]
+        layers = sorted((row for row in rows if row.type != INPUT and row.op not in reading), key=_share)
         cut_off = sum(_share(row) >= SATURATED_SHARE for row in layers)
         share = max(inputs, default=None)
-        if layers and ((share or 0.0) >= _INPUT_SHARE or cut_off > MOST_LAYERS):
+        if layers and ((share or 0.0) >= _INPUT_SHARE or cut_off > most_layers(len(layers))):
             worst = layers[-1]
             found.append(Uncovered(entry.name, share, cut_off, len(layers), worst.name, _share(worst)))
     return found

@@ -16,28 +16,34 @@ from qprof.findings.comparison import Comparison, interventions_of
 from qprof.findings.effects import PERPLEXITY, effect
 from qprof.findings.margins import SCORE_MARGIN
 from qprof.record.manifest import VariantEntry
-from qprof.record.rows import LayerErrorRow
+from qprof.record.rows import INPUT, LayerErrorRow
 from qprof.runtimes.interventions import Impossible, Interventions, Section
 from qprof.stats.intervals import Interval
 from qprof.stats.verdict import judge
 from qprof.store.run import Run
 
-#: More layers than this are no few, and leaving them all in float would give back any loss.
-MOST_LAYERS = 3
+#: More layers than these are no few, and leaving them all in float would give back any loss: three, or a tenth of a
+#: model's.
+_MOST_LAYERS, _MOST_OF = 3, 10
 #: Of fewer layers, none can be told from "the others".
 FEWEST_LAYERS = 8
 #: A calibration that clips rare extremes saturates up to a few elements in a thousand of a sound layer.
 SATURATED_SHARE = 0.01
 #: A layer that is not quantized computes what the baseline's does, but for its own rounding: with more error than this
 #: of its own it has other weights, or was spoiled.
-_SPOILED_DB = 30.0
+SPOILED_DB = 30.0
 #: What a layer that computes the same counts as: no quantizer comes near it.
 _IDENTICAL_DB = 200.0
 #: The cause whose layers cut off what they give (`causes.saturated_activations`).
 _SATURATED = "saturated_activations"
 #: Part of the loss that must come back: half of it, or the loss is elsewhere; above all of it for the scatter.
-_BACK = (0.5, 1.3)
+BACK = (0.5, 1.3)
 _LONGEST_LABEL = 48
+
+
+def most_layers(compared: int) -> int:
+    """How many of the layers that were compared are still a few."""
+    return max(_MOST_LAYERS, compared // _MOST_OF)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +92,7 @@ def layer_errors(run: Run, variant: str) -> list[LayerError]:
     found = []
     for row in rows:
         own_db = _IDENTICAL_DB if row.own_identical else row.own_sqnr_db
-        if own_db is None or not (row.op in quantized or own_db < _SPOILED_DB):
+        if row.type == INPUT or own_db is None or not (row.op in quantized or own_db < SPOILED_DB):
             continue
         together = [] if row.baseline_op is None else [row.op]
         together += beside.get(row.op, [])
@@ -160,7 +166,7 @@ def hypothesis(
         after = section_in_float(comparison.b, comparison.interventions, layers, what)
         if isinstance(after, Impossible):
             raise ModelError(after.reason)  # `not_made_anew` would have said so
-        low, high = (-change.value * share for share in _BACK)
+        low, high = (-change.value * share for share in BACK)
         count = len(after["skip_layers"]) - len(comparison.b.section.get("skip_layers", ()))
         intervention = Intervention(
             does=f"make {comparison.variant} again with {count} ops left in float: the layers named, and what they "
@@ -185,7 +191,7 @@ def _patched(
     as well, so these are put behind what reads it.
     """
     metric, change = lost
-    known = _counterparts(comparison)
+    known = counterparts(comparison)
     sides = comparison.interventions.by_side(comparison.b)
     given: list[str] = []
     gives = [layer.op for layer in layers]
@@ -206,7 +212,7 @@ def _patched(
     )
     if isinstance(before_them, Impossible):
         return _hypothesis(cause, claim, evidence, lost, None, before_them.reason)
-    low, high = (-change.value * share for share in _BACK)
+    low, high = (-change.value * share for share in BACK)
     against = ", against the same in place of what they are given" if outside else ""
     intervention = Intervention(
         does=f"put the baseline's activations in place of what {len(layers)} layers of {comparison.variant} "
@@ -217,7 +223,7 @@ def _patched(
     return _hypothesis(cause, claim, evidence, lost, intervention, None)
 
 
-def _counterparts(comparison: Comparison) -> dict[str, tuple[str, str]]:
+def counterparts(comparison: Comparison) -> dict[str, tuple[str, str]]:
     """Op of the variant -> its name and that of its counterpart in the baseline, where it has one."""
     baseline = {op.op: op.name for op in comparison.run.op_meta.get(comparison.baseline, [])}
     names = {op.op: op.name for op in comparison.run.op_meta.get(comparison.variant, [])}

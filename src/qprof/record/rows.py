@@ -62,9 +62,19 @@ class ScoreRow:
     value: float | None
 
 
+#: `LayerErrorRow.type` of an input that a variant stores in rounded numbers: what its steps and range lose.
+INPUT = "INPUT"
+
+
+def input_id(position: int) -> str:
+    """`LayerErrorRow.op` of the input at a position."""
+    return f"input:{position}"
+
+
 @dataclass(frozen=True, slots=True)
 class LayerErrorRow:
-    """How far one op of a variant is from the baseline's (`layer_errors.parquet`).
+    """How far one op of a variant, or one of its quantized inputs (`INPUT`), is from the baseline's
+    (`layer_errors.parquet`).
 
     Without prefix: the variant runs from its inputs on, as it is in use; `own_`: the op is given the baseline's inputs;
     `weight_`, `bias_`: what its constants stand for. See `qprof.stats.quantization_error`.

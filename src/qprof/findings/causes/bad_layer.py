@@ -9,16 +9,18 @@ import numpy as np
 
 from qprof.findings.causes.base import Evidence, Hypothesis
 from qprof.findings.comparison import Comparison
-from qprof.findings.float_layers import FEWEST_LAYERS, MOST_LAYERS, LayerError, hypothesis, layer_errors, saturated
+from qprof.findings.float_layers import FEWEST_LAYERS, LayerError, hypothesis, layer_errors, most_layers, saturated
 
 #: Ten times the noise of the layer in the middle: in variants without a fault, layers spread over less than that.
 _BELOW_MIDDLE_DB = 10.0
+#: How the format of an op's weights is told where one scale serves all channels (`OpMeta.quantization`).
+PER_TENSOR = "per-tensor"
 #: Twice the noise of the best of them must lie between the bad layers and the next, or they are the end of a row.
 _GAP_DB = 3.0
 
 
 class BadLayer:
-    """Claims where a score was lost and at most `MOST_LAYERS` layers stand apart by the error that they add themselves.
+    """Claims where a score was lost and a few layers (`most_layers`) stand apart by the error that they add themselves.
 
     They are cut off at the widest gap among the worst. Layers that saturate, and those beside them, are another
     cause's, and are left out.
@@ -45,7 +47,7 @@ class BadLayer:
             self.name,
             bad,
             f"{comparison.variant} loses its accuracy in {len(bad)} of {len(layers)} layers, whose own error stands "
-            f"apart from that of the others ({middle:.1f} dB in the middle): {listed}",
+            f"apart from that of the others ({middle:.1f} dB in the middle): {listed}{_coarser(comparison, bad)}",
             (
                 *(
                     Evidence(f"own SQNR of {layer.label}", layer.own_sqnr_db, "dB", "layer_errors.parquet: own_sqnr_db")
@@ -59,12 +61,38 @@ class BadLayer:
             yield found
 
 
+def _coarser(comparison: Comparison, bad: Sequence[LayerError]) -> str:
+    """What their number formats tell of the reason, behind a semicolon; "" where nothing."""
+    variant, baseline = (
+        {op.name: op.quantization or "" for op in comparison.ops(name)}
+        for name in (comparison.variant, comparison.baseline)
+    )
+    told = []
+    one_scale = [
+        layer
+        for layer in bad
+        if PER_TENSOR in variant.get(layer.name, "") and PER_TENSOR not in baseline.get(layer.baseline_name, "")
+    ]
+    if one_scale:
+        told.append(f"the weights of {len(one_scale)} have one scale per tensor, and not one per channel")
+    rescaled = [layer for layer in bad if not layer.baseline_name and _same_format(variant.get(layer.name, ""))]
+    if rescaled:
+        told.append(f"{len(rescaled)} only put numbers on the scale of another tensor, whose range is wider")
+    return "".join(f"; {one}" for one in told)
+
+
+def _same_format(quantization: str) -> bool:
+    """Whether this is a conversion from one scale to another, "int8 to int8"."""
+    before, to, after = quantization.partition(" to ")
+    return bool(to) and before == after
+
+
 def apart(layers: Sequence[LayerError]) -> list[LayerError]:
     """Of layers, the worst first, those that stand apart; empty where none does."""
     if len(layers) < FEWEST_LAYERS:
         return []
     own = np.array([layer.own_sqnr_db for layer in layers])
-    gaps = np.diff(own[: MOST_LAYERS + 1])
+    gaps = np.diff(own[: most_layers(len(layers)) + 1])
     count = int(np.argmax(gaps)) + 1
     stands = gaps[count - 1] >= _GAP_DB and own[count - 1] <= np.median(own) - _BELOW_MIDDLE_DB
     return list(layers[:count]) if stands else []

@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 
 from qprof.errors import ModelError
 from qprof.record.quantization import dequantize, is_quantized
+from qprof.record.rows import INPUT, input_id
 from qprof.record.tensors import TensorSpec
 from qprof.runtimes.base import RecordError
 from qprof.runtimes.litert.constants import bias_of, constant, weights_of
@@ -51,9 +52,9 @@ class TensorErrors:
     """Two loaded models, the baseline and a variant of it, and which op of one is which of the other.
 
     `pairs`: (op of the baseline, op of the variant), ids as in the op lists; those of other subgraphs and of delegates
-    are passed over. `ops`: the variant's ops that are compared, as {"op", "baseline_op", "name", "type"}, an inserted
-    conversion without a baseline op. Raises `ModelError` where the two take different inputs, or LiteRT does not take
-    the edited files.
+    are passed over. `ops`: what is compared of the variant, as {"op", "baseline_op", "name", "type"}: its quantized
+    inputs first, then its ops, an inserted conversion without a baseline op. Raises `ModelError` where the two take
+    different inputs, or LiteRT does not take the edited files.
     """
 
     def __init__(
@@ -73,7 +74,12 @@ class TensorErrors:
         self._unlike: set[str] = set()
         self._checked = False
         compared = [op for op in self._graphs[1].ops if self._is_compared(op)]
-        self.ops: list[dict[str, str | None]] = [self._described(op) for op in compared]
+        self._rounded = [n for n, spec in enumerate(variant.loaded.inputs) if is_quantized(spec)]
+        self.ops: list[dict[str, str | None]] = [
+            {"op": input_id(n), "baseline_op": None, "name": variant.loaded.inputs[n].name, "type": INPUT}
+            for n in self._rounded
+        ]
+        self.ops += [self._described(op) for op in compared]
         wanted = [list(dict.fromkeys(self._origins.values())), list(self._origins)]
         self._linked = [
             _outputs_added(model, indices, used)
@@ -104,6 +110,10 @@ class TensorErrors:
             inputs,
             [as_stored(one, origin, spec) for one, origin, spec in zip(inputs, baseline_specs, specs, strict=True)],
         )
+        for n in self._rounded:
+            stored, real = _Numbers(given[1][n], specs[n]), dequantize(inputs[n], baseline_specs[n]).reshape(-1)
+            for kind in ("cumulative", "own"):
+                record(kind, input_id(n), real, dequantize(stored.array, stored.spec), _cut_off(real, stored))
         for model, arrays in zip(self._linked, given, strict=True):
             model.set_inputs(arrays)
             model.invoke()
