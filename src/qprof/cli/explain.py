@@ -22,6 +22,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run_argument(parser)
     parser.add_argument("--verify", action="store_true", help="carry out the interventions that test the causes")
     parser.add_argument(
+        "--along",
+        action="store_true",
+        help="also measure in which stages of the model a score is lost, with the baseline's activations up to each",
+    )
+    parser.add_argument(
         "--float-layers",
         metavar="VARIANT",
         help="instead: leave its 1, 2, 4, ... worst layers in float, and measure each of these models",
@@ -47,6 +52,7 @@ def run(options: argparse.Namespace) -> int:
     print_explanation(
         found,
         verify=options.verify,
+        divide=options.along,
         quiet=options.quiet,
         limits=limits,
         as_json=options.json,
@@ -77,7 +83,14 @@ def _float_layers(run: Run, options: argparse.Namespace) -> int:
 
 
 def print_explanation(
-    run: Run, *, verify: bool, quiet: bool, limits: Limits | None = None, as_json: bool = False, remarks: bool = False
+    run: Run,
+    *,
+    verify: bool,
+    quiet: bool,
+    divide: bool = False,
+    limits: Limits | None = None,
+    as_json: bool = False,
+    remarks: bool = False,
 ) -> None:
     """Explain a run, keep that beside it where the run is finished, and print it."""
     import sys
@@ -94,7 +107,7 @@ def print_explanation(
     from qprof.report.terminal import print_lines
 
     with make_progress(sys.stderr, MonotonicClock(), quiet) as progress:
-        explanation = explain(run, verify=verify, limits=limits, progress=progress)
+        explanation = explain(run, verify=verify, divide=divide, limits=limits, progress=progress)
     if run.complete:
         save(run, explanation)
     if as_json:

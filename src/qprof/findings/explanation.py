@@ -9,6 +9,7 @@ from typing import Any
 
 from qprof.errors import QprofError
 from qprof.findings.accuracy import AccuracyChange, accuracy_change
+from qprof.findings.along import Along, along, plan_along
 from qprof.findings.audits import Audit, audits
 from qprof.findings.calibration import Uncovered, uncovered
 from qprof.findings.causes import all_causes
@@ -27,6 +28,7 @@ from qprof.findings.summary import VariantSummary, summarize
 from qprof.findings.verdicts import FigureVerdict, verdicts
 from qprof.findings.verify import Claim, Verification, carry_out, kept, plan_verification
 from qprof.measure.progress import ProgressDisplay, SilentProgress
+from qprof.runtimes.interventions import Impossible
 from qprof.stats.intervals import Interval
 from qprof.store.files import write_json
 from qprof.store.run import Run
@@ -95,13 +97,20 @@ class Explanation:
     notes: tuple[str, ...] = ()
     plausibility: tuple[Mend, ...] = ()
     calibration: tuple[Uncovered, ...] = ()
+    along: tuple[Along, ...] = ()
 
 
 def explain(
-    run: Run, *, verify: bool = False, limits: Limits | None = None, progress: ProgressDisplay | None = None
+    run: Run,
+    *,
+    verify: bool = False,
+    divide: bool = False,
+    limits: Limits | None = None,
+    progress: ProgressDisplay | None = None,
 ) -> Explanation:
     """Explain a run. With `verify` the interventions that its causes propose are carried out, in runs of their own
-    inside the run's folder; those that were carried out before are taken from there in any case.
+    inside the run's folder. With `divide` a lost score is divided over the stages of the model, by such runs as well.
+    Those that were carried out before are taken from there in any case.
 
     Raises `StoreError` for a run that cannot be read. A verification that fails leaves its claims untested.
     """
@@ -117,6 +126,7 @@ def explain(
             notes += machine_notes(run, outcome)
         if outcome is not None:
             outcomes |= {position: outcome for position, claim in enumerate(claims) if claim in plan.claims}
+    divided, reasons = _along(run, comparisons, divide, progress or SilentProgress())
     found = list(zip(claims, findings(claims, outcomes), strict=True))
     doubted = doubts(run)
     judged = withheld(verdicts(run), doubted, run.baseline)
@@ -138,9 +148,10 @@ def explain(
         limits=limits,
         choice=Choice(None) if broken else choose(candidates, limits, pairs),
         remarks=tuple(finding for _, finding in found if finding.hypothesis.remark),
-        notes=tuple(notes),
+        notes=(*notes, *reasons),
         plausibility=tuple(broken),
         calibration=tuple(uncovered(run)),
+        along=tuple(divided),
     )
 
 
@@ -154,6 +165,29 @@ def _accuracy(run: Run, judged: Sequence[FigureVerdict]) -> list[AccuracyChange]
     metric = run.metric
     lost = [one.variant for one in judged if one.figure == metric and one.kind == "worse"]
     return [accuracy_change(run, run.baseline, name) for name in lost]
+
+
+def _along(
+    run: Run, comparisons: Sequence[Comparison], divide: bool, progress: ProgressDisplay
+) -> tuple[list[Along], list[str]]:
+    """Lost scores by the stages of the model, and why some are not divided that were asked for."""
+    divided, reasons = [], []
+    for number, comparison in enumerate(comparisons, 1):
+        plan = plan_along(comparison, number)
+        if plan is None:
+            continue
+        try:
+            if isinstance(plan, Impossible):
+                raise QprofError(plan.reason)
+            known = kept(run, plan.verification)
+            measured = carry_out(run, plan.verification, progress) if divide else known[-1] if known else None
+            rows = None if measured is None else along(plan, measured)
+        except QprofError as error:
+            reasons += [f"what {comparison.variant} lost is not divided along the model: {error}"] * divide
+            continue
+        if rows is not None:
+            divided.append(rows)
+    return divided, reasons
 
 
 def _comparisons(run: Run) -> list[Comparison]:

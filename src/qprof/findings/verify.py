@@ -80,6 +80,11 @@ def measured_again(protocol: Mapping[str, Any]) -> dict[str, Any]:
     return {**protocol, **_LATENCY_ALONE, "rounds": max(_LEAST_ROUNDS, protocol["rounds"])}
 
 
+def scores_alone(protocol: Mapping[str, Any]) -> dict[str, Any]:
+    """The protocol of a run inside another whose times are of no use: one short round, and the scores."""
+    return {**protocol, **_LATENCY_ALONE, "rounds": 1, "block_ms": 0.0, "warmup_max_s": 0.0, "scored": True}
+
+
 def _agree(group: Sequence[Claim], claim: Claim) -> bool:
     known = {section["name"]: section for member in group for section in _sections(member)}
     return all(known.get(section["name"], section) == section for section in _sections(claim))

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from qprof.findings.accuracy import AccuracyChange
+from qprof.findings.along import Along
 from qprof.findings.choice import Candidate, Dominance, Limits
 from qprof.findings.explanation import Explanation
 from qprof.findings.verdicts import FigureVerdict
 from qprof.report.causes import comparison_lines, finding_lines
+from qprof.report.op_names import short_names
 from qprof.report.ratio import change_text
 from qprof.report.table import Column, Table
 from qprof.report.units import duration, energy, percent, size
@@ -86,8 +88,13 @@ def explanation_lines(explanation: Explanation, evidence: bool = True, remarks: 
         told = f"{count} remark{'s' * (count > 1)}"
         yield f"{told} on what older metrics or a timing without warm-up would show: qprof explain --remarks"
         yield ""
+    divided = {one.variant: one for one in explanation.along}
     for change in explanation.accuracy:
         yield from _accuracy_lines(change)
+        if change.variant in divided:
+            yield from _along_lines(divided[change.variant])
+        else:
+            yield "    in which stages of the model: qprof explain --along"
         yield ""
     if explanation.audits:
         yield "Can the measurement be trusted?"
@@ -124,6 +131,23 @@ def _accuracy_lines(change: AccuracyChange) -> Iterator[str]:
         )
     for what, why in change.reasons.items():
         yield f"    {what}: {why}"
+
+
+def _along_lines(along: Along) -> Iterator[str]:
+    """One row per stage of the model, in its order; they add up to what the score lost."""
+    yield f"    along the model, {along.metric} {_points(along.total)} in all:"
+    short = short_names(name for stage in along.stages for name in stage.layers)
+    done = 0
+    for stage in along.stages:
+        first, last = (short[stage.layers[end]] for end in (0, -1))
+        where = f"layers {done + 1} to {done + len(stage.layers)}: {first} … {last}"
+        done += len(stage.layers)
+        told = "" if stage.delta is None else change_text(stage.delta, False)
+        yield f"      {told:<34} {where}"
+
+
+def _points(value: float) -> str:
+    return f"{value * 100:+.2f} pt"
 
 
 # -- the three questions ------------------------------------------------------------------------------------------

@@ -135,6 +135,13 @@ class Interventions:
         `constants_from`. For scores: such a variant is not timed fairly."""
         return Impossible("this runtime does not put one model's activations into another")
 
+    def begun_as(
+        self, entry: VariantEntry, baseline: VariantEntry, pairs: Sequence[tuple[str, str]]
+    ) -> Section | Impossible:
+        """Let the variant begin as the baseline: `pairs`, as in `constants_from`, are its first ops in the model's
+        order, and what stands behind them is given the baseline's activations. For scores alone."""
+        return self.patched(entry, baseline, pairs)
+
     def not_made_anew(self, entry: VariantEntry) -> str | None:
         """Why a variant cannot be made again with layers left in float; `None` where it can."""
         return "this runtime leaves no layer of a variant in float"

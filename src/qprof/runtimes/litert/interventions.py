@@ -150,6 +150,18 @@ class LiteRTInterventions(Interventions):
         patch = {"baseline": str(other), "ops": ops}
         return {**_as_file(entry, f"patched-{_digest(ops)}", path), "patch": patch}
 
+    def begun_as(
+        self, entry: VariantEntry, baseline: VariantEntry, pairs: Sequence[tuple[str, str]]
+    ) -> Section | Impossible:
+        """Only what goes from these ops to others is handed over."""
+        from qprof.runtimes.litert.patched import handed_on
+
+        try:
+            last = handed_on(_path(entry), {name for name, _ in pairs})
+        except QprofError as error:
+            return Impossible(f"its activations cannot be replaced: {error}")
+        return self.patched(entry, baseline, [pair for pair in pairs if pair[0] in last])
+
     def with_delegate(self, section: Section) -> Section | Impossible:
         if section.get("delegate") == _DELEGATE:
             return Impossible("its ops are handed to the delegate as it is")

@@ -13,7 +13,7 @@ NeurIPS 2020; K. Meng et al., "Locating and Editing Factual Associations in GPT"
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -73,6 +73,14 @@ def patch_files(variant: Path, baseline: Path, ops: Mapping[str, str]) -> PatchF
         len(graph.inputs),
         tuple(outputs.index(pair[1]) for pair in pairs),
     )
+
+
+def handed_on(path: Path, names: Collection[str]) -> set[str]:
+    """Of some ops of a file, by name, those whose outputs other ops read, or the model gives out. Raises `ModelError`
+    where the file cannot be read."""
+    graph = read_model(path).subgraphs[0]
+    wanted = set(graph.outputs) | {index for op in graph.ops if op.name not in names for index in op.inputs}
+    return {op.name for op in graph.ops if op.name in names and wanted.intersection(op.outputs)}
 
 
 def patch_settings(baseline: Path, ops: Mapping[str, str]) -> dict[str, Any]:
