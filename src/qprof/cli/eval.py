@@ -1,7 +1,8 @@
 """score detections against ground truth, with intervals
 
 COCO's figures for boxes (AP, AR), exactly as pycocotools computes them, with 95 % intervals by a bootstrap over images.
-Two files of detections are compared on the same resamples.
+Two files of detections are compared on the same resamples. An AP near 0 is explained: what reading the boxes or the
+categories in another way would give. Files may be gzip'd, and results JSON Lines or wrapped in an object.
 """
 
 from __future__ import annotations
@@ -43,8 +44,11 @@ def run(options: argparse.Namespace) -> int:
     from qprof.findings.coco_table import Resampling, figure_rows
     from qprof.probes.machine import available_cores
     from qprof.report.coco import CSV_COLUMNS, CSV_COLUMNS_PAIR, coco_json, coco_tables, csv_rows
+    from qprof.report.coco_readings import crowd_lines, reading_lines
     from qprof.report.export import write_csv, write_json
     from qprof.report.table import print_table
+    from qprof.report.terminal import print_lines
+    from qprof.tasks.coco.analysis.plausible import readings, refuse_other_images
     from qprof.tasks.coco.evaluate import evaluate
     from qprof.tasks.coco.inputs import read_ground_truth
 
@@ -56,15 +60,19 @@ def run(options: argparse.Namespace) -> int:
     results = [
         evaluate(truth, file, max_dets=options.max_dets, threads=threads, strict=options.strict) for file in files
     ]
+    for file, result in zip(files, results, strict=True):
+        refuse_other_images(result, str(file))
     a, b = results[0], results[1] if len(results) > 1 else None
     names = [str(file) for file in files]
     how = Resampling(None if options.no_intervals else options.resamples, options.seed, threads=threads)
     rows = figure_rows(a, b, how, per_class=options.per_class, per_area=options.per_area)
     if options.csv is not None:
         write_csv(options.csv, CSV_COLUMNS if b is None else CSV_COLUMNS_PAIR, csv_rows(rows))
+    explained = {name: readings(result, threads) for name, result in zip(names, results, strict=True)}
     if options.json:
-        write_json(sys.stdout, coco_json(a, b, names, rows, how))
+        write_json(sys.stdout, coco_json(a, b, names, rows, how) | {"readings": explained})
         return 0
+    print_lines([*reading_lines(explained), *crowd_lines(names, results)], sys.stdout)
     for number, table in enumerate(coco_tables(a, b, names, rows, how)):
         if number:
             print()

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from qprof.core import _coco_json
 from qprof.errors import DataError
+from qprof.tasks.coco.files import uncompressed, unwrapped_results
 
 #: How many ids a note or an error names.
 _NAMED = 5
@@ -38,6 +39,7 @@ class GroundTruth:
     area: NDArray[np.float64]  # [n] square pixels
     crowd: NDArray[np.uint8]  # [n]
     notes: list[str] = field(default_factory=list)
+    sizes: NDArray[np.int64] | None = None  # [images, 2]: width, height in pixels; None where one is not stated
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,8 @@ class Detections:
 
 
 def read_ground_truth(given: Any, threads: int = 1) -> GroundTruth:
-    """`given`: the path of an "instances" file or its bytes, its loaded content, a pycocotools `COCO`, or columns.
+    """`given`: the path of an "instances" file (gzip or not) or its bytes, its loaded content, a pycocotools `COCO`, or
+    columns.
 
     Columns: {"images": {"id"}, "categories": {"id", "name"}, "annotations": {"id", "image_id", "category_id", "bbox",
     "area", "iscrowd"}}, each an array; name, area and iscrowd may be missing. Raises `DataError` for what is none of
@@ -63,7 +66,9 @@ def read_ground_truth(given: Any, threads: int = 1) -> GroundTruth:
     if isinstance(given, GroundTruth):
         return given
     source = _source(given, "the ground truth")
-    content: Any = _coco_json.read_ground_truth(given, threads) if _is_file(given) else _content(given)
+    content: Any = _content(given)
+    if _is_file(given):
+        content = _coco_json.read_ground_truth(uncompressed(given), threads)
     if not isinstance(content, Mapping):
         raise DataError(f"{source} is a {type(content).__name__}: give an 'instances' file, its content, or columns")
     lists = {}
@@ -101,11 +106,13 @@ def read_ground_truth(given: Any, threads: int = 1) -> GroundTruth:
         area=area,
         crowd=_flags(annotations, "iscrowd", where),
         notes=notes,
+        sizes=_sizes(lists["images"], np.argsort(images)),
     )
 
 
 def read_detections(given: Any, threads: int = 1) -> Detections:
-    """`given`: the path of a results file or its bytes, its loaded list, a pycocotools `COCO`, a table, or columns.
+    """`given`: the path of a results file (a list, JSON Lines, or {"annotations": [...]}; gzip or not) or its bytes,
+    its loaded list, a pycocotools `COCO`, a table, or columns.
 
     A table has the rows [image_id, x, y, width, height, score, category_id], as `COCO.loadRes` takes them; columns are
     {"image_id", "category_id", "bbox", "score"} and, if present, "area" and "id". Both are read in place. Raises
@@ -116,7 +123,11 @@ def read_detections(given: Any, threads: int = 1) -> Detections:
     if isinstance(given, np.ndarray):
         return _from_table(given)
     source = _source(given, "the detections")
-    content: Any = _coco_json.read_results(given, threads) if _is_file(given) else _content(given)
+    content: Any = _content(given)
+    if _is_file(given):
+        content = unwrapped_results(uncompressed(given), source)
+    if _is_file(content):
+        content = _coco_json.read_results(content, threads)
     if isinstance(content, Mapping) and isinstance(content.get("annotations"), Sequence):
         content = content["annotations"]
     if isinstance(content, (str, bytes)) or not isinstance(content, (Mapping, Sequence)):
@@ -309,6 +320,17 @@ def _flags(rows: Any, key: str, where: str) -> NDArray[np.uint8]:
     if flags.size and (flags.dtype.kind not in "biuf" or flags.ndim != 1):
         raise DataError(f"{where}: {key} is not 0 or 1 in every entry: correct it")
     return np.asarray(flags != 0, dtype=np.uint8)
+
+
+def _sizes(rows: Any, order: NDArray[np.intp]) -> NDArray[np.int64] | None:
+    """Width and height of the images in this order, where every one states them."""
+    if not (_has(rows, "width") and _has(rows, "height")):
+        return None
+    columns = [_array(_values(rows, key, "images")) for key in ("width", "height")]
+    if any(column.dtype.kind not in "iuf" or column.ndim != 1 for column in columns):
+        return None
+    sizes = np.column_stack(columns)[order].astype(np.int64)
+    return sizes if bool((sizes > 0).all()) else None
 
 
 def _names(rows: Any, ids: NDArray[Any]) -> list[str]:
