@@ -189,7 +189,7 @@ def test_packed_annotations(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b'{"a": [1], "b": 2}', r"is an object with the members a, b, and not a list of detections"),
+        (b'{"a": [1], "b": 2}', r"it is an object with the members a, b, and not a list of detections"),
         (b'{"image_id": 1,\n', "is not a COCO results file|is not valid JSON"),
         (gzip.compress(b"[]" * 1000)[:-12], "is no sound gzip file"),
         (b"\x1f\x8b\x00\x00", "is no sound gzip file"),

@@ -72,11 +72,18 @@ def unwrapped_results(source: Any, name: str) -> Any:
     if "image_id" in content:
         return [content]
     for key in _WRAPPED:
-        if isinstance(content.get(key), list):
-            return content[key]
+        rows = content.get(key)
+        if isinstance(rows, list):
+            if "images" in content and not any(isinstance(row, Mapping) and "score" in row for row in rows):
+                raise DataError(
+                    f"{name}: is not a COCO results file: it lists images, and its {key} have no score: give what a "
+                    "detector found"
+                )
+            return rows
+    members = ", ".join(sorted(map(str, content))[:5]) or "(none)"
     raise DataError(
-        f"{name}: is an object with the members {', '.join(sorted(map(str, content))[:5]) or '(none)'}, and not a list "
-        f"of detections: give the list, alone or as {' or '.join(map(repr, _WRAPPED))}"
+        f"{name}: is not a COCO results file: it is an object with the members {members}, and not a list of "
+        f"detections: give the list, alone or as {' or '.join(map(repr, _WRAPPED))}"
     )
 
 
