@@ -49,7 +49,8 @@ class CommandLine:
 
     @staticmethod
     def arguments(*words: str | Path) -> list[str]:
-        return [sys.executable, "-m", "qprof.cli.main", *map(str, words)]
+        # -P: the script `qprof` does not have the folder that it is started in on its path either.
+        return [sys.executable, "-P", "-m", "qprof.cli.main", *map(str, words)]
 
     def start(self, *words: str | Path) -> subprocess.Popen[str]:
         """Begin a command, to be waited for or killed by the test."""

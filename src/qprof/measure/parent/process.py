@@ -45,7 +45,8 @@ class WorkerProcess:
             self._log_begin = stream.tell()
             try:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", "qprof.measure.worker", str(theirs.fileno())],
+                    # -P: the folder that qprof is started in is a stranger's, and so is the token.py that lies in it.
+                    [sys.executable, "-P", "-m", "qprof.measure.worker", str(theirs.fileno())],
                     stdin=subprocess.DEVNULL,
                     stdout=stream,
                     stderr=stream,
@@ -155,7 +156,8 @@ def _environment() -> dict[str, str]:
     """The parent's environment, with this very qprof importable in the child."""
     root = str(Path(errors.__file__).resolve().parent.parent)
     paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), "PYTHONUNBUFFERED": "1"}
+    own = {"PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), "PYTHONUNBUFFERED": "1"}
+    return {**os.environ, **own, "PYTHONSAFEPATH": "1"}  # for what the worker's libraries start
 
 
 def _as_error(error: Failure, label: str) -> QprofError:

@@ -59,7 +59,7 @@ def quantize_in_process(
         (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
         arguments = [str(folder / "request.json"), str(folder / "result.json")]
         done = subprocess.run(
-            [sys.executable, "-m", __name__, *arguments],
+            [sys.executable, "-P", "-m", __name__, *arguments],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
