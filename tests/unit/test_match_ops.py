@@ -86,8 +86,24 @@ def test_parts_of_names_and_order_never_cross():
 
 def test_numbered_names_do_not_cross_although_they_are_equal():
     a = ops(("Identity", "ADD", "float32[4]"), ("Identity_1", "ADD", "float32[4]"))
-    match = match_ops(a, [a[1], a[0]])
+    match = match_ops(a, ops(("Identity_1", "ADD", "float32[4]"), ("Identity", "ADD", "float32[4]")))
     assert len(match.pairs) == 1
+
+
+def test_partitions_that_run_at_other_times_are_aligned_in_the_order_of_the_graph():
+    # XNNPACK runs the two products of the first list behind the gather, and those of the second before it.
+    rows = [("a/add", "ADD"), ("a/MatMul_11", "FULLY_CONNECTED"), ("a/slice", "SLICE"), ("a/gather", "GATHER")]
+    later = [(f"{name}_12" if name.startswith("a/M") else name, kind) for name, kind in rows]
+    a, b = (
+        [replace(op, op=f"2/{op.op}", subgraph=2, outputs=("float32[1,8]",)) for op in ops(*one)]
+        for one in (rows, later)
+    )
+    a = [a[0], a[3], a[1], a[2]]
+    match = match_ops(a, b)
+    assert [(a[i].name, b[j].name) for i, j in match.pairs if a[i].type == "FULLY_CONNECTED"] == [
+        ("a/MatMul_11", "a/MatMul_11_12")
+    ]
+    assert is_complete(match, 4, 4) and not match.removed and match.pairs == sorted(match.pairs)
 
 
 def test_order_pairs_type_and_shape_between_neighbours():

@@ -82,19 +82,20 @@ OPS = [
     op("conv", "CONV_2D", 1, delegate="XNNPACK", partition=0, parent="p0", kernel="IGEMM", macs=2000, weight_bytes=8),
     op("pad", "PAD", 2, delegate="XNNPACK", partition=0, parent="p0", kernel=FUSED, macs=0),
     op("conv2", "CONV_2D", 3, kernel="builtin", macs=500, weight_bytes=4),
-    op("loop", "WHILE", 4, kernel="builtin"),
-    op("step", "ADD", 5, subgraph=1, parent="loop", kernel="builtin", macs=0),
+    op("loop", "WHILE", 4, kernel="builtin", macs=0),
+    op("step", "ADD", 5, subgraph=1, parent="loop", kernel="builtin", macs=30),
     op("empty", "DELEGATE", 6, delegate="XNNPACK", partition=1),
 ]
 
 
-def test_leaves_are_the_ops_that_contain_no_other() -> None:
+def test_leaves_are_the_ops_whose_own_times_add_up() -> None:
     kept = [meta.op for meta, leaf in zip(OPS, leaves(OPS), strict=True) if leaf]
-    assert kept == ["conv", "pad", "conv2", "step"]
+    assert kept == ["conv", "pad", "conv2", "loop", "step"]
     assert leaves([]).tolist() == []
 
 
-#: Nanoseconds of conv, conv2, one pass of step (it runs twice), and of the whole profiled inference.
+#: Nanoseconds of conv, conv2, one pass of step (it runs twice, and the loop takes 70 more), and of the whole profiled
+#: inference.
 PROFILED = [(4000, 1000, 500, 8000), (4400, 1200, 600, 8800), (4100, 900, 500, 8200)]
 CLEAN = [7000, 7200, 7100]
 
@@ -102,7 +103,7 @@ CLEAN = [7000, 7200, 7100]
 def profiled_block(number: int, round_: int, variant: str, scale: int = 1) -> Block:
     rows = []
     for i, (conv, conv2, step, _) in enumerate(PROFILED):
-        rows += [(i, 0, 0, conv, 0), (i, 1, 0, conv, 1), (i, 3, 0, conv2, 0), (i, 4, 0, 2 * step, 0)]
+        rows += [(i, 0, 0, conv, 0), (i, 1, 0, conv, 1), (i, 3, 0, conv2, 0), (i, 4, 0, 2 * step + 70, 0)]
         rows += [(i, 5, 0, step, 0), (i, 5, 0, step, 0)]
     events = np.array(rows, np.int64)
     events[:, 3] *= scale
@@ -160,8 +161,8 @@ def run(tmp_path: Path) -> Run:
 
 def test_measured_variant(run: Run) -> None:
     measured = measured_variant(run, "a")
-    assert [meta.op for meta in measured.ops] == ["conv", "pad", "conv2", "step"]
-    assert measured.op_us.tolist() == [[c / 1e3, 0, d / 1e3, 2 * s / 1e3] for c, d, s, _ in PROFILED] * 2
+    assert [meta.op for meta in measured.ops] == ["conv", "pad", "conv2", "loop", "step"]
+    assert measured.op_us.tolist() == [[c / 1e3, 0, d / 1e3, 0.07, 2 * s / 1e3] for c, d, s, _ in PROFILED] * 2
     assert measured.profiled_us.tolist() == [8.0, 8.8, 8.2] * 2
     assert measured.profiled_round.tolist() == [0, 0, 0, 1, 1, 1]
     assert measured.clean_us.tolist() == [7.0, 7.2, 7.1] * 2
@@ -172,7 +173,7 @@ def test_measured_variant(run: Run) -> None:
 def test_layers_of_known_times(run: Run) -> None:
     table = layers(run, "a")
     by_label = {row.label: row for row in table.rows}
-    assert list(by_label) == ["conv/x", "pad/x", "conv2/x", "step/x"]
+    assert list(by_label) == ["conv/x", "pad/x", "conv2/x", "loop/x", "step/x"]
     conv, pad = by_label["conv/x"], by_label["pad/x"]
     assert conv.p50_us is not None
     assert conv.p50_us.value == pytest.approx(4.1)
@@ -181,6 +182,8 @@ def test_layers_of_known_times(run: Run) -> None:
     assert conv.share == pytest.approx((4000 + 4100 + 4100 + 4400) / (8000 + 8200 + 8200 + 8800))
     assert (pad.p50_us, pad.share, pad.gflop_per_s) == (None, 0, None)
     assert "fused" in (pad.reason or "")
+    assert by_label["step/x"].macs == 2 * 30 and by_label["step/x"].runs == 2.0, "counts are those of both passes"
+    assert by_label["loop/x"].share == pytest.approx(4 * 70 / 33_200)
     assert by_label["step/x"].share == pytest.approx(2 * (500 + 500 + 500 + 600) / 33_200)
     assert table.end_to_end_us.value == pytest.approx(8.2)
     assert table.clean_us.value == pytest.approx(7.1)
@@ -193,15 +196,15 @@ def test_layers_of_known_times(run: Run) -> None:
 def test_shares_and_rest_make_one(run: Run, variant: str, by: Any) -> None:
     table = layers(run, variant, by)
     assert sum(row.share for row in table.rows) + table.rest_share == pytest.approx(1, abs=1e-12)
-    assert sum(row.ops for row in table.rows) == 4
+    assert sum(row.ops for row in table.rows) == 5
 
 
 @pytest.mark.parametrize(
     ("by", "groups"),
     [
-        ("type", {"CONV_2D": ["conv/x", "conv2/x"], "PAD": ["pad/x"], "ADD": ["step/x"]}),
-        ("delegate", {"XNNPACK": ["conv/x", "pad/x"], "none (builtin kernels)": ["conv2/x", "step/x"]}),
-        ("kernel", {"IGEMM": ["conv/x"], FUSED: ["pad/x"], "builtin": ["conv2/x", "step/x"]}),
+        ("type", {"CONV_2D": ["conv/x", "conv2/x"], "PAD": ["pad/x"], "WHILE": ["loop/x"], "ADD": ["step/x"]}),
+        ("delegate", {"XNNPACK": ["conv/x", "pad/x"], "none (builtin kernels)": ["conv2/x", "loop/x", "step/x"]}),
+        ("kernel", {"IGEMM": ["conv/x"], FUSED: ["pad/x"], "builtin": ["conv2/x", "loop/x", "step/x"]}),
     ],
 )
 def test_groups_are_the_sums_of_their_ops(run: Run, by: Any, groups: dict[str, list[str]]) -> None:
@@ -230,8 +233,8 @@ def test_selected_rows(run: Run) -> None:
     def labels(**how: Any) -> list[str]:
         return [row.label for row in selected(table, **how)]
 
-    assert labels() == ["conv/x", "pad/x", "conv2/x", "step/x"]
-    assert labels(sort="time") == ["conv/x", "conv2/x", "step/x", "pad/x"]
+    assert labels() == ["conv/x", "pad/x", "conv2/x", "loop/x", "step/x"]
+    assert labels(sort="time") == ["conv/x", "conv2/x", "step/x", "loop/x", "pad/x"]
     assert labels(sort="macs")[:2] == ["conv/x", "conv2/x"]
     assert labels(sort="bytes", top=1) == ["conv/x"]
     assert labels(text="XNNPACK") == ["conv/x", "pad/x"]

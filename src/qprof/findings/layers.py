@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -25,7 +26,8 @@ class LayerRow:
     """One op, or several of one type. `p50_us` is `None` for an op that has no kernel of its own (`reason`).
 
     `share`: part of the profiled end-to-end time (midmean, so that all shares and the rest make 1).
-    `gflop_per_s`: 2 x MACs over the median time.
+    `gflop_per_s`: 2 x MACs over the median time. `runs`: how often it ran in an inference, on average; MACs and
+    activations are those of all runs. `None` where it is not told, or not the same for all.
     """
 
     label: str
@@ -40,6 +42,7 @@ class LayerRow:
     activation_bytes: int | None
     gflop_per_s: float | None
     meta: OpMeta | None = None
+    runs: float | None = None
     reason: str | None = None
 
 
@@ -88,10 +91,9 @@ def layers(run: Run, variant: str, by: By = "op", phase: str | None = None) -> L
     rows = [
         _row(measured, members, label, float(shares[members].sum()), by) for label, members in _groups(measured.ops, by)
     ]
-    partitions: dict[str, int] = {}
-    for op in run.ops_of(variant, phase):
-        if op.type == "DELEGATE" and op.delegate is not None:
-            partitions[op.delegate] = partitions.get(op.delegate, 0) + 1
+    # A subgraph that is called twice has its partitions once.
+    divided = {(op.delegate, op.partition) for op in run.ops_of(variant, phase) if op.type == "DELEGATE"}
+    partitions = Counter(delegate for delegate, _ in sorted(divided, key=str) if delegate is not None)
     return Layers(
         variant=variant,
         phase=run.phase(phase),
@@ -101,7 +103,7 @@ def layers(run: Run, variant: str, by: By = "op", phase: str | None = None) -> L
         clean_us=quantile_interval(measured.clean_us, measured.clean_round, method="expanded"),
         rest_share=float(midmean.rest / midmean.total),
         inferences=len(measured.profiled_us),
-        partitions=partitions,
+        partitions=dict(partitions),
         split=_split(run, variant, run.phase(phase)) if any(op.quantization for op in measured.ops) else None,
     )
 
@@ -139,7 +141,8 @@ def _label(op: OpMeta, position: int, by: By) -> object:
 def _row(measured: MeasuredVariant, members: NDArray[np.intp], label: str, share: float, by: By) -> LayerRow:
     ops = [measured.ops[i] for i in members]
     one = ops[0] if by == "op" else None
-    ran = [op for op in ops if op.kernel != FUSED]
+    ran = [op for op in ops if op.kernel != FUSED and op.runs != 0]
+    idle = all(op.runs == 0 for op in ops)
     p50 = None
     if ran:
         p50 = quantile_interval(measured.op_us[:, members].sum(axis=1), measured.profiled_round, method="expanded")
@@ -157,8 +160,17 @@ def _row(measured: MeasuredVariant, members: NDArray[np.intp], label: str, share
         activation_bytes=_total([op.activation_bytes for op in ops]),
         gflop_per_s=2 * macs / p50.value / 1e3 if macs and p50 is not None and p50.value > 0 else None,
         meta=one,
-        reason=None if ran else "no kernel of its own: fused into a neighbour or folded when the model was loaded",
+        reason=None if ran else _IDLE if idle else _NO_KERNEL,
+        runs=_shared_count([op.runs for op in ops]),
     )
+
+
+_NO_KERNEL = "no kernel of its own: fused into a neighbour or folded when the model was loaded"
+_IDLE = "not run in the inferences that were profiled: of another branch, or of the first inference alone"
+
+
+def _shared_count(values: Sequence[float | None]) -> float | None:
+    return values[0] if len(set(values)) == 1 else None
 
 
 def _total(values: Sequence[int | None]) -> int | None:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from qprof.errors import StoreError
 from qprof.findings.difference_table import MeasuredVariant
+from qprof.findings.op_runs import is_container, own_times, per_inference, with_call_names
 from qprof.record.manifest import VariantEntry
 from qprof.record.ops import OpMeta
 from qprof.store.run import Latencies, OpTimes, Run
@@ -34,9 +35,9 @@ def _why_untimed(run: Run, entry: VariantEntry) -> str:
 
 
 def leaves(ops: list[OpMeta]) -> NDArray[np.bool_]:
-    """Which ops contain no other: only their times add up to the whole."""
-    parents = {op.parent for op in ops}
-    return np.array([op.op not in parents and op.type != "DELEGATE" for op in ops], bool)
+    """Which ops' own times add up to the whole: those that contain no other, and loops, branches and calls, whose own
+    time is what their ops leave over."""
+    return ~is_container(ops)
 
 
 def measured_variant(run: Run, variant: str, phase: str | None = None, kind: str = "profiled") -> MeasuredVariant:
@@ -44,8 +45,8 @@ def measured_variant(run: Run, variant: str, phase: str | None = None, kind: str
 
     `kind`: of the blocks that the ops are taken from, "profiled" or "reset".
 
-    An op that ran several times in an inference (in a loop's body) counts with its sum; one that was folded away
-    counts 0. Raises `StoreError` where the ops were not timed.
+    An op that ran several times in an inference (in a loop's body) counts with its sum, in its MACs and bytes too; one
+    that was folded away counts 0. Raises `StoreError` where the ops were not timed.
     """
     ops = op_list(run, variant, phase)
     keep = leaves(ops)
@@ -55,7 +56,9 @@ def measured_variant(run: Run, variant: str, phase: str | None = None, kind: str
         entry = run.variant(variant)
         why = str(entry.reason) if entry.failed else "go on with qprof run --resume"
         raise StoreError(f"{run.folder}: {variant} has no finished clean and profiled blocks ({why})")
-    times = op_matrix(profiled, run.ops(variant, phase, kind), len(ops))
+    events = run.ops(variant, phase, kind)
+    times = own_times(ops, op_matrix(profiled, events, len(ops)))
+    ops = with_call_names(per_inference(ops, events, len(profiled.duration_ns)))
     return MeasuredVariant(
         name=variant,
         ops=[op for op, is_leaf in zip(ops, keep, strict=True) if is_leaf],

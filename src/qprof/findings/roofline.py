@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from qprof.record.ceilings import Ceiling, number_format
@@ -94,7 +94,7 @@ def roofline(
     """
     weights = [_moved_weight_bytes(op) for op in ops]
     machine = _Machine(ceilings, sum(size or 0 for size in weights), launches or {})
-    return [_row(op, us, size, machine) for op, us, size in zip(ops, op_us, weights, strict=True)]
+    return [_row_of_all_runs(op, us, size, machine) for op, us, size in zip(ops, op_us, weights, strict=True)]
 
 
 class _Machine:
@@ -144,6 +144,28 @@ class _Machine:
     def stream(self, op: OpMeta) -> Ceiling | None:
         """How weights of an op's format are read at most, where it takes in a single row."""
         return self._streams.get(_format(op, self.torch)) if _is_one_row(op) else None
+
+
+def _row_of_all_runs(op: OpMeta, us: float | None, weights: int | None, machine: _Machine) -> RooflineRow:
+    """An op that runs several times in an inference is held against the ceilings run by run: each reads its weights and
+    is launched anew, and a clock's error is that of one."""
+    runs = op.runs
+    if not runs or runs == 1.0:
+        return _row(op, us, weights, machine)
+    one = replace(op, macs=_part(op.macs, runs), activation_bytes=_part(op.activation_bytes, runs))
+    row = _row(one, None if us is None else us / runs, weights, machine)
+    return replace(
+        row,
+        op=op,
+        time_us=us,
+        bytes=None if row.bytes is None else round(row.bytes * runs),
+        launches=None if row.launches is None else row.launches * runs,
+        shortest_us=None if row.shortest_us is None else row.shortest_us * runs,
+    )
+
+
+def _part(count: int | None, runs: float) -> int | None:
+    return None if count is None else round(count / runs)
 
 
 def _row(op: OpMeta, us: float | None, weights: int | None, machine: _Machine) -> RooflineRow:

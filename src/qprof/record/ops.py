@@ -19,7 +19,9 @@ class OpMeta:
     `op` is unique within the variant; `name` is the model's own name for it, which is what is aligned across
     variants and phases. `parent` is the `op` of the delegate partition, control-flow op or layer that contains this
     one, `None` at top level. Counts that are unknown are `None`, never 0; `macs` is 0 only for an op that multiplies
-    nothing.
+    nothing. They are those of one run of the op: `runs` tells how often it ran in the inference in which the ops were
+    discovered (more than once in a loop's body, never in a branch that is not taken), and is `None` where the counts
+    are those of a whole inference.
     """
 
     op: str
@@ -38,6 +40,7 @@ class OpMeta:
     weight_bytes: int | None = None
     activation_bytes: int | None = None  # bytes of all non-constant inputs and outputs
     phase: str = INFERENCE
+    runs: float | None = None
 
 
 #: `OpMeta.kernel` of an op inside a delegate for which no kernel ran: fused into a neighbour, or folded at load.

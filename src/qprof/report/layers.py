@@ -46,6 +46,7 @@ def layers_table(table: Layers, rows: Sequence[LayerRow], by: By) -> Table:
         *([Column("runs in", "where", align="left", priority=1)] if table.structure == "graph" else []),
         Column("p50 [95 %]", "p50", unit=time_unit),
         Column("share", "share"),
+        Column("runs", "runs", priority=3),
         Column("MACs", "macs", unit=macs_unit, priority=3),
         Column("GFLOP/s", "gflops", priority=2),
         Column("weights", "weights", unit=weight_unit, priority=4),
@@ -62,6 +63,7 @@ def layers_table(table: Layers, rows: Sequence[LayerRow], by: By) -> Table:
             "where": _where(row),
             "p50": times[i],
             "share": percent(row.share) if row.p50_us else None,
+            "runs": None if row.runs is None else f"{row.runs:.4g}",
             "macs": macs[i],
             "gflops": None if row.gflop_per_s is None else f"{row.gflop_per_s:.1f}",
             "weights": weights[i],
@@ -72,12 +74,18 @@ def layers_table(table: Layers, rows: Sequence[LayerRow], by: By) -> Table:
         }
         for i, row in enumerate(rows)
     ]
-    empty = {key for key in ("output", "numbers", "kernel") if all(cell[key] is None for cell in cells)}
+    if all(row.runs in (None, 1.0) for row in rows):
+        cells = [{**cell, "runs": None} for cell in cells]
+    empty = {key for key in ("runs", "output", "numbers", "kernel") if all(cell[key] is None for cell in cells)}
     return Table([c for c in columns if c.key not in empty], cells, title=_title(table), notes=_notes(table, rows))
 
 
 #: To whom the time belongs that no op accounts for.
 _WHOSE: Mapping[str, str] = {"graph": "interpreter's and the delegates'"}
+
+
+#: Op types that run other ops, which have rows of their own.
+_LOOPS = ("WHILE", "IF", "CALL", "STABLEHLO_WHILE", "STABLEHLO_CASE", "STABLEHLO_COMPOSITE")
 
 
 def _where(row: LayerRow) -> str:
@@ -107,8 +115,14 @@ def _notes(table: Layers, rows: Sequence[LayerRow]) -> list[str]:
     ]
     if len(rows) < len(table.rows):
         notes.append(f"{len(rows)} of {len(table.rows)} rows shown, {percent(shown)} of the time")
-    if any(row.reason for row in rows):
+    if any(row.reason and row.runs != 0 for row in rows):
         notes.append(f"{MISSING}: no kernel of its own (fused into a neighbour, or folded when the model was loaded)")
+    if any(row.reason and row.runs == 0 for row in rows):
+        notes.append("runs 0: in another branch than the one that was taken, or in a model's first inference alone")
+    if any(row.runs not in (None, 1.0, 0.0) for row in rows):
+        notes.append("runs: per inference; times, MACs and activations are those of all runs, weights as stored once")
+    if any(row.type in _LOOPS for row in rows):
+        notes.append("WHILE, IF, calls: what their own ops leave over, to go round and to hand tensors over")
     if table.partitions:
         notes.append("times inside a delegate: its kernels' whole microseconds, scaled to the delegate's nanoseconds")
     return notes + _split_notes(table.split)

@@ -57,6 +57,8 @@ _REWRITTEN = re.compile(
 #: Number that TFLiteConverter appends to make a name unique ("Conv2D1"); "conv2d_1" is the model's own name.
 _UNIQUIFIER = re.compile(r"(?<=[A-Za-z])\d+$")
 _CALL_PREFIX = re.compile(r"^((Stateful)?PartitionedCall/)+")
+#: Ids of nodes in a graph.
+_NODE = re.compile(r"((?P<subgraph>\d{1,9})/)?(?P<node>\d{1,9})(?P<call>@.*)?", re.DOTALL)
 _SHAPE = re.compile(r"\[([-\d, ?]*)\]")
 
 #: A part of a name that pairs up more ops than this tells nothing about any of them.
@@ -80,11 +82,40 @@ class OpMatch:
 
 
 def match_ops(a: Sequence[OpMeta], b: Sequence[OpMeta]) -> OpMatch:
-    """Align the ops of variant b with those of baseline a; both in execution order, containers left out.
+    """Align the ops of variant b with those of baseline a; both in execution order, partitions left out.
 
     Shapes are those of `OpMeta.outputs`, data types ignored, a dimension of -1 equal to any. Ops of different
     subgraphs are never paired.
     """
+    places = _graph_order(a), _graph_order(b)
+    found = _matched([a[i] for i in places[0]], [b[j] for j in places[1]])
+    stage = {(places[0][i], places[1][j]): one for (i, j), one in zip(found.pairs, found.stages, strict=True)}
+    pairs = sorted(stage)
+    return OpMatch(
+        pairs=pairs,
+        removed=sorted(places[0][i] for i in found.removed),
+        inserted=sorted(places[1][j] for j in found.inserted),
+        stages=[stage[pair] for pair in pairs],
+    )
+
+
+def _graph_order(ops: Sequence[OpMeta]) -> list[int]:
+    """Positions of the ops in the order of the model's graph, where their ids tell it ("12", or "2/5" and "2/5@12" in
+    other subgraphs), else as they are. A delegate's partition runs as a whole, before or behind ops between its own:
+    what is in it, and so what runs when, differs between variants; the graph's order does not."""
+    nodes = [_NODE.fullmatch(op.op) for op in ops]
+    if any(node is None for node in nodes):
+        return list(range(len(ops)))
+    calls: dict[tuple[str, str], int] = {}
+    keys = []
+    for node in nodes:
+        assert node is not None  # it was asked for above
+        call = (node["subgraph"] or "", node["call"] or "")
+        keys.append((calls.setdefault(call, len(calls)), int(node["node"])))
+    return sorted(range(len(ops)), key=keys.__getitem__)
+
+
+def _matched(a: Sequence[OpMeta], b: Sequence[OpMeta]) -> OpMatch:
     found = _Matching([_Op.of(op) for op in a], [_Op.of(op) for op in b])
     found.pair_names("name", lambda op: (op.subgraph, op.type, op.name))
     found.pair_names("name, other type", lambda op: (op.subgraph, op.family, op.name))

@@ -145,9 +145,11 @@ def _by_rates(ops: Sequence[OpMeta], op_us: Sequence[float], total_us: float) ->
 
 
 def _does_next_to_nothing(op: OpMeta, us: float) -> bool:
+    us /= op.runs or 1.0  # each run of it is launched
     if us > _TINY_US or op.weight_bytes is None or op.activation_bytes is None:
         return False
-    return (op.macs or 0) < _IDLE_MACS * us and op.weight_bytes + op.activation_bytes < _IDLE_BYTES * us
+    macs, activations = ((count or 0) / (op.runs or 1.0) for count in (op.macs, op.activation_bytes))
+    return macs < _IDLE_MACS * us and op.weight_bytes + activations < _IDLE_BYTES * us
 
 
 def _intervention(comparison: Comparison, part: float) -> tuple[Intervention | None, str | None]:

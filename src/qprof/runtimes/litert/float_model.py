@@ -81,6 +81,8 @@ class FloatModel:
         chosen: list[FloatOp] = []
         for pattern in layers:
             found = [op for op in self.ops if pattern in op.outputs]
+            # "matmul in block_2": `qprof layers` names the caller of an op that has several.
+            found = found or [op for op in self.ops if pattern.split(" in ")[0] in op.outputs]
             found = found or [op for op in self.ops if any(fnmatch.fnmatchcase(name, pattern) for name in op.outputs)]
             if not found:
                 names = [name for op in self.ops for name in op.outputs]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from qprof.record.ops import FUSED, OpMeta
 from qprof.runtimes.litert.align import align_kernels
 from qprof.runtimes.litert.events import EventLayout
-from qprof.runtimes.litert.model_facts import ModelFacts, OpFacts, SubgraphFacts, describe_quantization, with_shapes
+from qprof.runtimes.litert.model_facts import OpFacts, SubgraphFacts, describe_quantization, with_shapes
 
 #: How LiteRT's delegates name their nodes -> what people call them.
 _DELEGATE_NAMES = {"TfLiteXNNPackDelegate": "XNNPACK", "TfLiteGpuDelegateV2": "GPU", "TfLiteNnapiDelegate": "NNAPI"}
@@ -17,68 +17,66 @@ _DELEGATE_NAMES = {"TfLiteXNNPackDelegate": "XNNPACK", "TfLiteGpuDelegateV2": "G
 
 @dataclass(frozen=True)
 class SubgraphView:
-    """One subgraph as the profiler sees it: its number there, the file's facts, the plan, the kernels of each
-    delegate node (kernel number -> name)."""
+    """One subgraph in one of its calls, as the profiler sees it: the number of the call, the file's facts, the plan, the
+    kernels of each delegate node (kernel number -> name).
+
+    `caller`: id of the op that makes the call, `None` of the main subgraph; `shared`: whether there are other calls of
+    this subgraph. `callers`: nodes that run subgraphs which have views of their own. `runs`: node -> how often it ran
+    in the inference that was looked at.
+    """
 
     number: int
     facts: SubgraphFacts
     nodes: Sequence[tuple[int, int, str, list[int] | None, bool]]
     kernels: Mapping[int, Mapping[int, str]]
+    caller: str | None = None
+    shared: bool = False
+    callers: frozenset[int] = frozenset()
+    runs: Mapping[int, int] = field(default_factory=dict)
+
+    def op_id(self, node: int) -> str:
+        """An op's id within its variant: "12" in the main subgraph, "2/5" in another, "2/5@12" in that of its calls
+        which op 12 makes."""
+        own = str(node) if self.facts.index == 0 else f"{self.facts.index}/{node}"
+        return f"{own}@{self.caller}" if self.shared else own
 
 
 def describe_ops(
-    model: ModelFacts, views: Sequence[SubgraphView], shapes: Mapping[int, tuple[int, ...]]
+    views: Sequence[SubgraphView], shapes: Mapping[int, tuple[int, ...]]
 ) -> tuple[list[OpMeta], EventLayout]:
     """The op list in execution order, and which op each of the profiler's records belongs to.
 
     `shapes`: the main subgraph's tensor shapes as allocated. A delegate's node becomes an op of type "DELEGATE" with
     the ops that it replaced behind it; the ops of a WHILE's or IF's subgraphs have that op as parent.
     """
-    builder = _Builder(_parents(model))
+    builder = _Builder()
     for view in views:
         facts = with_shapes(view.facts, shapes) if view.facts.index == 0 else view.facts
-        builder.add_subgraph(view, facts)
+        builder.add_subgraph(replace(view, facts=facts))
     return builder.ops, EventLayout(nodes=builder.node_ops, kernels=builder.kernel_ops)
 
 
-def op_id(subgraph: int, node: int) -> str:
-    """An op's id within its variant: "12" in the main subgraph, "2/5" in another."""
-    return str(node) if subgraph == 0 else f"{subgraph}/{node}"
-
-
-def _parents(model: ModelFacts) -> dict[int, str]:
-    """subgraph -> id of the op that runs it."""
-    return {
-        child: op_id(subgraph.index, op.index)
-        for subgraph in model.subgraphs
-        for op in subgraph.ops
-        for child in op.subgraphs
-    }
-
-
 class _Builder:
-    def __init__(self, subgraph_parents: Mapping[int, str]) -> None:
+    def __init__(self) -> None:
         self.ops: list[OpMeta] = []
         self.node_ops: dict[tuple[int, int], int] = {}
         self.kernel_ops: dict[tuple[int, int, int], int] = {}
-        self._subgraph_parents = subgraph_parents
-        self._partitions = 0
+        self._partitions: dict[tuple[int, int], int] = {}  # (subgraph, node of the delegate) -> its number
 
-    def add_subgraph(self, view: SubgraphView, facts: SubgraphFacts) -> None:
-        parent = self._subgraph_parents.get(facts.index)
+    def add_subgraph(self, view: SubgraphView) -> None:
+        facts = view.facts
         for node, _, custom_name, members, _ in view.nodes:
             if members is None:
                 self.node_ops[view.number, node] = len(self.ops)
-                self._add(facts, node, kernel=_builtin_kernel(facts.ops[node], facts), parent=parent)
+                kernel, runs = _builtin_kernel(facts.ops[node], facts), view.runs.get(node, 0)
+                self._add(view, node, kernel=kernel, parent=view.caller, runs=runs)
             else:
-                self._add_partition(view, facts, node, _DELEGATE_NAMES.get(custom_name, custom_name), members)
+                self._add_partition(view, node, _DELEGATE_NAMES.get(custom_name, custom_name), members)
 
-    def _add_partition(
-        self, view: SubgraphView, facts: SubgraphFacts, node: int, delegate: str, members: Sequence[int]
-    ) -> None:
-        partition = self._partitions
-        self._partitions += 1
-        container = op_id(facts.index, node)
+    def _add_partition(self, view: SubgraphView, node: int, delegate: str, members: Sequence[int]) -> None:
+        facts = view.facts
+        partition = self._partitions.setdefault((facts.index, node), len(self._partitions))
+        container, runs = view.op_id(node), view.runs.get(node, 0)
         self.node_ops[view.number, node] = len(self.ops)
         self.ops.append(
             OpMeta(
@@ -89,7 +87,8 @@ class _Builder:
                 subgraph=facts.index,
                 delegate=delegate,
                 partition=partition,
-                parent=self._subgraph_parents.get(facts.index),
+                parent=view.caller,
+                runs=runs,
             )
         )
         kernels = sorted(view.kernels.get(node, {}).items())
@@ -102,14 +101,15 @@ class _Builder:
             ran = own.get(position, [])
             # Without any kernel report (another delegate) nothing is known of the single ops.
             kernel = " + ".join(ran) if ran else (FUSED if kernels else None)
-            self._add(facts, member, kernel=kernel, parent=container, delegate=delegate, partition=partition)
+            self._add(view, member, kernel=kernel, parent=container, delegate=delegate, partition=partition, runs=runs)
 
-    def _add(self, facts: SubgraphFacts, node: int, **placed: Any) -> None:
+    def _add(self, view: SubgraphView, node: int, **placed: Any) -> None:
+        facts = view.facts
         op = facts.ops[node]
         labels = [facts.tensors[i].label if i >= 0 else "-" for i in op.inputs]
         self.ops.append(
             OpMeta(
-                op=op_id(facts.index, node),
+                op=view.op_id(node),
                 name=op.name,
                 type=op.type,
                 index=len(self.ops),
@@ -117,7 +117,8 @@ class _Builder:
                 inputs=tuple(labels),
                 outputs=tuple(facts.tensors[i].label for i in op.outputs),
                 quantization=describe_quantization(op, facts),
-                macs=op.macs,
+                # What its subgraphs multiply, their ops count.
+                macs=0 if op.macs is None and node in view.callers else op.macs,
                 weight_bytes=op.weight_bytes,
                 activation_bytes=op.activation_bytes,
                 **placed,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qprof.core._op_profiler import KIND_KERNEL
+from qprof.core._op_profiler import KIND_KERNEL, KIND_NODE
 from qprof.errors import ModelError
 from qprof.record.ops import OpEvents, OpMeta
+from qprof.runtimes.litert.calls import Calls
 from qprof.runtimes.litert.events import EventLayout, to_events
 from qprof.runtimes.litert.guard import arena_bytes
 from qprof.runtimes.litert.hooked import HookedModel
@@ -44,6 +46,7 @@ class ProfiledModel(HookedModel):
         self._records_per_inference = 1
         self.ops: list[OpMeta] = []
         self._layout: EventLayout | None = None
+        self._calls = Calls(self.subgraphs)
 
     def resize(self, input_shapes: Mapping[str, Sequence[int]]) -> None:
         """As `LiteRTModel.resize`; the op list must be discovered again afterwards."""
@@ -60,16 +63,23 @@ class ProfiledModel(HookedModel):
         for record in records[records["kind"] == KIND_KERNEL]:
             key = (int(record["subgraph"]), int(record["node"]))
             kernels.setdefault(key, {})[int(record["kernel"])] = names[int(record["name"])]
-        views = [
-            SubgraphView(
-                number=number,
-                facts=facts,
-                nodes=self.profiler.nodes(number),
-                kernels={node: found for (owner, node), found in kernels.items() if owner == number},
+        ran: Counter[tuple[int, int]] = Counter()
+        for record in self._calls.assign(records)[records["kind"] == KIND_NODE]:
+            ran[int(record["subgraph"]), int(record["node"])] += 1
+        views: dict[int, SubgraphView] = {}
+        for call in self._calls.all:
+            above = views.get(call.caller[0]) if call.caller else None
+            views[call.number] = SubgraphView(
+                number=call.number,
+                facts=self.subgraphs[call.subgraph],
+                nodes=self.profiler.nodes(call.subgraph),
+                kernels={node: found for (owner, node), found in kernels.items() if owner == call.subgraph},
+                caller=above.op_id(call.caller[1]) if above and call.caller else None,
+                shared=self._calls.is_shared(call),
+                callers=self._calls.calling_nodes(call.subgraph),
+                runs={node: count for (number, node), count in ran.items() if number == call.number},
             )
-            for number, facts in enumerate(self.subgraphs)
-        ]
-        self.ops, self._layout = describe_ops(self.facts, views, self._allocated_shapes())
+        self.ops, self._layout = describe_ops(list(views.values()), self._allocated_shapes())
         self._records_per_inference = max(1, len(records))
         return self.ops
 
@@ -106,7 +116,7 @@ class ProfiledModel(HookedModel):
         """Op events recorded since the last call; `op` indexes `ops`. `discover` must have been called."""
         if self._layout is None:
             raise ModelError(f"{self.path}: ops are timed before they were discovered")
-        return to_events(self.profiler.drain(), self._layout)
+        return to_events(self._calls.assign(self.profiler.drain()), self._layout)
 
     def arena_bytes(self) -> int | None:
         """Bytes of the interpreter's tensor arenas (all subgraphs), `None` where it cannot be seen or is unused."""
