@@ -9,6 +9,7 @@ from typing import Any
 from energy_runs import a100
 from planted.world import PlantedOp, PlantedVariant, World
 from qprof.findings.audits import Audit, audits
+from qprof.findings.doubts import doubts
 from qprof.findings.energy import energy_table
 from qprof.findings.summary import summarize
 from qprof.record.ceilings import COMPUTE_UNIT, Ceiling
@@ -35,6 +36,29 @@ def test_a_sound_measurement(tmp_path: Path) -> None:
 def test_time_that_belongs_to_no_op(tmp_path: Path) -> None:
     found = of(recorded(tmp_path, outside_us=400.0))
     assert not found["unattributed"].passed and "28.6 %" in found["unattributed"].says
+
+
+def test_what_a_call_takes_is_no_doubt_of_a_tiny_model(tmp_path: Path) -> None:
+    tiny = PlantedVariant("base", [PlantedOp("conv", "CONV_2D", 2.0)], outside_us=0.6, section={"method": "float32"})
+    found = of(World([tiny, replace(tiny, name="other")]).record(tmp_path / "run"))
+    assert found["unattributed"].passed and "to the call itself (0.6 µs)" in found["unattributed"].says
+
+
+def test_ops_that_count_twice(tmp_path: Path) -> None:
+    run = recorded(tmp_path)
+    assert not [doubt for doubt in doubts(run) if doubt.what == "closure"]
+    import pyarrow as pa
+
+    table = run.op_events
+    twice = [2 * duration for duration in table["duration_ns"].to_pylist()]
+    again = Run(run.folder)
+    again.__dict__["op_events"] = table.set_column(
+        table.column_names.index("duration_ns"), "duration_ns", pa.array(twice)
+    )
+    assert not of(again)["unattributed"].passed
+    assert "add up to 196" in of(again)["unattributed"].says
+    (doubt, _) = [doubt for doubt in doubts(again) if doubt.what == "closure"]
+    assert "some count twice; mistrust its op times" in doubt.says and not doubt.withholds
 
 
 def test_ceilings_beside_other_work(tmp_path: Path) -> None:

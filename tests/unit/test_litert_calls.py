@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tflite_builder as tflite
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
+import tflite_builder as tflite
 from qprof.core._op_profiler import KIND_KERNEL, KIND_NODE, record_dtype
 from qprof.findings.op_runs import callers, is_container, own_times, per_inference, with_call_names
 from qprof.record.ops import OpMeta

@@ -1,4 +1,5 @@
-"""Was the machine left alone, and did it stay the same? What speaks against it stands above every figure.
+"""Was the machine left alone, and did it stay the same? What speaks against it stands above every figure, as does that
+a variant's ops take more than its inferences (`closure`).
 
 Latency is wall-clock time: while the measuring thread waits for a processor, it goes on. How long it waited is known
 exactly where it runs alone (its CPU time against the clock, block by block); with more threads the switches that were
@@ -15,6 +16,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from qprof.findings.causes.thread_starvation import usable_cores
+from qprof.findings.closure import closures
 from qprof.findings.environment import CleanBlock, clean_blocks_of, taken_cores
 from qprof.findings.verdicts import FigureVerdict
 from qprof.record.blocks import BlockEntry
@@ -70,7 +72,13 @@ def _doubts(run: Run) -> list[Doubt]:
             own = [fact for fact in facts.values() if (fact.variant, fact.phase) == (entry.name, phase.name)]
             if blocks:
                 found += list(_of_variant(run, entry, phase.name, blocks, own))
-    return [*found, *_clocks(run)]
+    return [*found, *_clocks(run), *_closures(run)]
+
+
+def _closures(run: Run) -> Iterator[Doubt]:
+    for one in closures(run):
+        if one.is_over:
+            yield Doubt(one.variant, one.phase, "closure", f"{one.says}; mistrust its op times")
 
 
 def withheld(verdicts: Sequence[FigureVerdict], doubted: Sequence[Doubt], baseline: str) -> list[FigureVerdict]:

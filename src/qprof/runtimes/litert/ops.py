@@ -17,8 +17,8 @@ _DELEGATE_NAMES = {"TfLiteXNNPackDelegate": "XNNPACK", "TfLiteGpuDelegateV2": "G
 
 @dataclass(frozen=True)
 class SubgraphView:
-    """One subgraph in one of its calls, as the profiler sees it: the number of the call, the file's facts, the plan, the
-    kernels of each delegate node (kernel number -> name).
+    """One subgraph in one of its calls, as the profiler sees it: the number of the call, the file's facts, the plan,
+    the kernels of each delegate node (kernel number -> name).
 
     `caller`: id of the op that makes the call, `None` of the main subgraph; `shared`: whether there are other calls of
     this subgraph. `callers`: nodes that run subgraphs which have views of their own. `runs`: node -> how often it ran

@@ -1,0 +1,61 @@
+"""Do the ops add up to the inferences that they were timed in? More than the whole they cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from qprof.findings.op_runs import is_container, own_times
+from qprof.store.run import Run
+
+#: Ops that take so much more than the inferences that they ran in were counted twice, or in others. What was timed
+#: inside an inference is over before it, so that no noise brings them there; a layer's time that was divided by a pass
+#: of its own is off by less.
+MOST_OVER = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Closure:
+    """The ops' own times together over the time of the profiled inferences: 1 where nothing is left over."""
+
+    variant: str
+    phase: str
+    share: float
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the ops are more than the whole."""
+        return self.share > 1.0 + MOST_OVER
+
+    @property
+    def says(self) -> str:
+        return f"its ops add up to {self.share * 100:.1f} % of its inferences, so that some count twice"
+
+
+def closures(run: Run) -> Iterator[Closure]:
+    """Of every variant and phase whose ops were timed."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    whole = _sums(run.samples.filter(pc.equal(run.samples["kind"].cast(pa.string()), "profiled")), "variant", "phase")
+    events = run.op_events.filter(pc.equal(run.op_events["kind"].cast(pa.string()), "profiled"))
+    ops_ns = _sums(events, "variant", "phase", "op")
+    for entry in run.manifest.living():
+        for phase in run.phases():
+            ops = run.ops_of(entry.name, phase.name)
+            total = whole.get((entry.name, phase.name))
+            if ops and total:
+                times = np.array([[ops_ns.get((entry.name, phase.name, op.op), 0) for op in ops]], np.float64)
+                own = own_times(ops, times)[:, ~is_container(ops)]
+                yield Closure(entry.name, phase.name, float(own.sum()) / total)
+
+
+def _sums(table: object, *by: str) -> dict[tuple[str, ...], int]:
+    """Nanoseconds of a table's rows, by the columns that are named."""
+    import pyarrow as pa
+
+    assert isinstance(table, pa.Table)
+    found = table.group_by(list(by)).aggregate([("duration_ns", "sum")]).to_pylist()
+    return {tuple(str(row[name]) for name in by): row["duration_ns_sum"] for row in found}
