@@ -39,7 +39,12 @@ class PromptShape(Struct, frozen=True, kw_only=True):
 
 @dataclass(slots=True)
 class Loaded:
-    """What a runtime tells of a variant once it is loaded: its tensors, ops and remarks (each with a remedy)."""
+    """What a runtime tells of a variant once it is loaded: its tensors, ops and remarks (each with a remedy).
+
+    `keeps_state`: whether an inference leaves something behind that the next one goes on from, within a phase;
+    `resets_state`: whether `Model.enter` brings it back to where it began. Where it does not, only a model that is
+    loaded anew is there.
+    """
 
     inputs: list[TensorSpec]
     outputs: list[TensorSpec]
@@ -48,6 +53,8 @@ class Loaded:
     facts: dict[str, Any] = field(default_factory=dict)
     phases: tuple[Phase, ...] = (Phase(),)
     structure: Structure = "graph"
+    keeps_state: bool = False
+    resets_state: bool = True
 
 
 class Model(Protocol):
@@ -57,7 +64,8 @@ class Model(Protocol):
     run_once: Callable[[], None]  # the runtime's own call, as bare as it gets: this is what is timed
 
     def enter(self, phase: str) -> None:
-        """Make `run_once` an inference of that phase of `loaded.phases`; the first is entered from the start."""
+        """Make `run_once` an inference of that phase of `loaded.phases`; the first is entered from the start. What was
+        run before must not change the inferences from here on (`Loaded.resets_state`)."""
 
     def set_inputs(self, arrays: Sequence[NDArray[Any]]) -> None:
         """Copy one sample's input arrays (one per `loaded.inputs`, matching shape and dtype) into the model."""

@@ -24,6 +24,7 @@ from qprof.measure.requests import (
     NotesAnswer,
     WarmedUpAnswer,
 )
+from qprof.measure.worker.histories import outputs_from_the_start, timed_and_not
 from qprof.measure.worker.inferences import InferenceLog, lead_in, repeated
 from qprof.probes.memory import MemoryReading, PeakReset, read_memory, reset_peak
 from qprof.probes.usage import USAGE_UNITS, Usage, read_usage
@@ -125,7 +126,7 @@ class Bench:
             return InstrumentedAnswer(ops=None, notes=[str(error)])
         self._profiled = profiled
         _settle()
-        ours, theirs = self._timed_and_not(profiled, phase, inputs)
+        ours, theirs = timed_and_not(self._model, profiled, self._load, phase, inputs)
         same = all(
             np.array_equal(mine, its, equal_nan=mine.dtype.kind == "f") for mine, its in zip(ours, theirs, strict=True)
         )
@@ -138,21 +139,9 @@ class Bench:
             notes=notes,
         )
 
-    def _timed_and_not(
-        self, profiled: ProfiledModel, phase: str, inputs: list[NDArray[Any]]
-    ) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
-        """Outputs of an inference without instrumentation, and of one whose ops are timed."""
-        self._model.enter(phase)
-        self._model.set_inputs(inputs)
-        self._model.invoke()
-        ours = self._model.outputs()
-        profiled.enter(phase)
-        profiled.set_inputs(inputs)
-        profiled.begin(0)
-        profiled.invoke()
-        profiled.end()
-        profiled.drain()
-        return ours, profiled.outputs()
+    def _load(self) -> Model:
+        """The clean model once more, which has run nothing yet."""
+        return self._runtime.load(self._path, self._options)
 
     def warm_up(self, phase: str, max_s: float) -> WarmedUpAnswer:
         """Run until steady or until `max_s` is spent; the durations are kept as a block of kind "warmup"."""
@@ -220,7 +209,9 @@ class Bench:
         model = self._model
         model.enter(phase.name)
         log = InferenceLog()
-        predictions: dict[int, Any] = {}
+        state = model.loaded.keeps_state
+        predictions = self._from_the_start(samples) if keep and state and not model.loaded.resets_state else {}
+        keep = keep and not predictions
         untimed = lead_in(model, self._inputs(samples[: self._chunk])[0])
         model.enter(phase.name)  # anew: what was run before must not change where the first inference begins
         run = model.run_once
@@ -232,6 +223,8 @@ class Bench:
                 inputs = self._inputs(chunk)
                 begin_ns, begin_cpu_ns = perf_counter_ns(), thread_time_ns()
                 for sample, arrays in zip(chunk, inputs, strict=True):
+                    if wanted and state:
+                        model.enter(phase.name)  # what is scored must not depend on the samples before it
                     for _ in range(phase.steps):
                         model.set_inputs(arrays)
                         start_ns = perf_counter_ns()
@@ -252,6 +245,14 @@ class Bench:
             on_cpu_ns=on_cpu_ns,
         )
         return BlockAnswer(samples=log.arrays(), facts=facts, predictions=predictions)
+
+    def _from_the_start(self, samples: Sequence[int]) -> dict[int, Any]:
+        """Predictions of a model that keeps a state which cannot be reset: those of one that is loaded anew."""
+        fresh, found = self._load(), {}
+        for chunk in self._chunks(samples):
+            outputs = outputs_from_the_start(fresh, self._inputs(chunk))
+            found.update({n: json_safe(self._task.decode(n, one)) for n, one in zip(chunk, outputs, strict=True)})
+        return found
 
     def _long_block(self, samples: Sequence[int], phase: Phase, min_ns: int, least: int) -> BlockAnswer:
         """The same few samples over and over, for `min_ns` and `least` inferences at least: nothing else happens in its

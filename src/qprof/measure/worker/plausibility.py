@@ -129,6 +129,8 @@ class _Trials:
         elif self._given.get(sample) == digest.digest():  # an image that has the input's shape already, say
             _add(found, 0, {sample: self._as_configured[sample]})
             return
+        if self._model.loaded.keeps_state:  # each setting, and each sample, from where the model begins
+            self._model.enter(self._model.loaded.phases[0].name)
         self._model.set_inputs(inputs)
         self._model.invoke()
         outputs = self._model.outputs()

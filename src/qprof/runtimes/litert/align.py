@@ -35,8 +35,12 @@ _MISFIT = 50.0
 _SKIPPED = 20.0
 _SKIPPED_FREELY = 1.0  # not 0, so that of two adjacent reshapes and two kernels each gets its own
 
-# Nodes that often vanish: constants converted at load, padding and activations fused into a neighbour.
-_OFTEN_FUSED = "DENSIFY DEQUANTIZE EXPAND_DIMS PAD PADV2 QUANTIZE RELU RELU6 RELU_0_TO_1 RELU_N1_TO_1 RESHAPE SQUEEZE"
+# Nodes that often vanish: constants converted at load, padding and activations fused into a neighbour. A variable is a
+# buffer of XNNPACK's: naming and reading it takes no kernel, assigning it copies.
+_OFTEN_FUSED = (
+    "DENSIFY DEQUANTIZE EXPAND_DIMS PAD PADV2 QUANTIZE RELU RELU6 RELU_0_TO_1 RELU_N1_TO_1 RESHAPE SQUEEZE"
+    " READ_VARIABLE VAR_HANDLE"
+)
 _FOLDABLE = frozenset(_OFTEN_FUSED.split())
 
 _UNARY = "ABS CEIL COS ELU EXP FLOOR GELU HARD_SWISH LEAKY_RELU LOG LOGISTIC NEG ROUND RSQRT SIGN SIN SQRT SQUARE TANH"
@@ -67,7 +71,7 @@ _MAIN: dict[str, str] = {
     "Convolution": "CONV_2D",
     "Convolution DWConv": "DEPTHWISE_CONV_2D",
     "Convolution VMulCAddC": "DEPTHWISE_CONV_2D",
-    "Copy": "BROADCAST_TO CONCATENATION EXPAND_DIMS PACK RESHAPE SPLIT SPLIT_V SQUEEZE UNPACK",
+    "Copy": "ASSIGN_VARIABLE BROADCAST_TO CONCATENATION EXPAND_DIMS PACK RESHAPE SPLIT SPLIT_V SQUEEZE UNPACK",
     "Cosine": "COS",
     "Deconvolution": "TRANSPOSE_CONV",
     "Depth To Space": "DEPTH_TO_SPACE",
@@ -148,7 +152,7 @@ _KNOWN_NODES = frozenset(
     for table in (_MAIN, _SELDOM_MAIN, _HELPS_BEFORE, _HELPS_AFTER)
     for nodes in table.values()
     for node in nodes.split()
-)
+) | {"READ_VARIABLE", "VAR_HANDLE"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,6 +168,7 @@ class _Reader:
             constant=stored_bytes is not None,
             bytes=dense_bytes(shape, dtype) if stored_bytes is None else stored_bytes,
             sparse=table.Sparsity() is not None,
+            variable=bool(table.IsVariable()),
         )
 
     def _stored_bytes(self, tensor: Any) -> int | None:

@@ -15,6 +15,7 @@ from qprof.record.phases import INFERENCE
 from qprof.record.tensors import TensorSpec
 from qprof.runtimes.litert.flatbuffer import read_model
 from qprof.runtimes.litert.model_facts import ModelFacts
+from qprof.runtimes.litert.state import state_of
 
 #: What a variant may ask for: LiteRT's default (XNNPACK on a CPU), or the interpreter's builtin kernels alone.
 DELEGATES = ("xnnpack", "none")
@@ -50,6 +51,7 @@ class LiteRTModel:
 
         self.path = path
         self.facts = facts if facts is not None else read_model(path)
+        self._state = state_of(self.facts)
         if delegate not in DELEGATES:
             raise ModelError(f"{path}: there is no delegate {delegate!r}; choose one of {', '.join(DELEGATES)}")
         resolver = OpResolverType.AUTO if delegate == "xnnpack" else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
@@ -104,6 +106,9 @@ class LiteRTModel:
             inputs=[_spec(detail) for detail in inputs],
             outputs=[_spec(detail) for detail in outputs],
             op_types=[op.type for op in self.facts.subgraphs[0].ops],
+            notes=[self._state.says] if self._state.says else [],
+            keeps_state=bool(self._state.says),
+            resets_state=self._state.resets,
         )
 
     def resize(self, input_shapes: Mapping[str, Sequence[int]]) -> None:
@@ -138,9 +143,13 @@ class LiteRTModel:
         return [np.asarray(self.interpreter.get_tensor(index)) for index in self._output_indices]
 
     def enter(self, phase: str) -> None:
-        """LiteRT models have one phase."""
+        """LiteRT models have one phase. A state in variable tensors begins anew, one in resource variables does not
+        (see `state`)."""
         if phase != INFERENCE:
             raise ModelError(f"{self.path}: has no phase {phase!r}; its only one is {INFERENCE!r}")
+        if self._state.tensors:
+            with _runtime_errors(self.path, "reset the state of"):
+                self.interpreter.reset_all_variables()
 
     def memory_bytes(self) -> dict[str, int]:
         """Nothing: LiteRT keeps no account of its own."""

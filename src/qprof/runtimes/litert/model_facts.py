@@ -37,6 +37,7 @@ _WEIGHT_TYPES = _FLOATS | {"int16", "int8", "int4", "int2", "uint8", "uint4"}  #
 
 # Ops that pass a constant on in another form, once, before the first inference.
 _FOLDED_TYPES = frozenset({"DEQUANTIZE", "DENSIFY"})
+_VARIABLE_TYPES = frozenset({"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"})
 _CONVERSIONS = frozenset({"QUANTIZE", "DEQUANTIZE", "CAST"})
 
 # Ops whose constants are learnt weights; a constant of another op (an addend, anchor boxes) is an operand like any.
@@ -74,6 +75,7 @@ class TensorFacts:
     constant: bool
     bytes: int | None
     sparse: bool = False
+    variable: bool = False  # keeps what an inference wrote for the next
 
     @property
     def label(self) -> str:
@@ -217,12 +219,27 @@ def costed(op: OpFacts, tensors: Sequence[TensorFacts], constant_behind: Mapping
     folded = any(index in constant_behind for index in op.outputs)
     read = {constant_behind.get(index, index) for index in op.inputs if index >= 0} if not folded else set()
     activations = [tensors[index].bytes for index in _activations(op, tensors, constant_behind)]
+    if op.type in _VARIABLE_TYPES:
+        activations = _moved_by_variable(op, tensors)
     return replace(
         op,
         macs=count_macs(op.type, inputs, outputs, op.adjoint),
         weight_bytes=sum(tensors[index].bytes or 0 for index in read if tensors[index].constant),
         activation_bytes=None if None in activations else sum(size for size in activations if size is not None),
     )
+
+
+def _moved_by_variable(op: OpFacts, tensors: Sequence[TensorFacts]) -> list[int | None]:
+    """Bytes that an op on a resource variable moves: what it reads is as large as what it writes, and one of the two is
+    the variable, which is in no tensor of the graph. To name one moves nothing."""
+    if op.type == "VAR_HANDLE":
+        return [0]
+    value = next(iter(op.outputs if op.type == "READ_VARIABLE" else op.inputs[1:]), -1)
+    if value < 0:
+        return [None]
+    size = tensors[value].bytes
+    # A constant that is assigned counts among the weights.
+    return [size] if tensors[value].constant else [size, size]
 
 
 def find_constants_behind(ops: Sequence[OpFacts], tensors: Sequence[TensorFacts]) -> dict[int, int]:

@@ -149,8 +149,11 @@ class PatchedModel:
             op_types=self._variant.loaded.op_types,
             notes=[
                 f"the outputs of {len(ops)} of its ops are the baseline's, computed in every inference beside its own: "
-                "its scores are to be compared, not its latency, energy or memory"
+                "its scores are to be compared, not its latency, energy or memory",
+                *self._variant.loaded.notes,
             ],
+            keeps_state=self._baseline.loaded.keeps_state or self._variant.loaded.keeps_state,
+            resets_state=self._baseline.loaded.resets_state and self._variant.loaded.resets_state,
         )
 
     def _run(self) -> None:
@@ -182,6 +185,7 @@ class PatchedModel:
 
     def enter(self, phase: str) -> None:
         """LiteRT models have one phase."""
+        self._baseline.enter(phase)
         self._variant.enter(phase)
 
     def memory_bytes(self) -> dict[str, int]:

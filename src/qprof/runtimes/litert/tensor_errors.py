@@ -33,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprof.errors import ModelError
+from qprof.record.phases import INFERENCE
 from qprof.record.quantization import dequantize, is_quantized
 from qprof.record.rows import INPUT, input_id
 from qprof.record.tensors import TensorSpec
@@ -43,6 +44,7 @@ from qprof.runtimes.litert.interpreter import LiteRTModel
 from qprof.runtimes.litert.model_facts import OpFacts, SubgraphFacts
 from qprof.runtimes.litert.objects import packed
 from qprof.runtimes.litert.sections import LiteRTOptions
+from qprof.runtimes.litert.state import RESOURCE
 from qprof.runtimes.litert.stored import as_stored, is_real, refuse_other_inputs
 
 _CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
@@ -115,6 +117,7 @@ class TensorErrors:
             for kind in ("cumulative", "own"):
                 record(kind, input_id(n), real, dequantize(stored.array, stored.spec), _cut_off(real, stored))
         for model, arrays in zip(self._linked, given, strict=True):
+            model.enter(INFERENCE)  # a state that can be reset is; one that cannot is of equal histories
             model.set_inputs(arrays)
             model.invoke()
         if not self._checked:
@@ -159,6 +162,7 @@ class TensorErrors:
     def _check_outputs(self, inputs: Sequence[Sequence[NDArray[Any]]]) -> None:
         self._checked = True
         for plain, kept, arrays in zip(self._models, self._linked, inputs, strict=True):
+            plain.enter(INFERENCE)
             plain.set_inputs(arrays)
             plain.invoke()
             indices = plain.facts.subgraphs[0].outputs
@@ -310,7 +314,9 @@ def _origins(baseline: SubgraphFacts, variant: SubgraphFacts, partners: Mapping[
     for op in variant.ops:
         if op.index in partners:
             outputs = baseline.ops[partners[op.index]].outputs
-            if len(outputs) == len(op.outputs):
+            # A resource names a variable and holds no numbers.
+            named = any(variant.tensors[output].dtype == RESOURCE for output in op.outputs)
+            if len(outputs) == len(op.outputs) and not named:
                 origins.update(zip(op.outputs, outputs, strict=True))
         elif op.type in _CONVERSIONS and op.inputs[0] in origins:
             origins[op.outputs[0]] = origins[op.inputs[0]]
