@@ -200,3 +200,69 @@ def test_without_tensorflow_the_message_says_what_to_install(tmp_path: Path, mon
     (tmp_path / "m.keras").write_bytes(b"")
     with pytest.raises(MissingExtraError, match=r'pip install "qprof\[tensorflow\]"'):
         convert.convert("float32", tmp_path / "m.keras", tmp_path / "out.tflite")
+
+
+RECURRENT = ("GRU", "LSTM", "SimpleRNN")
+
+
+@pytest.fixture(scope="module")
+def recurrent(keras: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, Path]]:
+    """layer -> a model whose batch is open, and its file; one whose sequence is open as well."""
+    keras.utils.set_random_seed(0)
+    folder = tmp_path_factory.mktemp("recurrent")
+    found = {}
+    for name in (*RECURRENT, "open"):
+        steps = keras.Input((None if name == "open" else 12, 8))
+        layer = getattr(keras.layers, "LSTM" if name == "open" else name)(40)
+        built = keras.Model(steps, keras.layers.Dense(40)(layer(steps)))
+        built.save(folder / f"{name}.keras")
+        found[name] = (built, folder / f"{name}.keras")
+    return found
+
+
+def sequences(count: int) -> list[list[NDArray[np.float32]]]:
+    random = np.random.default_rng(3)
+    return [[random.normal(0, 1, (1, 12, 8)).astype(np.float32)] for _ in range(count)]
+
+
+@pytest.mark.parametrize("layer", RECURRENT)
+def test_recurrent_layers_give_what_keras_gives(
+    recurrent: dict[str, tuple[Any, Path]], tmp_path: Path, layer: str
+) -> None:
+    built, source = recurrent[layer]
+    made = convert.convert("float32", source, tmp_path / "out.tflite")
+    (sample,) = sequences(1)
+    np.testing.assert_allclose(outputs(made.path, sample), built.predict(sample[0], verbose=0), atol=1e-5)
+
+
+def test_a_sequence_of_open_length_converts(recurrent: dict[str, tuple[Any, Path]], tmp_path: Path) -> None:
+    made = convert.convert("float32", recurrent["open"][1], tmp_path / "out.tflite")
+    assert list(load(made.path).get_input_details()[0]["shape_signature"]) == [1, -1, 8]
+
+
+@pytest.mark.parametrize("method", ["int8", "int16x8", "int8-dynamic", "float16"])
+def test_recurrent_layers_are_quantized(
+    recurrent: dict[str, tuple[Any, Path]], tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The converter's own calibration ends in a segmentation fault."""
+    monkeypatch.setenv("QPROF_CACHE", str(tmp_path))
+    built, source = recurrent["GRU"]
+    samples = sequences(6)
+    calibration = make.Calibration(lambda: iter(samples), "six")
+    made = make.make_variant(make.MakeRequest(source, method, calibration=calibration, io="float"))
+    expected, found = built.predict(samples[0][0], verbose=0), outputs(made.path, samples[0])
+    error = float(((found - expected) ** 2).mean() / (expected**2).mean())
+    assert error < 10**-2.5, "25 dB"
+    if method.startswith("int8") or method == "int16x8":
+        assert made.bytes < 0.65 * make.make_variant(make.MakeRequest(source, "float32")).bytes, (
+            "the loop's weights too"
+        )
+    if method in ("int8", "int16x8"):
+        assert any("loop bodies" in note and "weights are int8" in note for note in made.notes)
+
+
+def outputs(path: Path, sample: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    model = load(path)
+    model.set_tensor(model.get_input_details()[0]["index"], sample[0])
+    model.invoke()
+    return np.asarray(model.get_tensor(model.get_output_details()[0]["index"]))

@@ -77,7 +77,7 @@ def convert(
     if chosen.needs_calibration and calibration is None:
         raise DataError(f"{source}: method {method} needs calibration samples; name a data set that has them")
     version = versions()["tensorflow"]
-    with tool_output_to_log(), _as_saved_model(source) as folder:
+    with tool_output_to_log(), _as_saved_model(source, batch) as folder:
         content = _convert(chosen, source, folder, calibration, io, batch)
     refuse_unloadable(content, f"{source}: method {method}", "choose another method")
     write_atomically(destination, content)
@@ -158,7 +158,7 @@ def _representative(
 
 
 @contextlib.contextmanager
-def _as_saved_model(source: Path) -> Iterator[Path]:
+def _as_saved_model(source: Path, batch: int | None) -> Iterator[Path]:
     """A SavedModel folder: the source itself, or what a Keras file was exported to for the time being."""
     if not source.exists():
         raise ModelError(f"{source}: does not exist; check the path of the model")
@@ -168,7 +168,7 @@ def _as_saved_model(source: Path) -> Iterator[Path]:
         yield source
         return
     with tempfile.TemporaryDirectory(prefix="qprof-") as temporary:
-        _export_keras(source, Path(temporary))
+        _export_keras(source, Path(temporary), batch)
         yield Path(temporary)
 
 
@@ -201,19 +201,37 @@ def _serving_function(source: Path, folder: Path, batch: int | None) -> tuple[An
     return serving.get_concrete_function(**fixed), loaded
 
 
-def _export_keras(source: Path, folder: Path) -> None:
+def _export_keras(source: Path, folder: Path, batch: int | None) -> None:
     """Write a Keras model as a SavedModel: from there its variables are frozen, while a function traced over the
-    live model keeps them as resource variables, which integer conversion cannot run."""
+    live model keeps them as resource variables, which integer conversion cannot run.
+
+    Its batch is fixed here already: the converter lowers the loops of recurrent layers only where the state's shape is
+    known when they are traced."""
     import keras  # type: ignore[import-untyped,unused-ignore]
 
     _refuse_code(source)
     try:
         model = keras.saving.load_model(str(source), compile=False, safe_mode=True)
-        model.export(str(folder), format="tf_saved_model", verbose=False)
+        model.export(str(folder), format="tf_saved_model", verbose=False, input_signature=_signature(model, batch))
     except Exception as error:
         raise ModelError(
             f"{source}: cannot be loaded by Keras {keras.__version__}: {first_line(error)}; export it as a SavedModel"
         ) from error
+
+
+def _signature(model: Any, batch: int | None) -> list[Any] | None:
+    """What a functional model takes, with its batch fixed; `None`, for as it is, of a model that does not tell."""
+    import keras
+
+    inputs = getattr(model, "input", None)
+    if batch is None or inputs is None:
+        return None
+    return [
+        keras.tree.map_structure(
+            lambda tensor: keras.InputSpec(shape=_shape(tensor.shape, batch), dtype=tensor.dtype, name=tensor.name),
+            inputs,
+        )
+    ]
 
 
 def _refuse_code(source: Path) -> None:

@@ -34,6 +34,11 @@ _FLOAT_WEIGHT_OPS = frozenset(
     }
 )
 
+#: Op types that run other subgraphs.
+CONTROL_FLOW = frozenset(
+    {"CALL", "CALL_ONCE", "IF", "STABLEHLO_CASE", "STABLEHLO_COMPOSITE", "STABLEHLO_WHILE", "WHILE"}
+)
+
 #: What to do about a source that LiteRT does not load.
 UNLOADABLE = "convert the model again for this version of LiteRT, with builtin ops alone"
 
@@ -49,6 +54,7 @@ class FloatOp:
     scope: str
     subgraph: int
     weight_shape: tuple[int, ...] | None
+    activations: frozenset[str] = frozenset()  # the float tensors that it reads and writes
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +239,11 @@ def _ops(model: Any) -> list[FloatOp]:
                     scope=tfl_flatbuffer_utils.get_op_scope(op, subgraph.tensors),
                     subgraph=number,
                     weight_shape=tuple(map(int, constant[0].shape)) if constant else None,
+                    activations=frozenset(
+                        _text(subgraph.tensors[i].name)
+                        for i in [*op.inputs, *op.outputs]
+                        if i >= 0 and _is_float_activation(model, subgraph.tensors[i])
+                    ),
                 )
             )
     return ops
@@ -249,15 +260,24 @@ def _io_scopes(model: Any) -> list[str]:
 
 
 def _activations(model: Any) -> set[str]:
+    names = _op_names()
+    main = model.subgraphs[0]
+    read = {int(i) for op in main.operators for i in op.inputs} | {int(i) for i in main.outputs}
+    written = {
+        int(i)
+        for op in main.operators
+        for i in op.outputs
+        # A loop hands on all that its body takes, also what nobody reads behind it and no kernel has written.
+        if int(i) in read or names[model.operatorCodes[op.opcodeIndex].builtinCode] not in CONTROL_FLOW
+    }
+    touched = sorted(i for i in read | written if i >= 0)
+    return {_text(main.tensors[i].name) for i in touched if _is_float_activation(model, main.tensors[i])}
+
+
+def _is_float_activation(model: Any, tensor: Any) -> bool:
     from ai_edge_litert import schema_py_generated as schema
 
-    main = model.subgraphs[0]
-    touched = {int(i) for op in main.operators for i in [*op.inputs, *op.outputs] if i >= 0}
-    return {
-        _text(main.tensors[i].name)
-        for i in touched
-        if main.tensors[i].type == schema.TensorType.FLOAT32 and _data(model, main.tensors[i]) is None
-    }
+    return bool(tensor.type == schema.TensorType.FLOAT32 and _data(model, tensor) is None)
 
 
 def _is_float_weight(model: Any, tensor: Any, op_type: str) -> bool:

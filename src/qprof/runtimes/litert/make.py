@@ -15,13 +15,14 @@ from qprof.runtimes.base import Calibration
 from qprof.runtimes.litert import cache, convert, float_model, objects, quantize
 from qprof.runtimes.litert import calibrate as calibration_module
 from qprof.runtimes.litert.calibrate import ActivationRanges
+from qprof.runtimes.litert.flatbuffer import read_model
 from qprof.runtimes.litert.variant import MadeVariant, file_sha256, refuse_unloadable
 
 #: The method of a file that is run as it is, already quantized or not.
 FILE = "file"
 
 #: Part of every key: raise it where a change of this package changes the bytes that are made.
-_REVISION = "1"
+_REVISION = "2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +83,25 @@ class VariantMaker:
         quantize.parse_method(request.method)
         if convert.is_convertible(request.source) or request.source.is_dir():
             if _converter_knows(request):
-                return self._cached(request, convert.versions(), self._convert)
-            float32 = self.make(MakeRequest(request.source, "float32", batch=request.batch))
-            return self.make(replace(request, source=float32.path))
+                if not self._crashes_converter(request):
+                    return self._cached(request, convert.versions(), self._convert)
+                request = replace(request, ranges="min-max")  # as the converter would
+            return self.make(replace(request, source=self._float32(request).path))
         if request.method == "float32":
             return _float_as_it_is(request)
         versions = {name: importlib.metadata.version(name) for name in (quantize.TOOL, "ai-edge-litert")}
         return self._cached(request, versions, self._quantize)
+
+    def _float32(self, request: MakeRequest) -> MadeVariant:
+        return self.make(MakeRequest(request.source, "float32", batch=request.batch))
+
+    def _crashes_converter(self, request: MakeRequest) -> bool:
+        """Whether the converter would take this process with it: TensorFlow 2.21 calibrates no model with loops (a
+        recurrent layer of Keras) without a segmentation fault."""
+        if quantize.parse_method(request.method)[0].how != "static":
+            return False
+        made = read_model(self._float32(request).path)
+        return any(op.subgraphs for graph in made.subgraphs for op in graph.ops)
 
     def _cached(
         self,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from qprof.errors import DataError, ModelError
 from qprof.runtimes.litert import calibrate as calibration_module
-from qprof.runtimes.litert import float_model, objects
+from qprof.runtimes.litert import float_model, nested_ops, objects
 from qprof.runtimes.litert.calibrate import ActivationRanges
 from qprof.runtimes.litert.float_model import FloatModel
 from qprof.runtimes.litert.variant import MadeVariant, file_sha256, refuse_unloadable, write_atomically
@@ -232,7 +232,7 @@ def _quantize(
 ) -> tuple[bytes, list[str]]:
     from ai_edge_quantizer import quantizer  # type: ignore[import-untyped,unused-ignore]
 
-    rules = _rules(method, model, options)
+    rules = _rules(method, model, options, ranges)
     remedy = "leave the op or layer it names in float (skip_ops, skip_layers) or choose another method"
     try:
         with tool_output_to_log():
@@ -253,10 +253,12 @@ def _quantize(
             f"{model.path}: method {method.name} quantized nothing: {TOOL} has no such form of any chosen op; "
             "choose another method or other op types"
         )
-    return content, _notes(method, model, options, found.float_ops)
+    return content, _notes(method, model, options, found.float_ops, ranges)
 
 
-def _rules(method: Method, model: FloatModel, options: _Options) -> list[dict[str, Any]]:
+def _rules(
+    method: Method, model: FloatModel, options: _Options, ranges: ActivationRanges | None
+) -> list[dict[str, Any]]:
     """The quantizer's recipe. A later rule wins over an earlier one; an op type that a rule for all ops cannot
     quantize is left in float, one that is named explicitly is refused."""
     from ai_edge_quantizer import qtyping, recipe_manager
@@ -285,10 +287,13 @@ def _rules(method: Method, model: FloatModel, options: _Options) -> list[dict[st
             manager.add_quantization_config(".*", op, None, "no_quantize")
     scopes = [op.scope for op in model.matching(options.skip_layers)]
     if method.how == "static":
-        # Calibration runs the first subgraph; ops of loop bodies and other signatures have no ranges.
         scopes += [op.scope for op in model.ops if op.subgraph > 0] + list(model.io_scopes)
     if scopes:
         manager.add_quantization_config(_exactly(scopes), every, None, "no_quantize")
+    if method.how == "static":
+        inside = nested_ops.weighted_scopes(model, ranges, options.ops, options.skip_ops, options.skip_layers)
+        if inside:
+            _add_rule(manager, METHODS["int8-dynamic"], _exactly(inside), every, options.granularity)
     rules: list[dict[str, Any]] = manager.get_quantization_recipe()
     return rules
 
@@ -350,20 +355,19 @@ def _tool_op(op: str, method: Method | None) -> Any:
     return name
 
 
-def _notes(method: Method, model: FloatModel, options: _Options, float_ops: Counter[str]) -> list[str]:
+def _notes(
+    method: Method, model: FloatModel, options: _Options, float_ops: Counter[str], ranges: ActivationRanges | None
+) -> list[str]:
     """One remark per reason for which ops stayed in float without being asked to."""
     notes = []
     left = Counter(float_ops)
     for op in model.matching(options.skip_layers):
         left[op.type] -= 1
     if method.how == "static":
-        nested = Counter(op.type for op in model.ops if op.subgraph > 0)
-        left -= nested
-        if nested:
-            notes.append(
-                f"the {sum(nested.values())} ops of loop bodies and further signatures stay float32: calibration "
-                "covers the first signature; export that part as a model of its own to quantize it"
-            )
+        nested, unreached = nested_ops.divided(model, ranges)
+        left -= Counter(op.type for op in (*nested, *unreached))
+        left -= Counter(op.type for op in model.ops if op.subgraph == 0 and op.type in float_model.CONTROL_FLOW)
+        notes += nested_ops.notes(nested, unreached)
     for op_type in options.skip_ops:
         left.pop(op_type, None)
     if options.ops is not None:
