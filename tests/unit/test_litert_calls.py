@@ -19,7 +19,6 @@ from qprof.runtimes.litert.calls import Calls
 from qprof.runtimes.litert.flatbuffer import read_model
 from qprof.runtimes.litert.model_facts import SubgraphFacts
 from qprof.runtimes.litert.profiled import ProfiledModel
-from qprof.store.run import OpTimes
 from tflite_builder import Graph, build_model
 
 WIDTH = 64
@@ -197,10 +196,9 @@ def test_counts_are_those_of_all_runs() -> None:
         OpMeta("2/0", "other branch", "ADD", 4, 2, parent="0", macs=5, runs=1.0),
         OpMeta("phase/x", "a layer", "Linear", 5, macs=11),
     ]
-    events = [0, 1, 2, 1, 2, 1, 2, 0, 1, 2, 1, 2, 5, 5, 5]  # of two inferences, of three passes and of two
-    n = len(events)
-    times = OpTimes(*(np.zeros(n, np.int32) for _ in range(3)), np.array(events), *(np.zeros(n) for _ in range(2)))
-    counted = {op.name: op for op in per_inference(ops, times, 2)}
+    # A sample of three passes that was run once, and one of two that was run twice: 2.5 on average.
+    counts = np.array([[1, 3, 3, 0, 0, 1], [1, 2, 2, 0, 0, 1], [1, 2, 2, 0, 0, 1]], np.float64)
+    counted = {op.name: op for op in per_inference(ops, counts, np.array([7, 8, 8]))}
     assert (counted["product"].runs, counted["product"].macs, counted["product"].weight_bytes) == (2.5, 25, 7)
     assert (counted["folded"].runs, counted["folded"].activation_bytes) == (2.5, 8)
     assert (counted["other branch"].runs, counted["other branch"].macs) == (0.0, 0)
@@ -216,3 +214,30 @@ def test_a_net_that_is_not_shared_keeps_plain_ids(profiled: Callable[..., Profil
         "2/0": 3,
         "2/1": 3,
     }
+
+
+def test_a_branch_that_is_taken_later_is_timed_op_by_op(profiled: Callable[..., ProfiledModel]) -> None:
+    """What ran in the other branch's partition was not seen when the ops were discovered."""
+    model = profiled(tflite.if_net(width=64))
+    ops = {op.op: op for op in _discovered(model, taken=True)}
+    later = next(op for op in ops.values() if op.type != "DELEGATE" and op.subgraph and op.runs == 0)
+    earlier = next(op for op in ops.values() if op.type != "DELEGATE" and op.subgraph and op.runs == 1)
+    assert later.delegate == earlier.delegate == "XNNPACK" and later.subgraph != earlier.subgraph
+    _set(model, taken=False)
+    for inference in range(3):
+        model.record(inference)
+    events = model.drain()
+    position = {name: place for place, name in enumerate(ops)}
+    assert np.count_nonzero(events.op == position[later.op]) == 3
+    assert np.count_nonzero(events.op == position[earlier.op]) == 0
+    assert model.drain().op.size == 0
+
+
+def _set(model: ProfiledModel, *, taken: bool) -> None:
+    arrays = [np.full(spec.shape, taken if spec.dtype == "bool" else 1, spec.dtype) for spec in model.loaded.inputs]
+    model.set_inputs(arrays)
+
+
+def _discovered(model: ProfiledModel, *, taken: bool) -> list[OpMeta]:
+    _set(model, taken=taken)
+    return model.discover()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -58,7 +60,9 @@ def measured_variant(run: Run, variant: str, phase: str | None = None, kind: str
         raise StoreError(f"{run.folder}: {variant} has no finished clean and profiled blocks ({why})")
     events = run.ops(variant, phase, kind)
     times = own_times(ops, op_matrix(profiled, events, len(ops)))
-    ops = with_call_names(per_inference(ops, events, len(profiled.duration_ns)))
+    if any(op.runs is not None or op.subgraph for op in ops):
+        counts = op_matrix(profiled, replace(events, duration_ns=np.ones_like(events.duration_ns)), len(ops))
+        ops = with_call_names(per_inference(ops, counts, profiled.sample))
     return MeasuredVariant(
         name=variant,
         ops=[op for op, is_leaf in zip(ops, keep, strict=True) if is_leaf],

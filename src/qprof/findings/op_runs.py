@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprof.record.ops import OpMeta
-from qprof.store.run import OpTimes
 
 
 def is_container(ops: Sequence[OpMeta]) -> NDArray[np.bool_]:
@@ -62,14 +61,21 @@ def with_call_names(ops: Sequence[OpMeta]) -> list[OpMeta]:
 _DEEPEST = 8
 
 
-def per_inference(ops: Sequence[OpMeta], events: OpTimes, inferences: int) -> list[OpMeta]:
-    """The ops with the counts of an inference, and `runs` as their events tell, the mean over all inferences.
+def per_inference(ops: Sequence[OpMeta], counts: NDArray[np.float64], samples: NDArray[np.integer]) -> list[OpMeta]:
+    """The ops with the counts of an inference, and `runs` as their events tell.
+
+    `counts`: events of each op in each inference, [inferences, ops]; `samples`: the sample of each inference. The mean
+    is one over the samples, of which some were run more often than others, and not as often by each variant: a loop
+    whose passes depend on the sample would seem to do other work.
 
     Weights stay as they are stored: they are read in each run, and yet the model holds them once. Ops whose counts
     are of a whole inference already are left alone.
     """
-    counted = np.bincount(events.op[events.op >= 0], minlength=len(ops)) / max(1, inferences)
-    runs = {op.op: float(count) for op, count in zip(ops, counted, strict=True)}
+    numbers, which = np.unique(samples, return_inverse=True)
+    summed = np.zeros((len(numbers), len(ops)))
+    np.add.at(summed, which.reshape(-1), counts)
+    means = (summed / np.bincount(which.reshape(-1), minlength=len(numbers))[:, None]).mean(axis=0)
+    runs = {op.op: float(count) for op, count in zip(ops, means, strict=True)}
     found = []
     for op in ops:
         if op.runs is None and op.subgraph == 0:

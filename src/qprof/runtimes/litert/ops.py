@@ -99,8 +99,9 @@ class _Builder:
             self.kernel_ops[view.number, node, number] = len(self.ops) + position
         for position, member in enumerate(members):
             ran = own.get(position, [])
-            # Without any kernel report (another delegate) nothing is known of the single ops.
-            kernel = " + ".join(ran) if ran else (FUSED if kernels else None)
+            # Without any kernel report (another delegate, a branch not taken) nothing is known of the single ops.
+            told = kernels or (runs and delegate == _DELEGATE_NAMES["TfLiteXNNPackDelegate"])
+            kernel = " + ".join(ran) if ran else (FUSED if told else None)
             self._add(view, member, kernel=kernel, parent=container, delegate=delegate, partition=partition, runs=runs)
 
     def _add(self, view: SubgraphView, node: int, **placed: Any) -> None:

@@ -7,9 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from qprof.core._op_profiler import KIND_KERNEL, KIND_NODE
 from qprof.errors import ModelError
 from qprof.record.ops import OpEvents, OpMeta
+from qprof.runtimes.litert.align import align_kernels
 from qprof.runtimes.litert.calls import Calls
 from qprof.runtimes.litert.events import EventLayout, to_events
 from qprof.runtimes.litert.guard import arena_bytes
@@ -47,6 +51,7 @@ class ProfiledModel(HookedModel):
         self.ops: list[OpMeta] = []
         self._layout: EventLayout | None = None
         self._calls = Calls(self.subgraphs)
+        self._partitions: set[tuple[int, int]] = set()  # (call, node of a delegate) whose kernels the layout knows
 
     def resize(self, input_shapes: Mapping[str, Sequence[int]]) -> None:
         """As `LiteRTModel.resize`; the op list must be discovered again afterwards."""
@@ -80,6 +85,7 @@ class ProfiledModel(HookedModel):
                 runs={node: count for (number, node), count in ran.items() if number == call.number},
             )
         self.ops, self._layout = describe_ops(list(views.values()), self._allocated_shapes())
+        self._partitions = {(call, node) for call, node, _ in self._layout.kernels}
         self._records_per_inference = max(1, len(records))
         return self.ops
 
@@ -116,7 +122,27 @@ class ProfiledModel(HookedModel):
         """Op events recorded since the last call; `op` indexes `ops`. `discover` must have been called."""
         if self._layout is None:
             raise ModelError(f"{self.path}: ops are timed before they were discovered")
-        return to_events(self._calls.assign(self.profiler.drain()), self._layout)
+        records = self._calls.assign(self.profiler.drain())
+        kernels = records[records["kind"] == KIND_KERNEL]
+        for call, node in np.unique(kernels[["subgraph", "node"]]).tolist():
+            if (call, node) not in self._partitions and (call, node) in self._layout.nodes:
+                seen = kernels[(kernels["subgraph"] == call) & (kernels["node"] == node)]
+                self._layout = self._with_partition(self._layout, (call, node), seen)
+        return to_events(records, self._layout)
+
+    def _with_partition(self, layout: EventLayout, place: tuple[int, int], kernels: NDArray[Any]) -> EventLayout:
+        """The layout with the kernels of a partition that did not run when the ops were discovered: of a branch that
+        another input takes. Its ops are in the list already, without their kernels' names."""
+        self._partitions.add(place)
+        names = self.profiler.kernel_names
+        found = sorted({int(record["kernel"]): names[int(record["name"])] for record in kernels}.items())
+        container = layout.nodes[place]
+        members = [at for at, op in enumerate(self.ops) if op.parent == self.ops[container].op]
+        if not members:
+            return layout
+        positions = align_kernels([name for _, name in found], [self.ops[at].type for at in members]).positions
+        known = {(*place, number): members[at] for (number, _), at in zip(found, positions, strict=True)}
+        return EventLayout(layout.nodes, {**layout.kernels, **known})
 
     def arena_bytes(self) -> int | None:
         """Bytes of the interpreter's tensor arenas (all subgraphs), `None` where it cannot be seen or is unused."""
