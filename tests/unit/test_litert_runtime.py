@@ -28,6 +28,7 @@ from qprof.runtimes.litert.profiled import ProfiledModel  # noqa: E402
 from qprof.runtimes.litert.sections import LiteRTFile, LiteRTModelSection, LiteRTOptions  # noqa: E402
 
 NODE = SOURCES.index("node")
+KERNEL = SOURCES.index("kernel")
 NETS: dict[str, bytes] = {
     "conv": builder.tiny_conv_net(),
     "int8": builder.tiny_int8_net(),
@@ -393,8 +394,8 @@ def test_if_runs_one_branch(net: Callable[[str], Path], delegate: str) -> None:
         }.get((delegate, ran), "builtin")
 
 
-def test_a_branch_that_discovery_did_not_take_is_timed_as_a_whole(net: Callable[[str], Path]) -> None:
-    """Its kernels are not known then: their time stays in the partition."""
+def test_a_branch_that_discovery_did_not_take_is_timed_op_by_op(net: Callable[[str], Path]) -> None:
+    """Its kernels are not known then, and are found when it runs."""
     model = ProfiledModel(net("if"))
     value = np.full((1, 4), 3, np.float32)
     model.set_inputs([np.array([True]), value])
@@ -402,8 +403,8 @@ def test_a_branch_that_discovery_did_not_take_is_timed_as_a_whole(net: Callable[
     model.set_inputs([np.array([False]), value])
     model.record(0)
     events = model.drain()
-    assert [model.ops[op].type for op in events.op] == ["IF", "DELEGATE"]
-    assert set(events.source) == {NODE}
+    assert [model.ops[op].type for op in events.op] == ["IF", "DELEGATE", "MUL"]
+    assert events.source.tolist() == [NODE, NODE, KERNEL]
 
 
 def test_several_inputs_and_outputs(net: Callable[[str], Path]) -> None:
