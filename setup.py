@@ -25,6 +25,7 @@ COCO += ["lookup.cpp", "matching.cpp", "overlaps.cpp", "resampling_plan.cpp", "s
 COCO_JSON = ["_coco_json.pyx", "column.cpp", "list.cpp", "members.cpp", "number_list.cpp", "numbers.cpp", "reader.cpp"]
 COCO_JSON += ["scan.cpp", "tables.cpp", "text.cpp"]
 TOPK = ["_topk.pyx", "score.cpp", "kernel_baseline.cpp", "kernel_avx2.cpp", "kernel_avx512.cpp"]
+LITERT = ["_op_profiler.pyx", "fine_clock.cpp", "machine_state.cpp", "op_profiler.cpp"]
 #: A multiplication and an addition stay two roundings, also where the CPU could fuse them: equal to the last bit.
 EXACT = ["-ffp-contract=off"]
 
@@ -66,7 +67,7 @@ setup(
     packages=[*find_packages("src"), "qprof.profiles"],
     ext_modules=cythonize(
         [
-            extension("_op_profiler", "litert", ["_op_profiler.pyx", "op_profiler.cpp", "machine_state.cpp"]),
+            extension("_op_profiler", "litert", LITERT),
             extension("_coco", "coco", COCO, EXACT),
             extension("_coco_json", "coco_json", COCO_JSON),
             extension("_topk", "topk", TOPK),

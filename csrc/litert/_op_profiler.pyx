@@ -6,7 +6,7 @@ from libc.string cimport memcpy
 
 import numpy as np
 
-from op_profiler cimport Before, NodeInfo, Record, Session, TensorInfo, can_prepare
+from op_profiler cimport Before, NodeInfo, Record, Session, TensorInfo, can_prepare, fine_clock_cost_ns
 
 #: This file: LiteRT's `load_delegate` opens it a second time, as a delegate plugin.
 PLUGIN_PATH = __file__
@@ -23,6 +23,7 @@ record_dtype = np.dtype(
         ("start_ns", np.int64),
         ("duration_ns", np.int64),
         ("duration_us", np.int64),
+        ("readings", np.int64),
     ]
 )
 #: What can be done before every op, by the number that it has in machine_state.h.
@@ -90,6 +91,10 @@ cdef class OpProfiler:
         if not can_prepare(<Before>number):
             raise ValueError(f"this processor cannot {before.replace('-', ' ')}: it has no instruction for it")
         self._session.set_before(<Before>number)
+
+    @staticmethod
+    def reading_cost_ns():
+        return fine_clock_cost_ns()
 
     def drain(self):
         cdef size_t count = self._session.records().size()

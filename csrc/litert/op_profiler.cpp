@@ -9,6 +9,8 @@
 #include <shared_mutex>
 #include <utility>
 
+#include "fine_clock.h"
+
 namespace qprof::litert {
 
 // Everything that sessions share. Interpreters may run in several threads at once, hence the locks: sessions and
@@ -33,6 +35,9 @@ namespace {
 
 // More scratch tensors than any builtin or bundled custom kernel asks for.
 constexpr uint64_t kScratchPerOp = 64;
+constexpr int64_t kNanosecondsPerMicrosecond = 1000;
+// Many times the operators of the largest partitions; memory that is never written to costs nothing.
+constexpr size_t kMostReadings = 1 << 16;
 
 int64_t monotonic_ns() {
   timespec now;
@@ -90,6 +95,7 @@ void Session::release() noexcept {
   // underneath keeps it alive) goes on calling the profiler in its contexts, be it for telemetry alone.
   recording_ = false;
   empty(records_);
+  readings_.reset();
   empty(names_);
   empty(name_ids_);
   empty(kernel_names_);
@@ -191,6 +197,7 @@ void Session::for_each_node(const Subgraph& subgraph, Action action) {
 }
 
 int Session::hook() {
+  if (kernels_ && readings_ == nullptr) readings_ = std::make_unique_for_overwrite<int64_t[]>(kMostReadings);
   int hooked = 0;
   Registry& registry = Registry::get();
   std::unique_lock lock(registry.mutex);
@@ -203,13 +210,20 @@ int Session::hook_subgraph(Registry& registry, size_t number) {
   kernel_names_.clear();  // a delegate that was applied anew may number its kernels otherwise
   std::erase_if(registry.hooks, [&](const auto& entry) { return entry.second.context == subgraph.context; });
   int hooked = 0;
+  Invoke delegates = nullptr;
   for_each_node(subgraph, [&](int index, abi::Node* node, abi::Registration* registration) {
     if (!can_wrap(*registration)) return;
     if (registration->invoke != &Session::trampoline) subgraph.originals[index] = registration->invoke;
     auto found = subgraph.originals.find(index);
     if (found == subgraph.originals.end()) return;  // wrapped by another session
     const Invoke original = found->second;
-    registry.hooks[node] = {this, subgraph.context, subgraph.get_node, original, static_cast<int>(number), index};
+    const bool is_delegate = node->delegate != nullptr;
+    // All partitions of a delegate have one function: its library is looked through once.
+    if (kernels_ && is_delegate && original != std::exchange(delegates, original)) {
+      plant_fine_clock(reinterpret_cast<const void*>(original));
+    }
+    registry.hooks[node] = {this,  subgraph.context, subgraph.get_node, original, static_cast<int>(number),
+                            index, is_delegate};
     // Last: if memory runs out before, the node stays as it is.
     registration->invoke = &Session::trampoline;
     ++hooked;
@@ -292,7 +306,8 @@ bool Session::rehook(abi::Context* context, abi::Node* node, Hook* hook) noexcep
 bool Session::find_original(size_t number, abi::Node* node, Hook* hook) noexcept {
   const Subgraph& subgraph = subgraphs_[number];
   for (const auto& [index, original] : subgraph.originals) {
-    const Hook candidate{this, subgraph.context, subgraph.get_node, original, static_cast<int>(number), index};
+    const Hook candidate{this,  subgraph.context,         subgraph.get_node, original, static_cast<int>(number),
+                         index, node->delegate != nullptr};
     if (!candidate.stands_before(subgraph.context, node)) continue;
     *hook = candidate;
     return true;
@@ -312,26 +327,66 @@ abi::Status Session::timed(const Hook& hook, abi::Context* context, abi::Node* n
   prepare_state(before_, context, node);
   if (!recording_) return hook.original(context, node);
   const Running running(*this, hook);
+  if (kernels_ && hook.is_delegate) return timed_delegate(hook, context, node);
   const int64_t start_ns = monotonic_ns();
   const abi::Status status = hook.original(context, node);
   keep_node(hook, start_ns, monotonic_ns() - start_ns);
   return status;
 }
 
+abi::Status Session::timed_delegate(const Hook& hook, abi::Context* context, abi::Node* node) {
+  const int64_t start_ns = monotonic_ns();
+  const FineClock clock(start_ns, {readings_.get(), readings_ == nullptr ? 0 : kMostReadings});
+  const abi::Status status = hook.original(context, node);
+  const int64_t duration_ns = monotonic_ns() - start_ns;
+  refine_kernels(hook, clock.readings(), duration_ns);
+  keep_node(hook, start_ns, duration_ns);
+  return status;
+}
+
+bool Session::is_kernel_of(const Record& record, const Hook& hook) const noexcept {
+  return record.kind == RecordKind::kKernel && record.subgraph == hook.subgraph && record.node == hook.node;
+}
+
+// The kernels of the node that has just run, which lie last, from what was reported of them to nanoseconds. Believed
+// only where every kernel ends at a reading of the clock, the first begins at the first, and the last ends at the last.
+void Session::refine_kernels(const Hook& hook, std::span<const int64_t> readings, int64_t duration_ns) noexcept {
+  size_t begin = records_.size();
+  int64_t total = 0;
+  for (; begin > 0 && is_kernel_of(records_[begin - 1], hook); --begin) total += records_[begin - 1].duration_us;
+  // Not through the planted clock: they are microseconds.
+  if (readings.empty() || total <= duration_ns / kNanosecondsPerMicrosecond) return;
+  const std::span<Record> kernels = std::span(records_).subspan(begin);
+  size_t at = 0;
+  for (Record& kernel : kernels) {
+    const size_t first = at;
+    const int64_t end_ns = readings[first] + kernel.duration_us;
+    do ++at;
+    while (at < readings.size() && readings[at] < end_ns);
+    if (at >= readings.size() || readings[at] != end_ns) break;
+    kernel.start_ns = readings[first];
+    kernel.duration_ns = kernel.duration_us;
+    kernel.readings = static_cast<int64_t>(at - first);
+  }
+  const bool is_whole = at + 1 == readings.size() && kernels.back().readings > 0;
+  for (Record& kernel : kernels) {
+    kernel.duration_us /= kNanosecondsPerMicrosecond;
+    if (!is_whole) kernel.start_ns = kernel.duration_ns = kernel.readings = 0;
+  }
+}
+
 void Session::keep_node(const Hook& hook, int64_t start_ns, int64_t duration_ns) noexcept {
   if (!current_.is_torn) {
     try {
-      records_.push_back({RecordKind::kNode, inference_, hook.subgraph, hook.node, -1, -1, start_ns, duration_ns, 0});
+      records_.push_back(
+          {RecordKind::kNode, inference_, hook.subgraph, hook.node, -1, -1, start_ns, duration_ns, 0, 0});
       return;
     } catch (...) {
       // Lost, and counted below.
     }
   }
   ++lost_;
-  auto is_kernel_of_it = [&](const Record& record) {
-    return record.kind == RecordKind::kKernel && record.subgraph == hook.subgraph && record.node == hook.node;
-  };
-  for (; !records_.empty() && is_kernel_of_it(records_.back()); ++lost_) records_.pop_back();
+  for (; !records_.empty() && is_kernel_of(records_.back(), hook); ++lost_) records_.pop_back();
 }
 
 void Session::AddEvent(const char* tag, int type, uint64_t metric, int64_t metadata1, int64_t) noexcept {
@@ -340,7 +395,7 @@ void Session::AddEvent(const char* tag, int type, uint64_t metric, int64_t metad
   const int kernel = static_cast<int>(metadata1);
   try {
     records_.push_back({RecordKind::kKernel, inference_, current_.subgraph, current_.node, kernel,
-                        kernel_name(kernel, tag), 0, 0, static_cast<int64_t>(metric)});
+                        kernel_name(kernel, tag), 0, 0, static_cast<int64_t>(metric), 0});
   } catch (...) {
     ++lost_;
     current_.is_torn = true;

@@ -11,6 +11,8 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <span>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -26,7 +28,9 @@ enum class RecordKind : int32_t { kNode = 0, kKernel = 1 };
 
 // One timing. A node: CLOCK_MONOTONIC nanoseconds in start_ns and duration_ns. A kernel inside a delegate's node:
 // duration_us in whole microseconds (as XNNPACK reports it), `kernel` its position in the delegate's own order and
-// `name` an index into the session's names. The layout is read by NumPy: keep `record_dtype` (_op_profiler.pyx) equal.
+// `name` an index into the session's names; where XNNPACK's own clock was read along (see fine_clock.h) also start_ns
+// and duration_ns, which holds as many readings of the clock as `readings` says, 0 where it was not.
+// The layout is read by NumPy: keep `record_dtype` (_op_profiler.pyx) equal.
 struct Record {
   RecordKind kind;
   int32_t inference;
@@ -37,6 +41,7 @@ struct Record {
   int64_t start_ns;
   int64_t duration_ns;
   int64_t duration_us;
+  int64_t readings;
 };
 
 struct NodeInfo {
@@ -123,6 +128,7 @@ class Session final : public abi::Profiler {
     Invoke original;
     int subgraph;
     int node;
+    bool is_delegate;
 
     bool stands_before(abi::Context* running, abi::Node* node_at) const noexcept;
   };
@@ -156,6 +162,9 @@ class Session final : public abi::Profiler {
   static void for_each_node(const Subgraph& subgraph, Action action);
   void forget_interpreter(Registry& registry) noexcept;
   abi::Status timed(const Hook& hook, abi::Context* context, abi::Node* node);
+  abi::Status timed_delegate(const Hook& hook, abi::Context* context, abi::Node* node);
+  void refine_kernels(const Hook& hook, std::span<const int64_t> readings, int64_t duration_ns) noexcept;
+  bool is_kernel_of(const Record& record, const Hook& hook) const noexcept;
   void keep_node(const Hook& hook, int64_t start_ns, int64_t duration_ns) noexcept;
   int intern(const char* tag);
   int kernel_name(int kernel, const char* tag);
@@ -166,6 +175,7 @@ class Session final : public abi::Profiler {
   abi::Delegate delegate_{};
   std::vector<Subgraph> subgraphs_;
   std::vector<Record> records_;
+  std::unique_ptr<int64_t[]> readings_;  // room for those of a delegate's clock
   std::vector<std::string> names_;
   std::unordered_map<std::string, int> name_ids_;
   // (subgraph, node, kernel) -> name, so that no text is hashed per event.

@@ -12,6 +12,10 @@ cdef extern from "machine_state.h" namespace "qprof::litert" nogil:
     cbool can_prepare(Before before)
 
 
+cdef extern from "fine_clock.h" namespace "qprof::litert" nogil:
+    int64_t fine_clock_cost_ns()
+
+
 cdef extern from "op_profiler.h" namespace "qprof::litert" nogil:
     cdef struct Record:
         pass

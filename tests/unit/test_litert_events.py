@@ -19,11 +19,11 @@ NODE, KERNEL = (SOURCES.index(name) for name in ("node", "kernel"))
 
 
 def node(number: int, start_ns: int, duration_ns: int, *, inference: int = 0, subgraph: int = 0) -> tuple[int, ...]:
-    return (core.KIND_NODE, inference, subgraph, number, -1, -1, start_ns, duration_ns, 0)
+    return (core.KIND_NODE, inference, subgraph, number, -1, -1, start_ns, duration_ns, 0, 0)
 
 
 def kernel(number: int, owner: int, duration_us: int, *, inference: int = 0, subgraph: int = 0) -> tuple[int, ...]:
-    return (core.KIND_KERNEL, inference, subgraph, owner, number, 0, 0, 0, duration_us)
+    return (core.KIND_KERNEL, inference, subgraph, owner, number, 0, 0, 0, duration_us, 0)
 
 
 def records(*rows: tuple[int, ...]) -> NDArray[Any]:

@@ -41,6 +41,8 @@ class OpMeta:
     activation_bytes: int | None = None  # bytes of all non-constant inputs and outputs
     phase: str = INFERENCE
     runs: float | None = None
+    # How far its time may be off in every inference alike, by what its clock cannot tell; None: not known.
+    resolution_us: float | None = None
 
 
 #: `OpMeta.kernel` of an op inside a delegate for which no kernel ran: fused into a neighbour, or folded at load.
@@ -66,5 +68,6 @@ class OpEvents:
 #: delegate, reported by the delegate in whole microseconds and scaled to its node's ns. "layer": a module of a torch
 #: model, timed in ns. "own": a module's time less that of the modules inside it. "split": a layer's time divided as a
 #: pass of its own found it in place, op by op. "replayed": divided as its parts measured when run alone.
-#: "device": a module's span between two events on the accelerator.
-SOURCES = ("node", "kernel", "layer", "own", "split", "replayed", "device")
+#: "device": a module's span between two events on the accelerator. "clocked": a kernel inside a delegate, in ns by the
+#: delegate's own clock, which was read along.
+SOURCES = ("node", "kernel", "layer", "own", "split", "replayed", "device", "clocked")

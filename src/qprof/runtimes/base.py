@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from qprof.errors import ModelError
@@ -212,6 +213,11 @@ class Runtime(ABC):
         """From now on, reset before every op of an instrumented model what its predecessor may have left behind in the
         processor (`resets`), outside of the op's time; or no longer. `False` where there is nothing to reset."""
         return False
+
+    def timing_ns(self, model: ProfiledModel) -> NDArray[np.int64] | None:
+        """What timing the ops of an instrumented model took of each inference whose events were drained last, as far as
+        it is known exactly and is no longer in the events: int64[inferences]; `None` where nothing is known."""
+        return None
 
     @abstractmethod
     def maker(self, model: ModelSection, device: str) -> VariantMaker:

@@ -318,7 +318,12 @@ class Bench:
                         break
                 if log.spent_ns >= min_ns:
                     break
-        return BlockAnswer(samples=log.arrays(), facts=BlockFacts(lead_in=untimed), ops=model.drain())
+        ops, found = model.drain(), log.arrays()
+        timing_ns = self._runtime.timing_ns(model)
+        if timing_ns is not None:
+            # No longer in the ops either: it belongs to neither, and would be taken for what lies between the ops.
+            found.duration_ns[: len(timing_ns)] -= timing_ns
+        return BlockAnswer(samples=found, facts=BlockFacts(lead_in=untimed), ops=ops)
 
     def _reset_block(self, samples: Sequence[int], phase: Phase, min_ns: int) -> BlockAnswer:
         """A profiled block before whose ops the processor's state is reset: what an op owes to its predecessor is the

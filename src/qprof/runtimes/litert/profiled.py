@@ -15,11 +15,12 @@ from qprof.errors import ModelError
 from qprof.record.ops import OpEvents, OpMeta
 from qprof.runtimes.litert.align import align_kernels
 from qprof.runtimes.litert.calls import Calls
-from qprof.runtimes.litert.events import EventLayout, to_events
+from qprof.runtimes.litert.events import EventLayout, to_events, with_resolutions
 from qprof.runtimes.litert.guard import arena_bytes
 from qprof.runtimes.litert.hooked import HookedModel
 from qprof.runtimes.litert.interpreter import LiteRTModel
 from qprof.runtimes.litert.ops import SubgraphView, describe_ops
+from qprof.runtimes.litert.own_time import own_time
 
 
 class ProfiledModel(HookedModel):
@@ -52,6 +53,8 @@ class ProfiledModel(HookedModel):
         self._layout: EventLayout | None = None
         self._calls = Calls(self.subgraphs)
         self._partitions: set[tuple[int, int]] = set()  # (call, node of a delegate) whose kernels the layout knows
+        #: What timing the ops took of each of the inferences that were drained last: int64[inferences].
+        self.timing_ns: NDArray[np.int64] = np.zeros(0, np.int64)
 
     def resize(self, input_shapes: Mapping[str, Sequence[int]]) -> None:
         """As `LiteRTModel.resize`; the op list must be discovered again afterwards."""
@@ -69,7 +72,8 @@ class ProfiledModel(HookedModel):
             key = (int(record["subgraph"]), int(record["node"]))
             kernels.setdefault(key, {})[int(record["kernel"])] = names[int(record["name"])]
         ran: Counter[tuple[int, int]] = Counter()
-        for record in self._calls.assign(records)[records["kind"] == KIND_NODE]:
+        assigned = self._calls.assign(records)
+        for record in assigned[records["kind"] == KIND_NODE]:
             ran[int(record["subgraph"]), int(record["node"])] += 1
         views: dict[int, SubgraphView] = {}
         for call in self._calls.all:
@@ -84,7 +88,8 @@ class ProfiledModel(HookedModel):
                 callers=self._calls.calling_nodes(call.subgraph),
                 runs={node: count for (number, node), count in ran.items() if number == call.number},
             )
-        self.ops, self._layout = describe_ops(list(views.values()), self._allocated_shapes())
+        ops, self._layout = describe_ops(list(views.values()), self._allocated_shapes())
+        self.ops = with_resolutions(ops, assigned, self._layout, self.profiler.reading_cost_ns())
         self._partitions = {(call, node) for call, node, _ in self._layout.kernels}
         self._records_per_inference = max(1, len(records))
         return self.ops
@@ -122,7 +127,9 @@ class ProfiledModel(HookedModel):
         """Op events recorded since the last call; `op` indexes `ops`. `discover` must have been called."""
         if self._layout is None:
             raise ModelError(f"{self.path}: ops are timed before they were discovered")
-        records = self._calls.assign(self.profiler.drain())
+        found = own_time(self.profiler.drain(), self.profiler.reading_cost_ns())
+        self.timing_ns = found.timing_ns
+        records = self._calls.assign(found.records)
         kernels = records[records["kind"] == KIND_KERNEL]
         for call, node in np.unique(kernels[["subgraph", "node"]]).tolist():
             if (call, node) not in self._partitions and (call, node) in self._layout.nodes:

@@ -8,6 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from qprof.errors import ModelError
 from qprof.record.ceilings import Ceiling
 from qprof.record.model import Model, RunOptions
@@ -102,6 +105,11 @@ class LiteRTRuntime(base.Runtime):
         except ModelError:
             return False  # a processor without such registers leaves nothing in them
         return True
+
+    def timing_ns(self, model: base.ProfiledModel) -> NDArray[np.int64] | None:
+        from qprof.runtimes.litert.profiled import ProfiledModel
+
+        return model.timing_ns if isinstance(model, ProfiledModel) else None
 
     def maker(self, model: ModelSection, device: str) -> base.VariantMaker:
         return LiteRTMaker(model)
