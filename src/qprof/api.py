@@ -10,7 +10,7 @@ print(qprof.differ(run, "float", "int8").end_to_end.difference)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from qprof.findings.choice import Limits
@@ -20,6 +20,7 @@ from qprof.findings.explanation import explain as _explain
 from qprof.findings.layers import layers
 from qprof.findings.summary import summarize
 from qprof.measure.command_line import profile_for
+from qprof.measure.input_options import InputOptions
 from qprof.measure.parent.execution import new_run_folder, start
 from qprof.measure.parent.execution import resume as _resume
 from qprof.measure.progress import ProgressDisplay, SilentProgress
@@ -32,6 +33,10 @@ def run(
     *targets: str | Path,
     variants: Sequence[str] = (),
     inputs: Sequence[str | Path] = (),
+    calibration_inputs: Sequence[str | Path] = (),
+    random: Mapping[str, str] | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    signature: str = "",
     bits: Sequence[int] = (),
     group_size: int | None = None,
     data: str | Path = "",
@@ -42,14 +47,21 @@ def run(
     """Measure, as `qprof run` does: a profile, model files, a language model's folder or hub id, or (no target) the
     quickstart's detector; its language model is the profile "quickstart-lm".
 
-    `overrides`: "section.key=value"; `output`: the run directory to create. A variant that fails is recorded with its
+    `random`: input -> recipe, such as {"ids": "tokens:30522"}; `shapes`: input -> shape. `overrides`:
+    "section.key=value"; `output`: the run directory to create. A variant that fails is recorded with its
     reason (`Run.variants`) while the others go on. Raises `QprofError` for bad input, or if no variant could be
     measured.
     """
     profile = profile_for(
         [str(target) for target in targets],
         variants=variants,
-        inputs=[str(name) for name in inputs],
+        inputs=InputOptions(
+            files=[str(name) for name in inputs],
+            calibration=[str(name) for name in calibration_inputs],
+            random=random or {},
+            shapes=shapes or {},
+            signature=signature,
+        ),
         bits=bits,
         group_size=group_size,
         data=str(data),

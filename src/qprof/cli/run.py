@@ -16,6 +16,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("targets", nargs="*", metavar="PROFILE|MODEL", help="one profile, or models to compare")
     parser.add_argument("--variants", default="", help="variants to make of one model: float32,int8-dynamic,int8")
     parser.add_argument("--inputs", nargs="+", default=[], metavar="FILE", help=".npy or .npz inputs for model files")
+    parser.add_argument(
+        "--calibration-inputs", nargs="+", default=[], metavar="FILE", help="the like, to calibrate int8 variants on"
+    )
+    parser.add_argument(
+        "--random",
+        action="append",
+        default=[],
+        metavar="INPUT=RECIPE",
+        help="what made inputs stand for: ids=tokens:30522,mask=mask, or pixels (qprof.tasks.latency, profiles page)",
+    )
+    parser.add_argument(
+        "--shape", action="append", default=[], metavar="INPUT=SHAPE", help="shape of an open input: ids=1x128"
+    )
+    parser.add_argument("--signature", default="", metavar="NAME", help="which signature of the model files to run")
     parser.add_argument("--bits", default="", help="widths to quantize a language model to (default: 8,4,2)")
     parser.add_argument("--group-size", type=int, metavar="N", help="weights per scale (default: 64; -1: a whole row)")
     parser.add_argument(
@@ -42,12 +56,20 @@ def run(options: argparse.Namespace) -> int:
 
     from qprof.errors import QprofError
     from qprof.measure.command_line import profile_for
+    from qprof.measure.input_options import InputOptions, recipes, shapes
     from qprof.measure.parent.execution import new_run_folder, resume, start
     from qprof.probes.clock import MonotonicClock
     from qprof.report.progress import make_progress
     from qprof.store.run import find_run
 
-    models = (options.targets, options.variants, options.inputs, options.bits, options.group_size, options.data)
+    inputs = InputOptions(
+        files=options.inputs,
+        calibration=options.calibration_inputs,
+        random=recipes(options.random),
+        shapes=shapes(options.shape),
+        signature=options.signature,
+    )
+    models = (options.targets, options.variants, inputs, options.bits, options.group_size, options.data)
     if options.resume and (any(models) or options.set or options.output):
         raise QprofError("--resume goes on with a run as it was begun; it takes no model, profile or other option")
     if not options.resume and not any(models):
@@ -60,7 +82,7 @@ def run(options: argparse.Namespace) -> int:
             profile = profile_for(
                 options.targets,
                 variants=[name for name in options.variants.split(",") if name],
-                inputs=options.inputs,
+                inputs=inputs,
                 bits=[_width(text) for text in options.bits.split(",") if text],
                 group_size=options.group_size,
                 data=options.data,

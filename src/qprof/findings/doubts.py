@@ -21,6 +21,7 @@ from qprof.findings.environment import CleanBlock, clean_blocks_of, taken_cores
 from qprof.findings.verdicts import FigureVerdict
 from qprof.record.blocks import BlockEntry
 from qprof.record.manifest import VariantEntry
+from qprof.record.phases import INFERENCE
 from qprof.store.run import Run
 
 #: Part of its time that a thread waited for a processor, above which its latencies are doubted: the margin inside which
@@ -72,13 +73,25 @@ def _doubts(run: Run) -> list[Doubt]:
             own = [fact for fact in facts.values() if (fact.variant, fact.phase) == (entry.name, phase.name)]
             if blocks:
                 found += list(_of_variant(run, entry, phase.name, blocks, own))
-    return [*found, *_clocks(run), *_closures(run)]
+    return [*found, *_clocks(run), *_closures(run), *_calibrations(run)]
 
 
 def _closures(run: Run) -> Iterator[Doubt]:
     for one in closures(run):
         if one.is_over:
             yield Doubt(one.variant, one.phase, "closure", f"{one.says}; mistrust its op times")
+
+
+def _calibrations(run: Run) -> Iterator[Doubt]:
+    """Variants whose ranges come from invented numbers: that they are run at all says nothing of their outputs."""
+    task = run.manifest.task
+    for entry in run.manifest.living():
+        if task is not None and task.calibration_invented and entry.making.calibrated:
+            says = (
+                f"it is calibrated on {task.calibration}, which are no data: its latency holds, and what its outputs "
+                "are worth does not; give inputs to calibrate on (--inputs, --calibration-inputs)"
+            )
+            yield Doubt(entry.name, INFERENCE, "invented calibration", says)
 
 
 def withheld(verdicts: Sequence[FigureVerdict], doubted: Sequence[Doubt], baseline: str) -> list[FigureVerdict]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import qprof
 from qprof.errors import ProfileError
+from qprof.measure.input_options import InputOptions
 from qprof.measure.profile import Profile, validate
 from qprof.measure.profile_file import apply_overrides, load_profile
 from qprof.probes.machine import available_cores
@@ -32,7 +33,7 @@ def profile_for(
     targets: Sequence[str],
     *,
     variants: Sequence[str] = (),
-    inputs: Sequence[str] = (),
+    inputs: Sequence[str] | InputOptions = (),
     bits: Sequence[int] = (),
     group_size: int | None = None,
     data: str = "",
@@ -41,7 +42,8 @@ def profile_for(
     """The profile that a command line means.
 
     No target: the first of the quickstart. One that is (or names) a profile: that profile. Model files: a latency
-    comparison of them, on random inputs or on `inputs`; with `variants`, those variants made from the one file. A
+    comparison of them, on random inputs or on `inputs` (files, or all that can be said of inputs); with `variants`,
+    those variants made from the one file. A
     language model (a folder in Hugging Face's layout, or an id on its hub): unquantized and in `bits` with groups of
     `group_size` (-1: a group per row), or in `variants`; a quantized one, or several, as they are; scored on the last
     words of `data`, or of passages made by qprof. `overrides` are "section.key=value".
@@ -49,11 +51,14 @@ def profile_for(
     Raises `ProfileError` where the targets do not go together.
     """
     models = [target for target in targets if not _is_profile(target)]
+    inputs = inputs if isinstance(inputs, InputOptions) else InputOptions(files=inputs)
     if len(targets) > 1 and len(models) < len(targets):
         raise ProfileError("give one profile, or model files, but not both or several profiles; run them one by one")
     if not models:
         if variants or inputs or bits or data or group_size is not None:
-            raise ProfileError("--variants, --inputs, --bits and the like go with models; a profile names its own")
+            raise ProfileError(
+                "--variants, --inputs, --random, --bits and the like go with models; a profile names its own"
+            )
         return load_profile(_profile_path(targets[0] if targets else QUICKSTART[0]), overrides)
     if variants and (bits or group_size is not None):
         raise ProfileError("--variants names the variants, and so do --bits and --group-size; give one or the other")
@@ -96,17 +101,17 @@ def _profile_path(target: str) -> Path:
 
 
 def _model_profile(
-    models: Sequence[str], variants: Sequence[str], inputs: Sequence[str], overrides: Sequence[str]
+    models: Sequence[str], variants: Sequence[str], inputs: InputOptions, overrides: Sequence[str]
 ) -> Profile:
     paths = [_existing(model) for model in models]
-    data: dict[str, Any] = {"name": _safe(paths[0].stem), "task": {"kind": "latency"}}
-    if inputs:
-        data["task"]["inputs"] = [str(Path(name).resolve()) for name in inputs]
+    data: dict[str, Any] = {"name": _safe(paths[0].stem), "task": {"kind": "latency", **inputs.task()}}
+    if inputs.model():
+        data["model"] = inputs.model()
     if variants and len(paths) > 1:
         raise ProfileError("--variants makes variants of one model; give one model file, or compare files without it")
     runtime = registry.accepting(paths[0])
     if variants or (len(paths) == 1 and runtime is not None and not runtime.runs(paths[0])):
-        data["model"] = {"path": str(paths[0])}
+        data["model"] = {**inputs.model(), "path": str(paths[0])}
         data["variants"] = list(variants or (runtime.default_variants if runtime else ()))
     else:
         names = _distinct([_safe(path.stem) for path in paths])

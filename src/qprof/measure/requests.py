@@ -67,6 +67,7 @@ class MadeAnswer(Struct, frozen=True, kw_only=True):
     run: dict[str, Any]
     facts: dict[str, Any]
     notes: list[str]
+    calibrated: bool = False
 
 
 class MakeVariant(Request[MadeAnswer], frozen=True, kw_only=True, tag="make"):

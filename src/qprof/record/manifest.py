@@ -35,7 +35,8 @@ class Memory(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 class Making(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How a variant came to be: by which method and tool, in how many seconds when it was made. `run`: the options
-    that it is to be loaded with; `facts`: what its method has to say beyond that."""
+    that it is to be loaded with; `facts`: what its method has to say beyond that; `calibrated`: whether its numbers
+    depend on the task's calibration samples."""
 
     method: str = ""
     tool: str | None = None
@@ -43,6 +44,7 @@ class Making(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     make_seconds: float | None = None
     run: dict[str, Any] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
+    calibrated: bool = False
 
 
 class Warmup(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -180,10 +182,13 @@ class EnergyPlan(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 class PreparedTask(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A task whose data are ready. `section`: the profile's with every path filled in; `skip`: samples, by the number
-    that the data give them, that turned out broken and are left out."""
+    that the data give them, that turned out broken and are left out. `calibration`: on what variants are calibrated,
+    where that is worth saying, and `calibration_invented`: whether that is no data at all."""
 
     section: dict[str, Any]
     skip: list[int] = field(default_factory=list)
+    calibration: str = ""
+    calibration_invented: bool = False
 
     @property
     def kind(self) -> str:

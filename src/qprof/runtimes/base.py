@@ -194,6 +194,10 @@ class Runtime(ABC):
         """How a variant is to be run: by its own section, and by what is asked of all."""
         return RunOptions(threads=section.threads or asked.protocol.threads, device=asked.protocol.device)
 
+    def calibrates(self, section: VariantSection) -> bool:
+        """Whether making a variant may take samples to calibrate on."""
+        return True
+
     def require(self) -> None:  # noqa: B027  (most need nothing)
         """Raise `MissingExtraError` where a package is not installed that the runtime cannot do without."""
 

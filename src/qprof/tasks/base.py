@@ -128,6 +128,10 @@ class Task(ABC):
         """Remarks about the data, each with a remedy (images skipped, annotations without image, ...)."""
         return []
 
+    def input_advice(self) -> str:
+        """What to do where the bound variant fails on these samples; "" where they are not to blame."""
+        return ""
+
     # -- of tasks whose settings can be tried -------------------------------------------------------------------------
 
     #: What `trial_parts` adds up to, `None` for a task that has no settings to try.
@@ -243,6 +247,10 @@ class TaskKind(ABC, Generic[Section]):
     def prompts(self, section: Section) -> PromptShape | None:
         """What a task on text times, `None` for others."""
         return None
+
+    def without_calibration(self, section: Section) -> Section:
+        """The section for a run in which no variant is calibrated: what was kept aside for that can be timed."""
+        return section
 
     def with_samples(self, section: Section, count: int) -> Section:
         """The section with at least so many samples to be timed, where they are made and not given."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from qprof.errors import DataError, ModelError, QprofError, WorkerError
+from qprof.measure.models import runtime_of
 from qprof.measure.parent.process import WorkerProcess
 from qprof.measure.profile import Profile
 from qprof.measure.progress import ProgressDisplay
@@ -22,6 +25,7 @@ from qprof.measure.requests import (
 )
 from qprof.probes.machine import packages
 from qprof.record.manifest import Making, PreparedTask, VariantEntry
+from qprof.record.sections import FileVariantSection, VariantSection
 from qprof.runtimes import registry
 from qprof.runtimes.base import Asked
 from qprof.store.files import make_folder
@@ -76,7 +80,7 @@ class Crew:
         self._progress.phase("preparing", "data set")
         maker = self._new_maker()
         try:
-            prepared = maker.ask(PrepareTask(section=self._manifest.profile.task))
+            prepared = maker.ask(PrepareTask(section=self._needed_of_task()))
             self._refuse_other_data(prepared)
             self._manifest.task, self._manifest.samples = prepared.task, prepared.samples
             self._manifest.notes = prepared.notes
@@ -91,6 +95,15 @@ class Crew:
         self._manifest.packages |= packages(self._runtime_packages())
         self._writer.save_manifest()
         self.require_some("made")
+
+    def _needed_of_task(self) -> dict[str, Any]:
+        """The task's section; without its calibration samples where no variant is calibrated."""
+        task, kind = self._profile.task, tasks.get(self._profile.task.kind)
+        own = [(_source(section) or self._profile.model.path, section) for section in self._profile.variants]
+        if not any(runtime_of(path, kind.gives).calibrates(section) for path, section in own):
+            task = kind.without_calibration(task)
+        plain: dict[str, Any] = msgspec.to_builtins(task)
+        return plain
 
     def _new_maker(self) -> WorkerProcess:
         return WorkerProcess("preparation", self._logs / "prepare.log")
@@ -220,6 +233,10 @@ class Crew:
             raise ModelError(f"no variant could be {step}; {first.name}: {first.reason}")
 
 
+def _source(section: VariantSection) -> str:
+    return section.file if isinstance(section, FileVariantSection) else ""
+
+
 def loaded_variant(entry: VariantEntry) -> LoadedVariant:
     """How a variant is loaded, in its own worker or in another."""
     return LoadedVariant(runtime=str(entry.runtime), path=str(entry.path), options=entry.options)
@@ -235,4 +252,5 @@ def _keep_made(entry: VariantEntry, made: MadeAnswer) -> None:
         make_seconds=made.make_seconds,
         run=made.run,
         facts=made.facts,
+        calibrated=made.calibrated,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter_ns, thread_time_ns  # CLOCK_MONOTONIC on Linux, the timeline of every probe
@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from qprof.errors import QprofError
+from qprof.errors import ModelError, QprofError
 from qprof.measure.channel import json_safe
 from qprof.measure.requests import (
     BlockAnswer,
@@ -26,10 +26,11 @@ from qprof.measure.requests import (
 )
 from qprof.measure.worker.histories import outputs_from_the_start, timed_and_not
 from qprof.measure.worker.inferences import InferenceLog, lead_in, repeated
-from qprof.probes.memory import MemoryReading, PeakReset, read_memory, reset_peak
+from qprof.measure.worker.memory_growth import MemoryGrowth
+from qprof.probes.memory import read_memory
 from qprof.probes.usage import USAGE_UNITS, Usage, read_usage
 from qprof.record.blocks import BlockFacts
-from qprof.record.manifest import Memory, Timing, Warmup
+from qprof.record.manifest import Timing, Warmup
 from qprof.record.model import LanguageModel, Model
 from qprof.record.phases import Phase
 from qprof.record.readings import SCORED_TOKENS, Reading
@@ -39,7 +40,7 @@ from qprof.runtimes.base import ProfiledModel
 from qprof.stats.steady import SteadyState
 from qprof.tasks import registry as tasks
 
-#: Inferences on zero inputs after which a variant's memory is read: allocations on first use are over.
+#: Inferences after which a variant's memory is read: allocations on first use are over.
 _MEMORY_INFERENCES = 3
 
 #: Inferences of a long block that are written down start this far apart at least.
@@ -61,28 +62,33 @@ class Bench:
         self._runtime = registry.get(variant.runtime)
         self._options = msgspec.convert(variant.options, self._runtime.options_type)
         self._runtime.preload(variant.options)
-        _settle()
-        self._model = self._load_counting_memory()
         self._task = tasks.build(request.task)
-        self._task.bind(self._model)
+        _settle()
+        self._prepared: tuple[tuple[int, ...], list[list[NDArray[Any]]]] = ((), [])
+        self._model = self._load_counting_memory()
         self._profiled: ProfiledModel | None = None
         self._chunk = max(1, _CHUNK_BYTES // max(1, sum(_nbytes(spec) for spec in self._model.loaded.inputs)))
-        self._prepared: tuple[tuple[int, ...], list[list[NDArray[Any]]]] = ((), [])
         _settle()
 
     def _load_counting_memory(self) -> Model:
-        """Load the clean model first, while nothing else was: what the process grows by is the variant's."""
-        gc.collect()
-        peak_reset = reset_peak()
-        before = read_memory()
-        model = self._runtime.load(self._path, self._options)
-        zeros = [_zeros(spec) for spec in model.loaded.inputs]
-        for phase in model.loaded.phases:
-            model.enter(phase.name)
-            for _ in range(_MEMORY_INFERENCES):
-                model.set_inputs(zeros)
-                model.invoke()
-        self._memory = _memory_growth(before, read_memory(), peak_reset, model.memory_bytes())
+        """Load the clean model first, while nothing else was, and run it: what the process grows by is the variant's.
+        It is run on the first sample, which is made in between: zeros may be no input for it."""
+        growth = MemoryGrowth()
+        with growth.window():
+            model = self._runtime.load(self._path, self._options)
+        self._task.bind(model)
+        inputs = self._inputs([0])[0]
+        try:
+            with growth.window():
+                for phase in model.loaded.phases:
+                    model.enter(phase.name)
+                    for _ in range(_MEMORY_INFERENCES):
+                        model.set_inputs(inputs)
+                        model.invoke()
+        except ModelError as error:
+            advice = self._task.input_advice()
+            raise (ModelError(f"{error}; {advice}") if advice else error) from error
+        self._memory = growth.memory(model.memory_bytes())
         return model
 
     def describe(self) -> LoadedAnswer:
@@ -362,33 +368,5 @@ def _settle() -> None:
     gc.freeze()
 
 
-def _zeros(spec: TensorSpec) -> NDArray[Any]:
-    return np.full(spec.shape, spec.zero_point or 0, np.dtype(spec.dtype))
-
-
 def _nbytes(spec: TensorSpec) -> int:
     return int(np.prod(spec.shape, dtype=np.int64)) * np.dtype(spec.dtype).itemsize
-
-
-def _memory_growth(
-    before: MemoryReading, after: MemoryReading, peak_reset: PeakReset, counted: Mapping[str, int]
-) -> Memory:
-    """Bytes above the bare runtime (imported, no model): resident, proportional, and at the peak; and what the runtime
-    itself counted."""
-
-    def grown(late: int | None, early: int | None) -> int | None:
-        return None if late is None or early is None else late - early
-
-    reasons = {**before.missing, **after.missing}
-    peak = grown(after.peak_rss_bytes, before.rss_bytes) if peak_reset else None
-    if peak_reset.reason:
-        reasons["peak_rss_bytes"] = f"the peak counter cannot be reset: {peak_reset.reason}"
-    return Memory(
-        rss_above_runtime_bytes=grown(after.rss_bytes, before.rss_bytes),
-        pss_above_runtime_bytes=grown(after.pss_bytes, before.pss_bytes),
-        peak_rss_above_runtime_bytes=peak,
-        runtime_rss_bytes=before.rss_bytes,
-        footprint_bytes=counted.get("footprint"),
-        device_peak_bytes=counted.get("device_peak"),
-        missing=reasons,
-    )

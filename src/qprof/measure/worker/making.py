@@ -59,6 +59,7 @@ def make_variant(request: MakeVariant) -> MadeAnswer:
         tool=made.tool,
         tool_version=made.tool_version,
         make_seconds=made.make_seconds,
+        calibrated=runtime.calibrates(section),
         run=dict(made.run),
         facts=dict(made.facts),
         notes=list(made.notes),

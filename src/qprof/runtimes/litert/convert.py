@@ -52,6 +52,7 @@ def convert(
     calibration: Iterable[Sequence[NDArray[Any]]] | None = None,
     io: str | None = None,
     batch: int | None = 1,
+    signature: str = "",
 ) -> MadeVariant:
     """Convert a SavedModel folder or a Keras file and write the .tflite to `destination`, atomically.
 
@@ -63,6 +64,7 @@ def convert(
         io: type of inputs and outputs for int8 and int16x8: "float", or "int8" ("int16"), which is also taken where
             it is left open, as in `quantize.make`.
         batch: size given to an open first dimension; `None` leaves it open.
+        signature: the one to convert; left open, 'serving_default', or the only one.
 
     Raises:
         MissingExtraError: TensorFlow is not installed.
@@ -78,7 +80,7 @@ def convert(
         raise DataError(f"{source}: method {method} needs calibration samples; name a data set that has them")
     version = versions()["tensorflow"]
     with tool_output_to_log(), _as_saved_model(source, batch) as folder:
-        content = _convert(chosen, source, folder, calibration, io, batch)
+        content = _convert(chosen, source, folder, calibration, io, batch, signature)
     refuse_unloadable(content, f"{source}: method {method}", "choose another method")
     write_atomically(destination, content)
     return MadeVariant(
@@ -118,10 +120,11 @@ def _convert(
     calibration: Iterable[Sequence[NDArray[Any]]] | None,
     io: str,
     batch: int | None,
+    signature: str,
 ) -> bytes:
     import tensorflow as tf  # type: ignore[import-untyped,unused-ignore]
 
-    function, owner = _serving_function(source, folder, batch)
+    function, owner = _serving_function(source, folder, batch, signature)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], owner)
     if method.name != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -172,7 +175,7 @@ def _as_saved_model(source: Path, batch: int | None) -> Iterator[Path]:
         yield Path(temporary)
 
 
-def _serving_function(source: Path, folder: Path, batch: int | None) -> tuple[Any, Any]:
+def _serving_function(source: Path, folder: Path, batch: int | None, signature: str = "") -> tuple[Any, Any]:
     """The serving function of a SavedModel with its batch fixed, and the object that keeps its variables alive."""
     import tensorflow as tf
 
@@ -182,14 +185,18 @@ def _serving_function(source: Path, folder: Path, batch: int | None) -> tuple[An
     except Exception as error:
         raise ModelError(f"{source}: cannot be loaded as a SavedModel: {first_line(error)}; export it again") from error
     keys = sorted(signatures)
-    if "serving_default" in keys:
+    if signature and signature in keys:
+        serve = signatures[signature]
+    elif signature:
+        raise ModelError(f"{source}: has no signature {signature!r}; it has {', '.join(keys) or 'none'}")
+    elif "serving_default" in keys:
         serve = signatures["serving_default"]
     elif len(keys) == 1:
         serve = signatures[keys[0]]
     else:
         raise ModelError(
             f"{source}: has no signature 'serving_default' (it has {', '.join(keys) or 'none'}); "
-            "export it with one serving signature"
+            "name one of them (model.signature), or export it with one serving signature"
         )
     arguments = serve.structured_input_signature[1]
     fixed = {name: tf.TensorSpec(_shape(spec.shape, batch), spec.dtype, name) for name, spec in arguments.items()}

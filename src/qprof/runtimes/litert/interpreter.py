@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from qprof.record.phases import INFERENCE
 from qprof.record.tensors import TensorSpec
 from qprof.runtimes.litert.flatbuffer import read_model
 from qprof.runtimes.litert.model_facts import ModelFacts
+from qprof.runtimes.litert.signatures import arguments, notes_on_inputs
 from qprof.runtimes.litert.state import state_of
+from qprof.runtimes.litert.valid_ranges import constants_of, valid_ranges
 
 #: What a variant may ask for: LiteRT's default (XNNPACK on a CPU), or the interpreter's builtin kernels alone.
 DELEGATES = ("xnnpack", "none")
@@ -50,6 +53,7 @@ class LiteRTModel:
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
         self.path = path
+        self._resized: set[int] = set()  # inputs whose shape was asked for
         self.facts = facts if facts is not None else read_model(path)
         self._state = state_of(self.facts)
         if delegate not in DELEGATES:
@@ -80,9 +84,10 @@ class LiteRTModel:
     def _resize(self, shapes: Mapping[str, Sequence[int]]) -> None:
         details = self.interpreter.get_input_details()
         names = [str(detail["name"]) for detail in details]
+        called = [self._described(detail).names for detail in details]
         for key, shape in shapes.items():
-            if key in names:
-                position = names.index(key)
+            if any(key in own for own in called):
+                position = next(number for number, own in enumerate(called) if key in own)
             elif key.isdigit() and int(key) < len(names):
                 position = int(key)
             else:
@@ -96,20 +101,30 @@ class LiteRTModel:
             if rank and len(shape) != rank:
                 raise ModelError(f"{refused}; give all its {rank} dimensions")
             self.interpreter.resize_tensor_input(details[position]["index"], list(shape))
+            self._resized.add(position)
 
     def _read_details(self) -> None:
         inputs = self.interpreter.get_input_details()
         outputs = self.interpreter.get_output_details()
         self._input_indices = [int(detail["index"]) for detail in inputs]
         self._output_indices = [int(detail["index"]) for detail in outputs]
+        ranges = valid_ranges(self.facts, constants_of(self.interpreter))
+        specs = [
+            replace(self._described(detail), valid_range=ranges.get(index))
+            for detail, index in zip(inputs, self._input_indices, strict=True)
+        ]
         self.loaded = Loaded(
-            inputs=[_spec(detail) for detail in inputs],
+            inputs=specs,
             outputs=[_spec(detail) for detail in outputs],
             op_types=[op.type for op in self.facts.subgraphs[0].ops],
-            notes=[self._state.says] if self._state.says else [],
+            notes=[*notes_on_inputs(self.facts, specs, sorted(self._resized)), *filter(None, [self._state.says])],
             keeps_state=bool(self._state.says),
             resets_state=self._state.resets,
         )
+
+    def _described(self, detail: Mapping[str, Any]) -> TensorSpec:
+        """An input with the name that a signature gives it."""
+        return replace(_spec(detail), argument=arguments(self.facts).get(int(detail["index"])))
 
     def resize(self, input_shapes: Mapping[str, Sequence[int]]) -> None:
         """Give inputs other shapes and allocate again. Raises `ModelError` where the model cannot take them."""

@@ -29,7 +29,7 @@ _REVISION = "2"
 class MakeRequest:
     """One variant to make: `source` is a .tflite, a SavedModel folder or a Keras file; `method` is "file" (run it as
     it is) or as in `quantize.make`, which also describes the options. `batch` is the size given to the open batch of
-    a SavedModel or Keras model, `None` to leave it open."""
+    a SavedModel or Keras model, `None` to leave it open; `signature`: the one that is converted of it."""
 
     source: Path
     method: str
@@ -42,6 +42,7 @@ class MakeRequest:
     ranges: str = calibration_module.RANGES[0]
     batch: int | None = 1
     threads: int | None = None
+    signature: str = ""
 
 
 def make_variant(request: MakeRequest) -> MadeVariant:
@@ -93,7 +94,7 @@ class VariantMaker:
         return self._cached(request, versions, self._quantize)
 
     def _float32(self, request: MakeRequest) -> MadeVariant:
-        return self.make(MakeRequest(request.source, "float32", batch=request.batch))
+        return self.make(MakeRequest(request.source, "float32", batch=request.batch, signature=request.signature))
 
     def _crashes_converter(self, request: MakeRequest) -> bool:
         """Whether the converter would take this process with it: TensorFlow 2.21 calibrates no model with loops (a
@@ -164,6 +165,7 @@ class VariantMaker:
             calibration=_calibration(request).samples() if method.needs_calibration else None,
             io=request.io,
             batch=request.batch,
+            signature=request.signature,
         )
 
 
@@ -190,7 +192,7 @@ def _settings(request: MakeRequest) -> dict[str, Any]:
         "granularity": request.granularity,
         "ranges": request.ranges,
         "batch": request.batch,
-    }
+    } | ({"signature": request.signature} if request.signature else {})
 
 
 def _as_it_is(request: MakeRequest) -> MadeVariant:

@@ -58,7 +58,8 @@ class LiteRTRuntime(base.Runtime):
 
     def options(self, section: VariantSection, asked: base.Asked) -> LiteRTOptions:
         ours = section if isinstance(section, (FloatVariant, LiteRTFile)) else None
-        shapes = asked.model.input_shapes if isinstance(asked.model, LiteRTModelSection) else {}
+        shapes = dict(asked.model.input_shapes) if isinstance(asked.model, LiteRTModelSection) else {}
+        shapes |= ours.input_shapes if ours else {}
         return LiteRTOptions(
             threads=section.threads or asked.protocol.threads,
             device=asked.protocol.device,
@@ -67,6 +68,9 @@ class LiteRTRuntime(base.Runtime):
             input_shapes=shapes,
             patch=section.patch if isinstance(section, LiteRTFile) else None,
         )
+
+    def calibrates(self, section: VariantSection) -> bool:
+        return isinstance(section, StaticVariant)
 
     def preload(self, run: Mapping[str, Any]) -> None:
         import ai_edge_litert.interpreter  # noqa: F401
@@ -170,22 +174,27 @@ class LiteRTMaker:
         )
 
     def _request(self, section: VariantSection, calibration: base.Calibration | None = None) -> MakeRequest:
+        from qprof.runtimes.litert.convert import is_convertible
         from qprof.runtimes.litert.make import FILE, MakeRequest
+        from qprof.runtimes.litert.signatures import selected
 
+        own = self._model if isinstance(self._model, LiteRTModelSection) else LiteRTModelSection()
         if isinstance(section, FileVariantSection):
-            return MakeRequest(Path(section.file), FILE)
+            return MakeRequest(selected(Path(section.file), own.signature), FILE)
         if not isinstance(section, FloatVariant):
             raise ModelError(f"variant {section.name}: {type(section).__name__} is no section of a LiteRT variant")
         selects = section if isinstance(section, QuantizedVariant) else None
+        source, convertible = Path(self._model.path), is_convertible(Path(self._model.path))
         return MakeRequest(
-            source=Path(self._model.path),
+            source=source if convertible else selected(source, own.signature),
             method=section.method or section.name,
             calibration=calibration,
             ops=selects.ops or None if selects else None,
             skip_ops=selects.skip_ops or None if selects else None,
             skip_layers=selects.skip_layers or None if selects else None,
             io=section.io if isinstance(section, StaticVariant) else "float",
-            batch=self._model.batch if isinstance(self._model, LiteRTModelSection) else 1,
+            batch=own.batch,
+            signature=own.signature if convertible else "",
         )
 
 

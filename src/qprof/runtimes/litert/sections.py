@@ -25,10 +25,12 @@ from qprof.runtimes.litert.quantize import METHODS
 
 class LiteRTModelSection(ModelSection, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`path`: a float `.tflite`, a SavedModel folder, a Keras file, or "embedded:NAME". `input_shapes`: input name or
-    position -> shape, for inputs to be resized. `batch`: the size of a batch that a SavedModel or Keras model leaves
-    open."""
+    position -> shape, for inputs to be resized, of every variant. `signature`: what is run of every variant, where
+    that is not the first subgraph of a file or the serving signature of a SavedModel. `batch`: the size of a batch that
+    a SavedModel or Keras model leaves open."""
 
     input_shapes: dict[str, list[Positive]] = field(default_factory=dict)
+    signature: str = ""
     batch: Positive = 1
 
 
@@ -47,18 +49,20 @@ class Patch(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class LiteRTFile(FileVariantSection, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A ready-made `.tflite`. `delegate`: this variant's own, instead of the protocol's. `before_ops`: what is done to
     the machine's state before every op (`qprof.core._op_profiler.OpProfiler.prepare`), to learn what an op owes to the
-    one before it; "nothing" is the control for the others."""
+    one before it; "nothing" is the control for the others. `input_shapes`: this file's own, beside the model's."""
 
     delegate: Delegate | None = None
     before_ops: BeforeOps = ""
     patch: Patch | None = None
+    input_shapes: dict[str, list[Positive]] = field(default_factory=dict)
 
 
 class FloatVariant(MadeVariantSection, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The float model as it is. `delegate`, `before_ops`: as of a ready-made file."""
+    """The float model as it is. `delegate`, `before_ops`, `input_shapes`: as of a ready-made file."""
 
     delegate: Delegate | None = None
     before_ops: BeforeOps = ""
+    input_shapes: dict[str, list[Positive]] = field(default_factory=dict)
 
 
 class QuantizedVariant(FloatVariant, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -88,7 +88,8 @@ class TensorErrors:
             for model, indices, used in zip(self._models, wanted, (baseline_options, options), strict=True)
         ]
         self._compared = compared
-        self._unlinked = self._unlink(compared, baseline_options, options)
+        self._options = (baseline_options, options)
+        self._unlinked: _Unlinked | None = None
 
     def _is_compared(self, op: OpFacts) -> bool:
         return (
@@ -122,6 +123,8 @@ class TensorErrors:
             model.invoke()
         if not self._checked:
             self._check_outputs(given)
+            # Only now: a shape that ops compute while they run is not known before.
+            self._unlinked = self._unlink(self._compared, *self._options)
         baseline, variant = self._linked
         for op in self._compared:
             for output in op.outputs:

@@ -60,6 +60,9 @@ class PreprocessConfig:
         channels = 1 if self.color == "grey" else 3
         for key in ("mean", "std"):
             values = getattr(self, key)
+            if isinstance(values, Sequence) and len(values) == 1:  # as other tools write what is one for all channels
+                values = values[0]
+                object.__setattr__(self, key, values)
             if isinstance(values, Sequence) and len(values) != channels:
                 raise ProfileError(
                     f"preprocess.{key} has {len(values)} values: give one, or {channels} for color {self.color!r}"

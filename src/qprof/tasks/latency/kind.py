@@ -9,19 +9,30 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, field
 
+from qprof.errors import ProfileError
 from qprof.record.manifest import PreparedTask
 from qprof.record.sections import FilePath, Positive, TaskSection
 from qprof.tasks import digests
 from qprof.tasks.base import Prepared, TaskKind
+from qprof.tasks.latency.given_inputs import Division, divided
+from qprof.tasks.latency.random_inputs import RandomInputs, parse
 from qprof.tasks.latency.task import LatencyTask
 
 
 class LatencySection(TaskSection, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Random inputs, `samples` of them, or `inputs` (.npy / .npz files)."""
+    """Random inputs, `samples` of them, or `inputs` (.npy / .npz files).
+
+    `random`: input (by name, signature argument or position; "*" for all others) -> recipe, as "tokens:30522"; see
+    `qprof.tasks.latency.random_inputs.KINDS`. `calibration_inputs`: files to calibrate static variants on; without them
+    every second of `inputs` does, where these are 4 .npz files or more, or the same ones that are run, where they are
+    fewer, or random numbers, where there are none. `calibration_samples`: how many at most.
+    """
 
     kind: Literal["latency"] = "latency"
     inputs: list[FilePath] = field(default_factory=list)
     samples: Positive = 8
+    random: dict[str, str] = field(default_factory=dict)
+    calibration_inputs: list[FilePath] = field(default_factory=list)
     calibration_samples: Annotated[int, Meta(ge=0)] = 100
 
 
@@ -31,18 +42,65 @@ class LatencyKind(TaskKind[LatencySection]):
     name = "latency"
     section = LatencySection
 
+    def check(self, section: LatencySection) -> None:
+        if section.random and section.inputs:
+            raise ProfileError("task.random and task.inputs: inputs are random or given by files; leave out one")
+        for key, text in section.random.items():
+            try:
+                parse(text)
+            except ProfileError as error:
+                raise ProfileError(f"task.random.{key}: {error}") from error
+
     def prepare(self, section: LatencySection) -> Prepared:
         task = self.build(section, ())
-        calibrating = [section.kind, section.calibration_samples, section.samples]
-        digest = digests.of_parts([*calibrating, [digests.of_file(name) for name in section.inputs]])
-        ready = PreparedTask(section=msgspec.to_builtins(section))
-        return Prepared(ready, task.sample_count(), digest, task.notes())
+        division = _division(section)
+        settings = [section.kind, section.calibration_samples, section.samples, sorted(section.random.items())]
+        digest = digests.of_parts([*settings, [digests.of_file(str(path)) for path in division.calibrate]])
+        says, invented = _calibration(section, division)
+        ready = PreparedTask(section=msgspec.to_builtins(section), calibration=says, calibration_invented=invented)
+        notes = [f"calibrated on {says}"] if says and section.inputs and not section.calibration_inputs else []
+        return Prepared(ready, task.sample_count(), digest, [*notes, *task.notes()])
 
     def build(self, section: LatencySection, skip: Sequence[int]) -> LatencyTask:
-        return LatencyTask([Path(name) for name in section.inputs] or None, samples=section.samples)
+        division = _division(section)
+        return LatencyTask(
+            division.run or None,
+            samples=section.samples,
+            recipes=section.random,
+            calibration_files=division.calibrate or None,
+        )
 
     def with_samples(self, section: LatencySection, count: int) -> LatencySection:
         return msgspec.structs.replace(section, samples=max(section.samples, count))
+
+    def without_calibration(self, section: LatencySection) -> LatencySection:
+        return msgspec.structs.replace(section, calibration_samples=0, calibration_inputs=[])
+
+
+def _division(section: LatencySection) -> Division:
+    files = [Path(name) for name in section.inputs]
+    if section.calibration_inputs:
+        return Division(files, [Path(name) for name in section.calibration_inputs], False)
+    return divided(files, section.calibration_samples)
+
+
+def _calibration(section: LatencySection, division: Division) -> tuple[str, bool]:
+    """On what static variants are calibrated, in words, and whether that is invented."""
+    if not section.calibration_samples:
+        return "", False
+    if section.calibration_inputs:
+        return f"{len(division.calibrate)} input files of their own (calibration_inputs)", False
+    if not section.inputs:
+        return RandomInputs(section.random, 0).says(), True
+    if division.reused:
+        return (
+            "the very inputs that are run, so that its ranges fit these better than others: give others to calibrate "
+            "on (--calibration-inputs)"
+        ), False
+    return (
+        f"{len(division.calibrate)} of the {len(section.inputs)} input files, every second one, which are not run; the "
+        f"other {len(division.run)} are"
+    ), False
 
 
 KIND = LatencyKind()
