@@ -402,7 +402,7 @@ def test_yolox_that_does_not_fit() -> None:
 
 
 def test_what_fits_no_head_names_the_kinds() -> None:
-    with pytest.raises(DataError, match="tflite-postprocess, boxes, centernet-decoded, ssd-raw, centernet, yolox"):
+    with pytest.raises(DataError, match=r"boxes, centernet, centernet-decoded, .*ssd-raw, tflite-postprocess, .*yolox"):
         build([spec("probabilities", (1, 1000))])
 
 
@@ -415,7 +415,7 @@ def test_suppression_is_that_of_the_kind_unless_set() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"kind": "detr"},
+        {"kind": "fasterrcnn"},
         {"roles": ["box"]},
         {"box_format": "xy"},
         {"box_units": "mm"},

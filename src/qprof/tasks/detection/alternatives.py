@@ -10,13 +10,10 @@ import numpy as np
 
 from qprof.record.quantization import FLOAT_DTYPES
 from qprof.record.tensors import TensorSpec
-from qprof.tasks.detection.boxes import BOX_FORMATS
 from qprof.tasks.detection.categories import CategoryConfig, CategoryMap
-from qprof.tasks.detection.heads import PAIR_ORDERS, SIZE_UNITS, HeadConfig
+from qprof.tasks.detection.heads import HeadConfig, get
 from qprof.tasks.detection.preprocess import RESIZES, PreprocessConfig
 
-#: Kinds whose outputs are final boxes with a class each (`decoders.FinalBoxes`).
-_FINAL = ("tflite-postprocess", "boxes", "centernet-decoded")
 #: Channel means and standard deviations of ImageNet, in pixel values, red first: those of torchvision's models.
 _IMAGENET = ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375])
 #: Pixel values 0..255 as a model may want them: in words, mean, std.
@@ -109,49 +106,20 @@ def _labels(now: Settings) -> Iterator[Change]:
             continue
         seen.add(moved)
         config = now.categories.config
-        if now.kind in _FINAL:
-            offset = _class_offset(now) - shift
+        first = get(now.kind).class_offset
+        if first is not None:
+            offset = (first if now.head.class_offset is None else now.head.class_offset) - shift
             yield Change(f"task.head.class_offset = {offset}", says, head=replace(now.head, class_offset=offset))
         elif config.rule == "ids":
             offset = config.offset + shift
             yield Change(f"task.categories.offset = {offset}", says, categories=replace(config, offset=offset))
         else:
             yield Change(ids_setting(moved), says, categories=CategoryConfig(rule="list", ids=list(moved)))
-    if now.kind == "ssd-raw":
-        background = not (True if now.head.background is None else now.head.background)
-        says = "column 0 of the scores is the background" if background else "column 0 of the scores is a class"
-        yield _head(now, "background", background, says)
-
-
-def _class_offset(now: Settings) -> int:
-    if now.head.class_offset is not None:
-        return now.head.class_offset
-    return 1 if now.kind == "centernet-decoded" else 0
 
 
 def _boxes(now: Settings) -> Iterator[Change]:
-    head = now.head
-    if now.kind in _FINAL or (now.kind == "ssd-raw" and head.anchors is None):
-        for other in BOX_FORMATS:
-            if other != (head.box_format or "yxyx"):
-                yield _head(now, "box_format", other, f"boxes are {other}")
-        units = "pixels" if (head.box_units or "normalized") == "normalized" else "normalized"
-        yield _head(now, "box_units", units, f"boxes are {units}{' of the input' if units == 'pixels' else ''}")
-    if now.kind == "centernet":
-        (order,) = (order for order in PAIR_ORDERS if order != head.pair_order)
-        yield _head(now, "pair_order", order, f"sizes and offsets come as {order}")
-        for units in SIZE_UNITS:
-            if units != head.size_units:
-                yield _head(now, "size_units", units, f"sizes are in {units}")
-    if now.kind == "yolox":
-        for decoded in (True, False):
-            if decoded != head.decoded:
-                state = "final, in pixels of the input" if decoded else "offsets within grid cells"
-                yield _head(now, "decoded", decoded, f"boxes are {state}")
-    if now.kind not in _FINAL:
-        activation = "sigmoid" if head.score_activation == "none" else "none"
-        says = "scores are logits" if activation == "sigmoid" else "scores are probabilities already"
-        yield _head(now, "score_activation", activation, says)
+    for trial in get(now.kind).trials(now.head):
+        yield _head(now, trial.key, trial.value, trial.says)
 
 
 def _limits(now: Settings) -> Iterator[Change]:

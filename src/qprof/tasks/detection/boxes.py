@@ -42,9 +42,12 @@ class Geometry:
         offset = np.array([self.offset_x, self.offset_y] * 2)
         scale = np.array([self.scale_x, self.scale_y] * 2)
         mapped: Floats = (boxes - offset) / scale
-        if clip:
-            mapped = np.clip(mapped, 0.0, np.array([self.width, self.height] * 2, dtype=np.float64))
-        return mapped
+        return self.cut(mapped) if clip else mapped
+
+    def cut(self, boxes: Floats) -> Floats:
+        """Corner boxes [n,4] in image pixels, cut to the image."""
+        inside: Floats = np.clip(boxes, 0.0, np.array([self.width, self.height] * 2, dtype=np.float64))
+        return inside
 
 
 def to_corners(boxes: NDArray[np.floating], box_format: str) -> Floats:

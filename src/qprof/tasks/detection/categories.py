@@ -67,14 +67,22 @@ class CategoryMap:
         ids = self._ids()
         return ids[index] if index < len(ids) else None
 
+    def class_counts(self) -> frozenset[int] | None:
+        """The numbers of classes that a model may have by this rule; `None` where it may have any."""
+        if self.config.rule == "ids":
+            return None
+        if self.config.rule == "coco91":
+            return frozenset({COCO_LIST_LENGTH - 1, COCO_LIST_LENGTH})
+        return frozenset({len(self._ids())})
+
     def check_class_count(self, count: int | None) -> None:
         """Refuse a model whose number of classes contradicts the rule: every box would get a wrong category."""
-        if count is None or self.config.rule == "ids":
+        expected = self.class_counts()
+        if count is None or expected is None:
             return
-        expected = (COCO_LIST_LENGTH - 1, COCO_LIST_LENGTH) if self.config.rule == "coco91" else (len(self._ids()),)
         if count not in expected:
             raise DataError(
-                f"the model has {count} classes, categories.rule {self.config.rule!r} gives {expected[-1]}: set "
+                f"the model has {count} classes, categories.rule {self.config.rule!r} gives {max(expected)}: set "
                 "categories.rule to one of "
                 f"{', '.join(RULES)} (and head.background, if one class is the background)"
             )

@@ -15,6 +15,7 @@ from qprof.record.sections import FilePath, Positive, TaskSection
 from qprof.store.cache import cache_root
 from qprof.tasks import digests
 from qprof.tasks.base import Prepared, ScoreParts, TaskKind, WholeSet
+from qprof.tasks.detection import heads
 from qprof.tasks.detection.categories import CategoryConfig
 from qprof.tasks.detection.heads import HeadConfig
 from qprof.tasks.detection.preprocess import PreprocessConfig
@@ -57,6 +58,10 @@ class DetectionKind(TaskKind[DetectionSection]):
     def check(self, section: DetectionSection) -> None:
         if not section.dataset and not (section.annotations and section.images):
             raise ProfileError('a detection task needs annotations and images, or dataset = "shapes"')
+        if section.head.kind != "auto":
+            refused = heads.get(section.head.kind).refused(section.head)
+            if refused is not None:
+                raise ProfileError(f"task.{refused}")
 
     def prepare(self, section: DetectionSection) -> Prepared:
         ready = _rendered(section) if section.dataset == "shapes" else section

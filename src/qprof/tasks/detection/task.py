@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,8 +18,9 @@ from qprof.tasks.base import Alternative, SampleParts, Scores, Task
 from qprof.tasks.detection import trials
 from qprof.tasks.detection.alternatives import Settings, changes, class_ids
 from qprof.tasks.detection.boxes import Detections, Geometry
+from qprof.tasks.detection.calibration_files import file_digest, spread
 from qprof.tasks.detection.categories import CategoryConfig, CategoryMap
-from qprof.tasks.detection.choose import build_head, suppression_iou
+from qprof.tasks.detection.choose import build_head, suppression_iou, unit_settings
 from qprof.tasks.detection.dataset import (
     CocoImage,
     Detection,
@@ -34,6 +34,7 @@ from qprof.tasks.detection.images import Size, read_rgb, read_size
 from qprof.tasks.detection.nms import non_maximum_suppression
 from qprof.tasks.detection.preprocess import PreprocessConfig, Preprocessor
 from qprof.tasks.detection.scoring import DetectionScorer, default_scorer
+from qprof.tasks.detection.unit_doubt import UnitDoubt
 
 #: Endings of files taken from a calibration folder that has no annotations.
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm")
@@ -63,6 +64,7 @@ class _Bound:
     kind: str
     head: Head
     nms_iou: float | None
+    doubt: UnitDoubt
     notes: list[str]
 
 
@@ -154,11 +156,15 @@ class DetectionTask(Task):
         preprocessor = Preprocessor(self._preprocess, inputs[0])
         size = (preprocessor.height, preprocessor.width)
         loaded = model.loaded
-        binding = Binding(self._head_config, loaded.outputs, loaded.op_types, *size, preprocessor.channels_first)
+        counts = self._categories.class_counts()
+        binding = Binding(
+            self._head_config, loaded.outputs, loaded.op_types, *size, preprocessor.channels_first, counts
+        )
         kind, head, notes = build_head(binding)
         self._categories.check_class_count(head.class_count)
         iou = suppression_iou(self._head_config, kind)
-        self._bound = _Bound(preprocessor, kind, head, iou, preprocessor.notes() + notes)
+        doubt = UnitDoubt(preprocessor.width, preprocessor.height, unit_settings(kind))
+        self._bound = _Bound(preprocessor, kind, head, iou, doubt, preprocessor.notes() + notes)
         self._dropped.clear()
         self._overshot = 0
 
@@ -181,9 +187,13 @@ class DetectionTask(Task):
             found = self._finite(bound.head.decode(outputs))
         found = found.take(found.scores > config.score_threshold)
         self._overshot += int(np.count_nonzero(found.scores > 1 + SCORE_TOLERANCE))
-        found = self._on_image(found, bound.preprocessor.geometry(*self._size(self._samples[sample])))
+        bound.doubt.look(found.boxes)
+        geometry = bound.preprocessor.geometry(*self._size(self._samples[sample]))
+        found = self._on_image(found, geometry)
         kept = non_maximum_suppression(found.boxes, found.scores, found.classes, bound.nms_iou, config.max_detections)
         found = found.take(kept)
+        if config.clip:  # not before: what a box overlaps is judged by all of it
+            found = Detections(geometry.cut(found.boxes), found.scores, found.classes)
         if self._shared is not None:
             self._shared.outputs, self._shared.found = outputs, found
         return found
@@ -201,11 +211,11 @@ class DetectionTask(Task):
             return
         by_length = self._samples_by_length()
         made = 0
-        for path in _spread(self._calibration_files(), count):
+        for path in spread(self._calibration_files(), count):
             if made == count:
                 break
             twins = by_length.get(path.stat().st_size)
-            if twins and _digest(path) in map(_digest, twins):
+            if twins and file_digest(path) in map(file_digest, twins):
                 continue
             try:
                 pixels = read_rgb(path, None)
@@ -298,7 +308,8 @@ class DetectionTask(Task):
                 f"{self._overshot} scores above 1: the output is quantized too coarsely for probabilities (look at its "
                 "scale), or holds logits (then set head.score_activation)"
             )
-        bound = self._bound.notes if self._bound else []
+        of = self._bound
+        bound = [*of.notes, *of.head.seen(), *of.doubt.notes()] if of else []
         return self._data_notes + remarks + bound + dropped + self._calibration_notes
 
     def _require_bound(self) -> _Bound:
@@ -343,9 +354,11 @@ class DetectionTask(Task):
         return found.take(finite)
 
     def _on_image(self, found: Detections, geometry: Geometry) -> Detections:
-        boxes = geometry.to_image(found.boxes, self._head_config.clip)
+        """Boxes in pixels of the image, not cut; without those that would have no area."""
+        boxes = geometry.to_image(found.boxes, clip=False)
+        shown = geometry.cut(boxes) if self._head_config.clip else boxes
         mapped = Detections(boxes, found.scores, found.classes)
-        return mapped.take((boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]))
+        return mapped.take((shown[:, 2] > shown[:, 0]) & (shown[:, 3] > shown[:, 1]))
 
     def _as_coco(self, image_id: int, found: Detections) -> list[Detection]:
         result: list[Detection] = []
@@ -380,13 +393,3 @@ class DetectionTask(Task):
             path = self._path(image)
             by_length.setdefault(path.stat().st_size, []).append(path)
         return by_length
-
-
-def _digest(path: Path) -> bytes:
-    return hashlib.sha256(path.read_bytes()).digest()
-
-
-def _spread(files: Sequence[Path], count: int) -> list[Path]:
-    """All files, `count` evenly spaced ones first, the others after them as reserve."""
-    first = dict.fromkeys(files[n * len(files) // min(count, len(files))] for n in range(min(count, len(files))))
-    return [*first, *(file for file in files if file not in first)]

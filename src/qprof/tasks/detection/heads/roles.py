@@ -9,7 +9,7 @@ import numpy as np
 
 from qprof.errors import DataError
 from qprof.record.tensors import TensorSpec
-from qprof.tasks.detection.heads import Binding, describe
+from qprof.tasks.detection.heads.base import Binding, describe
 
 #: Order of the outputs of TFLite_Detection_PostProcess (tensorflow/lite/kernels/detection_postprocess.cc,
 #: kOutputTensor*).
