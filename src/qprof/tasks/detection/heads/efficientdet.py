@@ -4,7 +4,8 @@ Class and box maps of every level, [1,H,W,9*C] and [1,H,W,36], or the same in ro
 of nine anchors a cell, and boxes as ty, tx, th, tw against them (`efficientdet/tf2/anchors.py` of google/automl).
 Anchors are three sizes, an octave in thirds, of three shapes, 1:1, 2:1 and 1:2; the smallest is `anchor_scale` strides
 long, 3 in Lite0 to Lite2 and 4 in the others (`hparams_config.py`). With the post-processing op, as Model Maker exports
-it, the head is "tflite-postprocess".
+it, the head is "tflite-postprocess". As in automl's `postprocess_per_class`, and in that op, an anchor carries its best
+class alone, and boxes of a class are duplicates from an IoU of 0.5 on.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ class EfficientDet(Head):
         center_y, center_x = ty * anchors[:, 2] + anchors[:, 0], tx * anchors[:, 3] + anchors[:, 1]
         height, width = np.exp(th) * anchors[:, 2], np.exp(tw) * anchors[:, 3]
         boxes = to_corners(np.stack([center_x, center_y, width, height], axis=1), "cxcywh")
-        return class_detections(boxes, scores, config.score_threshold, config.multi_label is not False)
+        return class_detections(boxes, scores, config.score_threshold, config.multi_label is True)
 
     def seen(self) -> list[str]:
         if self._binding.config.score_activation is not None or self._activation is None:
@@ -241,7 +242,7 @@ HEADS = (
         make=EfficientDet,
         settings=frozenset({"roles", "anchors", "anchor_scale", "multi_label"}),
         activations=("none", "sigmoid"),
-        nms_iou=0.5,  # google/automl, nms_np.py, where `iou_thresh` is unset
+        nms_iou=0.5,
         trials=_trials,
     ),
 )

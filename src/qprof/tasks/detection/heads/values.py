@@ -63,7 +63,7 @@ class BoxUnits:
         """`default`: taken until values tell."""
         self._configured, self._default = configured, default
         self._seen: str | None = None
-        self._peak = 0.0
+        self._reach = 0.0
 
     @property
     def normalized(self) -> bool:
@@ -72,12 +72,14 @@ class BoxUnits:
 
     def look(self, boxes: Floats) -> None:
         """Settle the unit by boxes [n,4], unless it is; boxes that are all 0 tell nothing."""
-        if self._configured is not None or self._seen is not None or boxes.size == 0:
+        if self._configured is not None or self._seen is not None:
             return
-        peak = float(np.max(np.abs(boxes), where=np.isfinite(boxes), initial=0.0))
-        if peak > 0.0:
-            self._peak = peak
-            self._seen = "normalized" if peak <= _MOST_NORMALIZED else "pixels"
+        reach = np.max(np.abs(boxes), axis=1)
+        reach = reach[np.isfinite(reach) & (reach > 0.0)]
+        if reach.size:
+            # The median: a few boxes may be many times as large as the input, whatever the unit.
+            self._reach = float(np.median(reach))
+            self._seen = "normalized" if self._reach <= _MOST_NORMALIZED else "pixels"
 
     def in_pixels(self, boxes: Floats, width: int, height: int) -> Floats:
         """The boxes in pixels of the input."""
@@ -89,6 +91,6 @@ class BoxUnits:
         if self._seen is None:
             return []
         return [
-            f"boxes are taken as {self._seen}, for their numbers reach {self._peak:.4g} in the first image: set "
-            "head.box_units if they are not"
+            f"boxes are taken as {self._seen}, for half of them stay within {self._reach:.4g} in the first image: "
+            "set head.box_units if they are not"
         ]

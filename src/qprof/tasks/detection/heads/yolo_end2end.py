@@ -68,11 +68,16 @@ def _recognize(binding: Binding) -> Match | None:
         return None
     _, second, third = binding.outputs[position].shape
     rows = second if third == _COLUMNS else third
-    grids = (binding.config.strides, *USUAL_STRIDES)
-    if rows > _MOST_ROWS or any(rows in (grid_cells(binding, s), 3 * grid_cells(binding, s)) for s in grids):
-        return None
+    if rows > _MOST_ROWS or (_is_grid(binding, rows) and any(binding.fits(classes) >= 0 for classes in (1, 2))):
+        return None  # six columns may be a box, objectness and one class, or a box and two classes
     strength = (5 if rows in _USUAL_ROWS else 3) - int(third != _COLUMNS)
     return Match(strength, "one output of final boxes, each with a score and a class")
+
+
+def _is_grid(binding: Binding, rows: int) -> bool:
+    """Whether a head that writes a row or three for every cell would write so many."""
+    grids = (binding.config.strides, *USUAL_STRIDES)
+    return any(rows == per_cell * grid_cells(binding, strides) for strides in grids for per_cell in (1, 3))
 
 
 def _trials(config: HeadConfig) -> Iterator[Trial]:
