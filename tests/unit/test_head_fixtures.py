@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from detection_models import differences
 from qprof.record.tensors import TensorSpec
 from qprof.tasks.detection.boxes import Detections
 from qprof.tasks.detection.choose import build_head, suppression_iou
@@ -70,25 +71,6 @@ class Recorded:
 
     def specs(self, dtype: str = "float32") -> list[TensorSpec]:
         return [TensorSpec(n, tuple(o.shape), dtype) for n, o in zip(self.names, self.outputs, strict=True)]
-
-
-def differences(ours: Detections, theirs: Detections) -> tuple[float, float]:
-    """The largest of boxes and of scores, each detection against the one of the same class that is nearest; infinite
-    where their number differs."""
-    if len(ours.scores) != len(theirs.scores):
-        return np.inf, np.inf
-    left = list(range(len(theirs.scores)))
-    worst_box = worst_score = 0.0
-    for box, score, index in zip(ours.boxes, ours.scores, ours.classes, strict=True):
-        same = [n for n in left if theirs.classes[n] == index]
-        if not same:
-            return np.inf, np.inf
-        apart = [np.abs(theirs.boxes[n] - box).max() + 1e3 * abs(theirs.scores[n] - score) for n in same]
-        best = same[int(np.argmin(apart))]
-        left.remove(best)
-        worst_box = max(worst_box, float(np.abs(theirs.boxes[best] - box).max()))
-        worst_score = max(worst_score, float(abs(theirs.scores[best] - score)))
-    return worst_box, worst_score
 
 
 @pytest.mark.parametrize("name", FIXTURES)

@@ -44,6 +44,8 @@ class Detr(Head):
                 f"{describe(binding.outputs)}: set head.roles, e.g. ['scores', 'boxes'], or another head.kind"
             )
         self._whole, self._pair = whole, pair
+        #: Both outputs are four columns wide and say no name: values tell which holds the boxes.
+        self._undecided = pair is not None and _are_alike(binding)
         spec = binding.outputs[read]
         self._columns = spec.shape[-1] - (4 if pair is None else 0)
         if self._columns < 1:
@@ -72,6 +74,7 @@ class Detr(Head):
     def decode(self, outputs: Sequence[NDArray[Any]]) -> Detections:
         binding, config = self._binding, self._binding.config
         raw, scores = self._read(outputs)
+        self._units.look(raw)
         boxes = self._units.in_pixels(raw, binding.width, binding.height)
         self._settle(scores)
         scores = activate(scores, self._activation)
@@ -123,6 +126,15 @@ class Detr(Head):
             rows = dequantize(outputs[self._whole], specs[self._whole])[0].astype(np.float64)
             return rows[:, :4], rows[:, 4:]
         boxes, scores = (dequantize(outputs[n], specs[n])[0].astype(np.float64) for n in self._pair)
+        if self._undecided:
+            shares = [bool(np.all((part >= 0.0) & (part <= 1.0))) for part in (boxes, scores)]
+            if shares[0] == shares[1]:
+                raise DataError(
+                    f"cannot tell boxes from scores ({describe(specs)}): set head.roles, e.g. ['scores', 'boxes']"
+                )
+            self._undecided = False
+            if shares[1]:
+                self._pair, boxes, scores = (self._pair[1], self._pair[0]), scores, boxes
         return boxes, scores
 
 
@@ -137,7 +149,7 @@ def _pair(binding: Binding) -> tuple[int, int] | None:
         rows = [n for n, o in enumerate(outputs) if len(o.shape) == 3 and o.shape[0] == 1]
         wide = [n for n in rows if outputs[n].shape[2] == 4]
         if len(wide) == 2:
-            wide = [n for n in wide if "box" in outputs[n].name.lower()]
+            wide = [n for n in wide if "box" in outputs[n].name.lower()] or wide[:1]
         if len(rows) != 2 or len(wide) != 1:
             return None
         boxes = wide[0]
@@ -145,6 +157,12 @@ def _pair(binding: Binding) -> tuple[int, int] | None:
     shapes = outputs[boxes].shape, outputs[scores].shape
     fits = len(shapes[0]) == len(shapes[1]) == 3 and shapes[0][2] == 4 and shapes[0][:2] == shapes[1][:2]
     return (boxes, scores) if fits else None
+
+
+def _are_alike(binding: Binding) -> bool:
+    """Whether neither shapes nor names nor roles tell the boxes from the scores."""
+    four = [o for o in binding.outputs if len(o.shape) == 3 and o.shape[2] == 4]
+    return binding.config.roles is None and len(four) == 2 and not any("box" in o.name.lower() for o in four)
 
 
 def _recognize(binding: Binding) -> Match | None:

@@ -82,8 +82,7 @@ class BoxUnits:
             self._seen = "normalized" if self._reach <= _MOST_NORMALIZED else "pixels"
 
     def in_pixels(self, boxes: Floats, width: int, height: int) -> Floats:
-        """The boxes in pixels of the input."""
-        self.look(boxes)
+        """The boxes in pixels of the input, by what was seen so far."""
         return boxes * corners(width, height) if self.normalized else boxes
 
     def seen(self) -> list[str]:

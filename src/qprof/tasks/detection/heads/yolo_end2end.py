@@ -53,6 +53,8 @@ class End2End(Head):
         rows = dequantize(outputs[self._output], binding.outputs[self._output])[0].astype(np.float64)
         if self._columns_first:
             rows = rows.T
+        # Rows without a detection are padding: their boxes tell nothing.
+        self._units.look(rows[rows[:, 4] > config.score_threshold, :4])
         boxes = self._units.in_pixels(rows[:, :4], binding.width, binding.height)
         classes = np.where(np.isfinite(rows[:, 5]), np.rint(rows[:, 5]), -1).astype(np.int64)
         corners = to_corners(boxes, config.box_format or "xyxy")

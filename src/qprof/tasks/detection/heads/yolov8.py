@@ -33,6 +33,7 @@ class Yolov8(Head):
     def decode(self, outputs: Sequence[NDArray[Any]]) -> Detections:
         binding, config = self._binding, self._binding.config
         rows = self._rows.read(outputs, binding)
+        self._units.look(rows[:, :_BOX])
         boxes = self._units.in_pixels(rows[:, :_BOX], binding.width, binding.height)
         scores = activate(rows[:, _BOX:], config.score_activation)
         require_probabilities(scores, config.score_activation, binding.outputs[self._rows.output])

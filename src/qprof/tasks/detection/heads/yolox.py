@@ -75,6 +75,7 @@ class Yolox(Head):
             boxes = np.concatenate([(boxes[:, :2] + corner) * stride, np.exp(boxes[:, 2:]) * stride], axis=1)
             box_format = "cxcywh"
         else:
+            self._units.look(boxes)
             boxes = self._units.in_pixels(boxes, binding.width, binding.height)
             box_format = config.box_format or "cxcywh"
         scores = activate(rows[:, _BOX:], config.score_activation)

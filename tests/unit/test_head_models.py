@@ -1,0 +1,217 @@
+"""Every head on real .tflite files of detectors that are always right: float, quantized, and with settings wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+import detection_models as models
+from qprof.errors import DataError
+from qprof.findings.plausibility import Mend, mends_of
+from qprof.measure.requests import LoadedVariant, PlausibilityAnswer, TryAlternatives
+from qprof.measure.worker.plausibility import try_alternatives
+from qprof.record.manifest import PreparedTask
+from qprof.record.rows import PlausibilityRow
+from qprof.record.tensors import TensorSpec
+from qprof.runtimes import registry as runtimes
+from qprof.tasks import registry
+
+pytest.importorskip("tensorflow")
+
+Make = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
+    """The .tflite file of outputs, each made once."""
+    folder = tmp_path_factory.mktemp("models")
+
+    def made(name: str, outputs: Mapping[str, Any], **options: Any) -> Path:
+        path = folder / f"{name} {options}.tflite"
+        if not path.exists():
+            path.write_bytes(models.tflite(outputs, **options))
+        return path
+
+    return made
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return models.write_world(tmp_path_factory.mktemp("world"))
+
+
+def section(annotations: Path, head: Mapping[str, Any], **changes: Any) -> PreparedTask:
+    images = str(annotations.parent / "images")
+    return PreparedTask(
+        section={"kind": "detection", "annotations": str(annotations), "images": images, "head": dict(head), **changes}
+    )
+
+
+def scored(path: Path, annotations: Path, head: Mapping[str, Any]) -> tuple[float, list[str]]:
+    """AP of a model and the task's notes, through the runtime as a run uses it."""
+    runtime = runtimes.get("litert")
+    model = runtime.load(path, msgspec.convert({}, runtime.options_type))
+    task = registry.build(section(annotations, head))
+    task.bind(model)
+    found = {}
+    for sample in range(task.sample_count()):
+        model.set_inputs(task.inputs(sample))
+        model.invoke()
+        found[sample] = task.decode(sample, model.outputs())
+    scores = task.score(found)
+    assert scores is not None and scores.summary["AP"] is not None
+    return scores.summary["AP"], task.notes()
+
+
+@pytest.mark.parametrize("form", models.FORMS)
+def test_a_detector_that_is_always_right_scores_one(make: Make, world: Path, form: str) -> None:
+    ap, notes = scored(make(form, models.FORMS[form]), world, {})
+    assert ap == pytest.approx(1.0), notes
+    kind = form.split(",")[0]
+    assert any(f"'auto' chose {kind!r}" in note for note in notes), notes
+    assert not any("look normalized" in note or "look like pixels" in note for note in notes)
+
+
+#: What eight bits do: boxes that share a scale with scores are rounded to steps of their own range.
+EIGHT_BITS = {
+    "yolov5, normalized": (0.8, 1.0),
+    "yolov8, normalized": (0.8, 1.0),
+    "yolo-end2end, normalized": (0.5, 1.0),  # the class numbers are on the scale, too
+    "detr, softmax": (0.8, 1.0),
+    "detr, sigmoid": (0.8, 1.0),
+    "efficientdet, maps": (0.6, 1.0),
+}
+
+
+@pytest.mark.parametrize("form", EIGHT_BITS)
+def test_quantized_outputs_are_read_by_their_scale(make: Make, world: Path, form: str) -> None:
+    ap, notes = scored(make(form, models.FORMS[form], int8=True), world, {})
+    low, high = EIGHT_BITS[form]
+    assert low <= ap <= high, notes
+
+
+def test_eight_bits_leave_nothing_of_scores_that_share_a_scale_with_pixels(make: Make, tmp_path: Path) -> None:
+    """At 640 pixels a step is 2.5: every score is rounded to 0, as ultralytics' exporters say of theirs; the same model
+    with boxes as shares of the input keeps its scores."""
+    annotations = models.write_world(tmp_path, 640)
+    pixels = make("pixels", models.yolov8(640, normalized=False), int8=True, side=640)
+    shares = make("shares", models.yolov8(640, normalized=True), int8=True, side=640)
+    assert scored(pixels, annotations, {})[0] == 0.0
+    assert scored(shares, annotations, {})[0] > 0.8
+
+
+def test_scores_of_coarse_steps_are_remarked_on(make: Make, world: Path) -> None:
+    """At 320 pixels a step is 1.25: scores are 0 or 1.25."""
+    _, notes = scored(make("yolov8, pixels", models.FORMS["yolov8, pixels"], int8=True), world, {})
+    assert any("scores above 1: the output is quantized too coarsely" in note for note in notes)
+
+
+# -- settings that contradict the model ---------------------------------------------------------------------------
+
+
+def tried(
+    path: Path, annotations: Path, head: Mapping[str, Any], **changes: Any
+) -> tuple[list[Mend], PlausibilityAnswer]:
+    variant = LoadedVariant(runtime="litert", path=str(path), options={})
+    task = section(annotations, head, **changes)
+    answer = try_alternatives(TryAlternatives(name="float32", baseline=variant, task=task, samples=8, max_s=600.0))
+    assert answer.facts is not None
+    return mends_of(msgspec.convert(answer.rows, list[PlausibilityRow]), answer.facts), answer
+
+
+NORMALIZED, PIXELS = 'task.head.box_units = "normalized"', 'task.head.box_units = "pixels"'
+FAULTS: list[tuple[str, dict[str, Any], str]] = [
+    ("yolov5, normalized", {"kind": "yolov5", "box_units": "pixels"}, NORMALIZED),
+    ("yolov5, pixels", {"kind": "yolov5", "box_units": "normalized"}, PIXELS),
+    ("yolov5, pixels", {"kind": "yolov5", "box_format": "xyxy"}, 'task.head.box_format = "cxcywh"'),
+    ("yolov8, normalized", {"kind": "yolov8", "box_units": "pixels"}, NORMALIZED),
+    ("yolov8, pixels", {"kind": "yolov8", "box_format": "xywh"}, 'task.head.box_format = "cxcywh"'),
+    ("yolox, decoded", {"kind": "yolox", "decoded": False}, "task.head.decoded = true"),
+    ("yolox, raw", {"kind": "yolox", "decoded": True}, "task.head.decoded = false"),
+    ("yolox, decoded, normalized", {"kind": "yolox", "decoded": True, "box_units": "pixels"}, NORMALIZED),
+    ("yolo-end2end, pixels", {"box_format": "yxyx"}, 'task.head.box_format = "xyxy"'),
+    ("yolo-end2end, pixels", {"class_offset": 1}, "task.head.class_offset = 0"),
+    ("detr, sigmoid", {"kind": "detr", "box_units": "pixels"}, NORMALIZED),
+    ("detr, softmax", {"kind": "detr", "box_format": "xyxy"}, 'task.head.box_format = "cxcywh"'),
+    ("efficientdet, maps", {"anchor_scale": 4.0}, "task.head.anchor_scale = 3.0"),
+]
+
+
+@pytest.mark.parametrize(("form", "head", "setting"), FAULTS)
+def test_a_wrong_setting_is_named_with_what_it_costs(
+    make: Make, world: Path, form: str, head: dict[str, Any], setting: str
+) -> None:
+    found, answer = tried(make(form, models.FORMS[form]), world, head)
+    assert [mend.setting for mend in found[:1]] == [setting], [row["setting"] for row in answer.rows]
+    assert found[0].configured < 0.5 and found[0].changed == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("form", ["yolov5, normalized", "yolov8, pixels", "yolo-end2end, pixels", "detr, sigmoid"])
+def test_a_sound_head_is_not_accused(make: Make, world: Path, form: str) -> None:
+    found, answer = tried(make(form, models.FORMS[form]), world, {})
+    assert found == [] and len({row["setting"] for row in answer.rows}) > 3
+
+
+@pytest.mark.parametrize(
+    ("form", "units", "what"),
+    [("yolov8, normalized", "pixels", "look normalized"), ("yolov8, pixels", "normalized", "look like pixels")],
+)
+def test_boxes_that_contradict_their_unit_are_told_without_truth(
+    make: Make, world: Path, form: str, units: str, what: str
+) -> None:
+    _, notes = scored(make(form, models.FORMS[form]), world, {"box_units": units})
+    right = "normalized" if units == "pixels" else "pixels"
+    (note,) = (note for note in notes if what in note)
+    assert f'head.box_units = "{right}"' in note
+
+
+# -- raw SSD against the op that post-processes it ----------------------------------------------------------------
+
+
+def test_raw_ssd_finds_what_the_post_processing_op_finds(tmp_path: Path) -> None:
+    """The op is TensorFlow Lite's own decoder (tensorflow/lite/kernels/detection_postprocess.cc)."""
+    rng = np.random.default_rng(0)
+    anchors = np.concatenate([rng.uniform(0, 1, (400, 2)), rng.uniform(0.05, 0.5, (400, 2))], axis=1).astype(np.float32)
+    boxes = rng.normal(0, 2, (1, 400, 4)).astype(np.float32)
+    scores = (rng.random((1, 400, 4)) ** 4).astype(np.float32)
+    np.save(tmp_path / "anchors.npy", anchors)
+    path = tmp_path / "op.tflite"
+    path.write_bytes(models.post_processed(boxes, scores, anchors, iou=0.6, threshold=0.001))
+    runtime = runtimes.get("litert")
+    model = runtime.load(path, msgspec.convert({}, runtime.options_type))
+    model.set_inputs([np.zeros((1, models.SIDE, models.SIDE, 3), np.float32)])
+    model.invoke()
+    theirs = models.found_by(model.loaded.outputs, model.outputs(), model.loaded.op_types)
+    specs = [TensorSpec("boxes", boxes.shape, "float32"), TensorSpec("scores", scores.shape, "float32")]
+    ours = models.found_by(specs, [boxes, scores], anchors=str(tmp_path / "anchors.npy"), background=True)
+    assert ours[0] == "ssd-raw" and theirs[0] == "tflite-postprocess" and len(ours[1].scores) == 100
+    box, score = models.differences(ours[1], theirs[1])
+    print(f"ssd-raw: {box:.2g} pixels, {score:.2g} of a score")
+    assert box < 2e-3 and score < 1e-6
+
+
+# -- settings that a head does not take ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("form", "head", "setting"),
+    [
+        ("yolov8, pixels", {"decoded": True}, "head.decoded = True means nothing to the head 'yolov8'"),
+        ("yolov8, pixels", {"class_offset": 0}, "head.class_offset = 0 means nothing to the head 'yolov8'"),
+        ("yolo-end2end, pixels", {"score_activation": "sigmoid"}, "head.score_activation = 'sigmoid' means nothing"),
+        ("yolox, raw", {"size_units": "pixels"}, "head.size_units = 'pixels' means nothing to the head 'yolox'"),
+        ("yolox, raw", {"decoded": False, "box_units": "pixels"}, "head.box_units means nothing to a yolox head"),
+        ("detr, softmax", {"pair_order": "yx"}, "head.pair_order = 'yx' means nothing to the head 'detr'"),
+        ("efficientdet, maps", {"box_units": "pixels"}, "head.box_units = 'pixels' means nothing"),
+    ],
+)
+def test_a_setting_that_the_head_ignores_is_an_error(
+    make: Make, world: Path, form: str, head: dict[str, Any], setting: str
+) -> None:
+    with pytest.raises(DataError, match=setting):
+        scored(make(form, models.FORMS[form]), world, head)
