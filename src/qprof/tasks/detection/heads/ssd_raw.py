@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from qprof.tasks.detection.heads.roles import anchor_outputs
 from qprof.tasks.detection.heads.trials import other_activation, other_formats, other_units
 from qprof.tasks.detection.heads.values import activate, corners, require_probabilities
 
+#: Of the six layers that an SSD on MobileNet predicts from.
+_SSD_STRIDES = (16, 32, 64, 128, 256, 512)
+
 
 class AnchorBoxes(Head):
     """Boxes [1,N,4] and class scores [1,N,C], boxes final or encoded against anchors (SSD: Liu et al., arXiv
@@ -30,8 +34,6 @@ class AnchorBoxes(Head):
             raise DataError(
                 "head.box_format and head.box_units mean nothing beside head.anchors, which give both: remove them"
             )
-        if config.anchors is None and config.variances != HeadConfig().variances:
-            raise DataError("head.variances means nothing without head.anchors: remove it, or give the anchors")
         self._boxes, self._scores = anchor_outputs(binding)
         self._background = config.background if config.background is not None else True
         columns = outputs[self._scores].shape[-1]
@@ -42,12 +44,22 @@ class AnchorBoxes(Head):
             )
         count = outputs[self._boxes].shape[1]
         self._anchors = load_anchors(Path(config.anchors), count) if config.anchors else None
-        self._normalized = config.anchors is not None or (config.box_units or "normalized") == "normalized"
+        self._standard = _has_standard_anchors(binding, count)
+        if self._standard:
+            self._anchors = standard_anchors(binding.height, binding.width)
+        if self._anchors is None and config.variances != HeadConfig().variances:
+            raise DataError("head.variances means nothing without head.anchors: remove it, or give the anchors")
+        self._normalized = self._anchors is not None or (config.box_units or "normalized") == "normalized"
 
     def notes(self) -> list[str]:
         config, notes = self._binding.config, []
         if config.background is None:
             notes.append("class column 0 is taken as background: set head.background = false if it is a class")
+        if self._standard:
+            notes.append(
+                "boxes are taken as encoded against the anchors of the TensorFlow Object Detection API's SSD: set "
+                "head.anchors, or head.box_format for final boxes, if they are not"
+            )
         if self._anchors is None and (config.box_format is None or config.box_units is None):
             notes.append(
                 f"boxes are taken as {'normalized' if self._normalized else 'pixels'} {config.box_format or 'yxyx'}: "
@@ -77,6 +89,35 @@ class AnchorBoxes(Head):
         return to_corners(np.stack([center_x, center_y, width, height], axis=1), "cxcywh")
 
 
+def standard_anchors(height: int, width: int) -> Floats:
+    """The anchors [N,4] of the TensorFlow Object Detection API's SSD (`ssd_anchor_generator` with its defaults, and
+    `reduce_boxes_in_lowest_layer`): center y, center x, height, width, as shares of the input."""
+    scales = np.linspace(0.2, 0.95, len(_SSD_STRIDES))
+    parts = []
+    for layer, stride in enumerate(_SSD_STRIDES):
+        scale = scales[layer]
+        after = scales[layer + 1] if layer + 1 < len(scales) else 1.0
+        shapes = [(scale, aspect) for aspect in (1.0, 2.0, 0.5, 3.0, 1 / 3)] + [(math.sqrt(scale * after), 1.0)]
+        if layer == 0:
+            shapes = [(0.1, 1.0), (scale, 2.0), (scale, 0.5)]
+        rows, columns = math.ceil(height / stride), math.ceil(width / stride)
+        row, column = np.mgrid[0:rows, 0:columns]
+        center = np.stack([(row.ravel() + 0.5) / rows, (column.ravel() + 0.5) / columns], axis=1)
+        sizes = np.array([(size / math.sqrt(aspect), size * math.sqrt(aspect)) for size, aspect in shapes])
+        each = np.concatenate([np.repeat(center, len(sizes), axis=0), np.tile(sizes, (len(center), 1))], axis=1)
+        parts.append(each)
+    anchors: Floats = np.concatenate(parts)
+    return anchors
+
+
+def _has_standard_anchors(binding: Binding, count: int) -> bool:
+    """Whether nothing is said of the boxes, and there are as many as an SSD of the usual form has anchors."""
+    config = binding.config
+    if config.anchors is not None or config.box_format is not None or config.box_units is not None:
+        return False
+    return count == len(standard_anchors(binding.height, binding.width))
+
+
 def _per_anchor(binding: Binding) -> Match | None:
     outputs, config = binding.outputs, binding.config
     shapes = [o.shape for o in outputs]
@@ -86,6 +127,8 @@ def _per_anchor(binding: Binding) -> Match | None:
         return None
     if config.anchors is not None or config.box_format is not None:
         return Match(5, "its outputs are a box and class scores per anchor")
+    if _has_standard_anchors(binding, shapes[0][1]):
+        return Match(4, "its outputs are a box and class scores for each of an SSD's anchors")
     lacks = (
         f"outputs look like raw SSD boxes and scores ({describe(outputs)}): set head.anchors if boxes are encoded "
         "against anchors, or head.box_format if they are final"
@@ -95,7 +138,7 @@ def _per_anchor(binding: Binding) -> Match | None:
 
 def _trials(config: HeadConfig) -> Iterator[Trial]:
     if config.anchors is None:
-        yield from other_formats(config, "yxyx")
+        yield from other_formats(config, None)
         yield from other_units(config, "normalized")
     yield from other_activation(config, ("none", "sigmoid", "softmax"))
     background = not (True if config.background is None else config.background)

@@ -9,8 +9,8 @@ from qprof.tasks.detection.heads.base import Trial
 from qprof.tasks.detection.heads.config import BOX_UNITS, HeadConfig
 
 
-def other_formats(config: HeadConfig, default: str) -> Iterator[Trial]:
-    """Every other way to write a box."""
+def other_formats(config: HeadConfig, default: str | None) -> Iterator[Trial]:
+    """Every other way to write a box; all where boxes are written otherwise (`default` is `None`)."""
     for other in BOX_FORMATS:
         if other != (config.box_format or default):
             yield Trial("box_format", other, f"boxes are {other}")
