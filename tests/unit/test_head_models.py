@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import detection_models as models
-from qprof.errors import DataError
+from qprof.errors import DataError, ProfileError
 from qprof.findings.plausibility import Mend, mends_of
 from qprof.measure.requests import LoadedVariant, PlausibilityAnswer, TryAlternatives
 from qprof.measure.worker.plausibility import try_alternatives
@@ -20,6 +20,8 @@ from qprof.record.rows import PlausibilityRow
 from qprof.record.tensors import TensorSpec
 from qprof.runtimes import registry as runtimes
 from qprof.tasks import registry
+from qprof.tasks.detection.choose import choose_kind
+from qprof.tasks.detection.heads import Binding, HeadConfig
 
 pytest.importorskip("tensorflow")
 
@@ -215,3 +217,79 @@ def test_a_setting_that_the_head_ignores_is_an_error(
 ) -> None:
     with pytest.raises(DataError, match=setting):
         scored(make(form, models.FORMS[form]), world, head)
+
+
+def test_a_profile_with_such_a_setting_is_refused_before_anything_runs(world: Path) -> None:
+    from qprof.tasks.detection.kind import KIND, DetectionSection
+
+    given = section(world, {"kind": "centernet", "box_units": "normalized"}).section
+    with pytest.raises(ProfileError, match=r"task\.head\.box_units = 'normalized' means nothing to the"):
+        KIND.check(msgspec.convert(given, DetectionSection))
+    KIND.check(msgspec.convert(given | {"head": {"kind": "yolox", "box_units": "normalized"}}, DetectionSection))
+
+
+# -- what shapes leave open ---------------------------------------------------------------------------------------
+
+
+def recognized(shapes: Mapping[str, tuple[int, ...]], counts: Collection[int] | None, ops: Sequence[str] = ()) -> str:
+    specs = [TensorSpec(name, shape, "float32") for name, shape in shapes.items()]
+    allowed = None if counts is None else frozenset(counts)
+    return choose_kind(Binding(HeadConfig(), specs, ops, 640, 640, False, allowed))[0]
+
+
+@pytest.mark.parametrize(
+    ("shapes", "counts", "kind"),
+    [
+        ({"a": (1, 25200, 85)}, {80}, "yolov5"),
+        ({"a": (1, 102000, 85)}, {80}, "yolov5"),  # with a finer grid: P2
+        ({"a": (1, 84, 8400)}, {80}, "yolov8"),
+        ({"a": (1, 84, 8400)}, None, "yolov8"),
+        ({"a": (1, 8400, 84)}, {80}, "yolov8"),
+        ({"a": (1, 8400, 85)}, {80}, "yolox"),
+        ({"a": (1, 8400, 85)}, {81}, "yolov8"),
+        ({"a": (1, 8400, 6)}, {1}, "yolox"),
+        ({"a": (1, 8400, 6)}, {2}, "yolov8"),
+        ({"a": (1, 6, 8400)}, {2}, "yolov8"),
+        ({"a": (1, 25200, 6)}, {1}, "yolov5"),
+        ({"a": (1, 300, 6)}, {80}, "yolo-end2end"),
+        ({"a": (1, 300, 6)}, {1}, "yolo-end2end"),
+        ({"a": (1, 300, 84)}, {80}, "detr"),
+        ({"logits": (1, 100, 92), "pred_boxes": (1, 100, 4)}, {91, 90}, "detr"),
+        ({"a": (1, 300, 80), "b": (1, 300, 4)}, {80}, "detr"),
+        ({"a": (1, 76725, 4), "b": (1, 76725, 90)}, {90, 91}, "efficientdet"),
+        ({"a": (1, 100, 4), "b": (1, 100), "c": (1, 100), "d": (1,)}, {80}, "boxes"),
+    ],
+)
+def test_shapes_and_the_number_of_classes_tell_the_head(
+    shapes: dict[str, tuple[int, ...]], counts: set[int] | None, kind: str
+) -> None:
+    assert recognized(shapes, counts) == kind
+
+
+def test_two_heads_that_fit_alike_are_both_named() -> None:
+    with pytest.raises(DataError, match=r"fit the heads yolov5 and yolox alike .*set head\.kind to one of them"):
+        recognized({"a": (1, 777, 8)}, {3})
+
+
+def test_the_op_exp_speaks_for_yolox() -> None:
+    assert recognized({"a": (1, 777, 8)}, {3}, ["CONV_2D", "EXP"]) == "yolox"
+
+
+def test_the_right_yolo_form_of_the_public_report_scores_one(qprof_data: Path) -> None:
+    folder = qprof_data.parent / "cases" / "litert"
+    if not folder.is_dir():
+        pytest.skip("no folder of cases beside the data")
+    runtime = runtimes.get("litert")
+    model = runtime.load(folder / "yolo_form.tflite", msgspec.convert({}, runtime.options_type))
+    images = str(folder / "yolo_images")
+    given = {"kind": "detection", "annotations": str(folder / "yolo_gt.json"), "images": images}
+    for head in ({"kind": "yolox", "decoded": True, "box_units": "normalized"}, {"kind": "yolox", "decoded": True}):
+        task = registry.build(PreparedTask(section={**given, "head": head, "preprocess": {"mean": 0, "std": 255}}))
+        task.bind(model)
+        found = {}
+        for sample in range(task.sample_count()):
+            model.set_inputs(task.inputs(sample))
+            model.invoke()
+            found[sample] = task.decode(sample, model.outputs())
+        scores = task.score(found)
+        assert scores is not None and scores.summary["AP"] == pytest.approx(1.0)
