@@ -343,3 +343,27 @@ def test_an_overflown_variant_gives_no_box_that_is_not_finite(
     assert all(np.isfinite([*d["bbox"], d["score"]]).all() for d in found)
     if not np.isfinite(value) and value != -np.inf:
         assert any("not finite" in note for note in made.notes())
+
+
+def test_what_a_box_overlaps_is_judged_before_it_is_cut_to_the_image(folder: Path) -> None:
+    """As in every reference implementation: a box that sticks out overlaps with all that it is."""
+    made = task(folder, bind=False, head=HeadConfig(box_format="xyxy", box_units="normalized", nms_iou=0.6))
+    made.bind(described([INPUT], OUTPUTS))
+    arrays = outputs((0.9, 0.8, 0.0))
+    arrays[0][0, :2] = [[-1.0, 0.0, 0.5, 1.0], [0.0, 0.0, 0.5, 1.0]]  # IoU 1/3; of what is on the image 1
+    assert [d["bbox"] for d in made.decode(0, arrays)] == [[0, 0, 32, 32], [0, 0, 32, 32]]
+
+
+def test_boxes_off_the_image_alone_do_not_doubt_their_unit(folder: Path) -> None:
+    made = task(folder, bind=False, head=HeadConfig(box_units="pixels", box_format="xyxy"))
+    made.bind(described([INPUT], OUTPUTS))
+    arrays = outputs((0.9, 0.8, 0.7))
+    arrays[0][0] = [[0, 0, 1, 1], [0, 0, 1, 0.5], [0.5, 0.5, 1, 1]]
+    made.decode(0, arrays)
+    assert any(
+        "all 3 boxes found lie within 1.5 pixels" in note and 'box_units = "normalized"' in note
+        for note in made.notes()
+    )
+    arrays[0][0, 0] = [0, 0, 30, 30]
+    made.decode(0, arrays)
+    assert not any("boxes found" in note for note in made.notes())

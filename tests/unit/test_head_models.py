@@ -20,7 +20,7 @@ from qprof.record.rows import PlausibilityRow
 from qprof.record.tensors import TensorSpec
 from qprof.runtimes import registry as runtimes
 from qprof.tasks import registry
-from qprof.tasks.detection.choose import choose_kind
+from qprof.tasks.detection.choose import build_head, choose_kind
 from qprof.tasks.detection.heads import Binding, HeadConfig
 
 pytest.importorskip("tensorflow")
@@ -293,3 +293,62 @@ def test_the_right_yolo_form_of_the_public_report_scores_one(qprof_data: Path) -
             found[sample] = task.decode(sample, model.outputs())
         scores = task.score(found)
         assert scores is not None and scores.summary["AP"] == pytest.approx(1.0)
+
+
+def found_in(
+    outputs: Mapping[str, Any], counts: Collection[int] | None, **settings: Any
+) -> tuple[list[Any], list[str]]:
+    """Boxes in whole pixels with their classes, best first, and all that was assumed or settled."""
+    specs = [TensorSpec(name, tuple(array.shape), "float32") for name, array in outputs.items()]
+    allowed = None if counts is None else frozenset(counts)
+    binding = Binding(HeadConfig(**settings), specs, [], models.SIDE, models.SIDE, False, allowed)
+    _, head, notes = build_head(binding)
+    found = head.decode(list(outputs.values()))
+    kept = found.take(np.flatnonzero(found.scores > 0.5))
+    rows = zip(np.rint(kept.boxes).astype(int).tolist(), kept.classes.tolist(), strict=True)
+    return sorted((tuple(box), index) for box, index in rows), [*notes, *head.seen()]
+
+
+RIGHT = sorted((box, index) for box, index in models.OBJECTS)
+
+
+def test_no_object_is_told_by_values_where_the_annotations_do_not() -> None:
+    for softmax, words in ((True, "so it stands for no object"), (False, "so it is a class")):
+        outputs = models.queries(100, softmax)
+        found, notes = found_in({"pred_logits": outputs["logits"], "pred_boxes": outputs["pred_boxes"]}, None)
+        assert found == RIGHT and any(words in note for note in notes), notes
+
+
+def test_queries_in_one_output_are_read_as_they_are() -> None:
+    outputs = models.queries(300, False)
+    joined = np.concatenate([outputs["pred_boxes"], 1 / (1 + np.exp(-outputs["logits"]))], axis=2).astype(np.float32)
+    found, notes = found_in({"Identity": joined}, {models.CLASSES})
+    assert found == RIGHT and any("taken as probabilities" in note for note in notes), notes
+
+
+def test_efficientdet_in_rows_is_read_like_its_maps() -> None:
+    maps = models.efficientdet()
+    rows = {
+        name: np.concatenate([array.reshape(1, -1, columns) for key, array in maps.items() if key.startswith(name)], 1)
+        for name, columns in (("class", models.CLASSES), ("box", 4))
+    }
+    assert found_in(maps, {models.CLASSES})[0] == RIGHT
+    assert found_in(rows, {models.CLASSES})[0] == RIGHT
+
+
+def test_a_box_of_two_classes_counts_twice_where_its_authors_count_it_so() -> None:
+    outputs = models.yolov8(normalized=True)
+    outputs["output0"][0, 4:, outputs["output0"][0, 4] > 0.5] = 0.9  # every class of the first object
+    assert len(found_in(outputs, {models.CLASSES})[0]) == 5
+    assert len(found_in(outputs, {models.CLASSES}, multi_label=False)[0]) == 3
+    rows = models.with_objectness(normalized=False, per_cell=1)
+    rows["Identity"][0, rows["Identity"][0, :, 5] > 0.5, 5:] = 0.9
+    assert len(found_in(rows, {models.CLASSES})[0]) == 3
+    assert len(found_in(rows, {models.CLASSES}, multi_label=True)[0]) == 5
+
+
+def test_one_output_of_several_is_named_by_its_role() -> None:
+    outputs = models.yolov8(normalized=True) | {"protos": np.zeros((1, 80, 80, 32), np.float32)}
+    with pytest.raises(DataError, match="fit no known detection head"):
+        found_in(outputs, {models.CLASSES})
+    assert found_in(outputs, {models.CLASSES}, roles=["detections", "ignore"])[0] == RIGHT
