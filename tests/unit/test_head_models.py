@@ -352,3 +352,15 @@ def test_one_output_of_several_is_named_by_its_role() -> None:
     with pytest.raises(DataError, match="fit no known detection head"):
         found_in(outputs, {models.CLASSES})
     assert found_in(outputs, {models.CLASSES}, roles=["detections", "ignore"])[0] == RIGHT
+
+
+def test_as_many_pairs_of_query_and_class_count_as_there_are_queries() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(-2, 1, (1, 100, models.CLASSES)).astype(np.float32)
+    outputs = {"logits": logits, "pred_boxes": models.queries(100, False)["pred_boxes"]}
+    specs = [TensorSpec(name, tuple(array.shape), "float32") for name, array in outputs.items()]
+    counts = frozenset({models.CLASSES})
+    _, head, _ = build_head(Binding(HeadConfig(), specs, [], models.SIDE, models.SIDE, False, counts))
+    found = head.decode(list(outputs.values()))
+    best = np.sort(1 / (1 + np.exp(-logits.astype(np.float64).ravel())))[::-1][:100]
+    assert np.allclose(found.scores, best, atol=1e-7)
