@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from qprof.errors import DataError
-from qprof.tasks.detection import images
-from qprof.tasks.detection.images import read_rgb, read_size
+from qprof.tasks.images import reading
+from qprof.tasks.images.reading import read_rgb, read_size
 
 TRANSPOSED = (5, 6, 7, 8)
 
@@ -109,10 +109,10 @@ def test_what_is_no_image_or_not_there(tmp_path: Path) -> None:
 def test_a_decompression_bomb_is_refused_from_its_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.png"
     Image.new("L", (30, 30)).save(path)
-    monkeypatch.setattr(images, "MAX_PIXELS", 899)
+    monkeypatch.setattr(reading, "MAX_PIXELS", 899)
     with pytest.raises(DataError, match="30x30 pixels are more than the 899"):
         read_rgb(path, None)
-    monkeypatch.setattr(images, "MAX_PIXELS", 900)
+    monkeypatch.setattr(reading, "MAX_PIXELS", 900)
     assert read_rgb(path, None).size == (30, 30)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)  # 900 is over Pillow's warning, below its error
     with pytest.raises(DataError, match="cannot be decoded"):

@@ -11,7 +11,7 @@ from PIL import Image
 from qprof.errors import DataError, ProfileError
 from qprof.record.tensors import TensorSpec
 from qprof.tasks.detection.boxes import to_corners
-from qprof.tasks.detection.preprocess import PreprocessConfig, Preprocessor
+from qprof.tasks.images.preprocess import PreprocessConfig, Preprocessor
 
 
 def spec(shape: tuple[int, ...] = (1, 4, 4, 3), dtype: str = "float32", *quantization: float) -> TensorSpec:
@@ -149,8 +149,8 @@ def test_box_formats_agree() -> None:
 @pytest.mark.parametrize(
     ("config", "tensor", "message"),
     [
-        (PreprocessConfig(), spec((4, 4, 3)), "detection feeds one image"),
-        (PreprocessConfig(), spec((2, 4, 4, 3)), "detection feeds one image"),
+        (PreprocessConfig(), spec((4, 4, 3)), "one image is fed at a time"),
+        (PreprocessConfig(), spec((2, 4, 4, 3)), "one image is fed at a time"),
         (PreprocessConfig(), spec((1, 4, 4, 1)), "no axis for the 3 channels"),
         (PreprocessConfig(color="grey"), spec((1, 4, 4, 3)), "no axis for the 1 channels"),
         (PreprocessConfig(layout="nchw"), spec((1, 4, 4, 3)), "no axis for the 3 channels"),

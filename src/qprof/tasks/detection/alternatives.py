@@ -12,7 +12,7 @@ from qprof.record.quantization import FLOAT_DTYPES
 from qprof.record.tensors import TensorSpec
 from qprof.tasks.detection.categories import CategoryConfig, CategoryMap
 from qprof.tasks.detection.heads import HeadConfig, get
-from qprof.tasks.detection.preprocess import RESIZES, PreprocessConfig
+from qprof.tasks.images.preprocess import RESIZES, PreprocessConfig
 
 #: Channel means and standard deviations of ImageNet, in pixel values, red first: those of torchvision's models.
 _IMAGENET = ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375])

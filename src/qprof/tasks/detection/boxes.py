@@ -1,4 +1,4 @@
-"""Boxes: their formats, and the way from the pixels of a model's input back to those of the image."""
+"""Boxes of a detector, and their formats."""
 
 from __future__ import annotations
 
@@ -24,30 +24,6 @@ class Detections:
     def take(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> Detections:
         """The chosen detections, by position or by mask."""
         return Detections(self.boxes[index], self.scores[index], self.classes[index])
-
-
-@dataclass(frozen=True, slots=True)
-class Geometry:
-    """x_input = x_image * scale_x + offset_x (y alike), for an image of `width` x `height` pixels."""
-
-    width: int
-    height: int
-    scale_x: float
-    scale_y: float
-    offset_x: float = 0.0
-    offset_y: float = 0.0
-
-    def to_image(self, boxes: Floats, clip: bool) -> Floats:
-        """Corner boxes [n,4] in input pixels -> corner boxes in image pixels, cut to the image if `clip`."""
-        offset = np.array([self.offset_x, self.offset_y] * 2)
-        scale = np.array([self.scale_x, self.scale_y] * 2)
-        mapped: Floats = (boxes - offset) / scale
-        return self.cut(mapped) if clip else mapped
-
-    def cut(self, boxes: Floats) -> Floats:
-        """Corner boxes [n,4] in image pixels, cut to the image."""
-        inside: Floats = np.clip(boxes, 0.0, np.array([self.width, self.height] * 2, dtype=np.float64))
-        return inside
 
 
 def to_corners(boxes: NDArray[np.floating], box_format: str) -> Floats:

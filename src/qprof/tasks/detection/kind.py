@@ -18,9 +18,9 @@ from qprof.tasks.base import Prepared, ScoreParts, TaskKind, WholeSet
 from qprof.tasks.detection import heads
 from qprof.tasks.detection.categories import CategoryConfig
 from qprof.tasks.detection.heads import HeadConfig
-from qprof.tasks.detection.preprocess import PreprocessConfig
 from qprof.tasks.detection.scoring import METRICS
 from qprof.tasks.detection.task import DetectionTask
+from qprof.tasks.images.preprocess import PreprocessConfig
 
 if TYPE_CHECKING:
     from qprof.store.run import Run

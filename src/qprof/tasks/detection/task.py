@@ -17,7 +17,7 @@ from qprof.record.model import Model
 from qprof.tasks.base import Alternative, SampleParts, Scores, Task
 from qprof.tasks.detection import trials
 from qprof.tasks.detection.alternatives import Settings, changes, class_ids
-from qprof.tasks.detection.boxes import Detections, Geometry
+from qprof.tasks.detection.boxes import Detections
 from qprof.tasks.detection.calibration_files import file_digest, spread
 from qprof.tasks.detection.categories import CategoryConfig, CategoryMap
 from qprof.tasks.detection.choose import build_head, suppression_iou, unit_settings
@@ -30,11 +30,12 @@ from qprof.tasks.detection.dataset import (
     load_annotations,
 )
 from qprof.tasks.detection.heads import Binding, Head, HeadConfig
-from qprof.tasks.detection.images import Size, read_rgb, read_size
 from qprof.tasks.detection.nms import non_maximum_suppression
-from qprof.tasks.detection.preprocess import PreprocessConfig, Preprocessor
 from qprof.tasks.detection.scoring import DetectionScorer, default_scorer
 from qprof.tasks.detection.unit_doubt import UnitDoubt
+from qprof.tasks.images.geometry import Geometry
+from qprof.tasks.images.preprocess import PreprocessConfig, Preprocessor
+from qprof.tasks.images.reading import Size, read_rgb, read_size
 
 #: Endings of files taken from a calibration folder that has no annotations.
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm")

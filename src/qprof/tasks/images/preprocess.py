@@ -1,4 +1,4 @@
-"""From an RGB image to the input tensor of a detector, and the geometry that leads its boxes back."""
+"""From an RGB image to the input tensor of a model, and the geometry that leads boxes back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from qprof.errors import DataError, ProfileError
 from qprof.record.quantization import FLOAT_DTYPES, is_quantized, quantize, real_range
 from qprof.record.tensors import TensorSpec
-from qprof.tasks.detection.boxes import Geometry
+from qprof.tasks.images.geometry import Geometry
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -190,7 +190,7 @@ def _image_axes(config: PreprocessConfig, spec: TensorSpec) -> tuple[bool, int, 
     shape = spec.shape
     if len(shape) != 4 or shape[0] != 1:
         raise DataError(
-            f"input {spec.name!r} has shape {list(shape)}: detection feeds one image, so give a model with an input "
+            f"input {spec.name!r} has shape {list(shape)}: one image is fed at a time, so give a model with an input "
             "of [1,H,W,C] or [1,C,H,W]"
         )
     channels = 1 if config.color == "grey" else 3

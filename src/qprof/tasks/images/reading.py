@@ -1,7 +1,8 @@
-"""Reading image files as RGB pixels in the frame that the annotations speak of."""
+"""Reading image files as RGB pixels in the frame that annotations speak of where there are any."""
 
 from __future__ import annotations
 
+import io
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,23 +30,32 @@ def read_rgb(path: Path, annotated: Size | None) -> Image:
     `DataError` with file and reason for an image that is broken, truncated, over `MAX_PIXELS`, or of a mode without RGB
     form.
     """
+    return _rgb(path, path, annotated)
+
+
+def rgb_of(content: bytes, name: str) -> Image:
+    """An image file's bytes as `read_rgb` reads a file, as stored; `name` stands for it in errors."""
+    return _rgb(io.BytesIO(content), name, None)
+
+
+def _rgb(source: Path | io.BytesIO, name: Path | str, annotated: Size | None) -> Image:
     from PIL import ImageOps
 
     try:
-        with _open(path) as image:
+        with _open(source, name) as image:
             image.load()
             upright = ImageOps.exif_transpose(image) if _is_turned(image, annotated) else image
             return _to_rgb(upright)
     except DataError:
         raise
     except Exception as error:  # a decoder fed with damaged bytes may raise nearly anything
-        raise DataError(_unreadable(path, error)) from error
+        raise DataError(_unreadable(name, error)) from error
 
 
 def read_size(path: Path, annotated: Size | None) -> Size:
     """Width and height of what `read_rgb` would return, from the file's header alone; raises `DataError` like it."""
     try:
-        with _open(path) as image:
+        with _open(path, path) as image:
             width, height = image.size
             return (height, width) if _is_turned(image, annotated) else (width, height)
     except DataError:
@@ -54,17 +64,17 @@ def read_size(path: Path, annotated: Size | None) -> Size:
         raise DataError(_unreadable(path, error)) from error
 
 
-def _open(path: Path) -> Image:
+def _open(source: Path | io.BytesIO, name: Path | str) -> Image:
     from PIL import Image
 
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        image = Image.open(path)
+        image = Image.open(source)
     width, height = image.size
     if width * height > MAX_PIXELS:
         image.close()
         raise DataError(
-            f"{path}: {width}x{height} pixels are more than the {MAX_PIXELS} allowed: shrink or remove the image"
+            f"{name}: {width}x{height} pixels are more than the {MAX_PIXELS} allowed: shrink or remove the image"
         )
     return image
 
@@ -90,6 +100,6 @@ def _to_rgb(image: Image) -> Image:
     return image.convert("RGB")
 
 
-def _unreadable(path: Path, error: Exception) -> str:
+def _unreadable(name: Path | str, error: Exception) -> str:
     reason = " ".join(str(error).split()) or type(error).__name__
-    return f"{path}: cannot be decoded as an image ({reason}): replace the file, or remove it from the annotations"
+    return f"{name}: cannot be decoded as an image ({reason}): replace the file, or remove it from the annotations"
