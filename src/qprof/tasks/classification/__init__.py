@@ -1,0 +1,1 @@
+"""Classification: one class for each image, text, or whatever a model takes as arrays."""

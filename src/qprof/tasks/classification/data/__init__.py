@@ -1,0 +1,1 @@
+"""Labelled samples, from wherever people keep them."""
