@@ -40,6 +40,9 @@ def run(
     bits: Sequence[int] = (),
     group_size: int | None = None,
     data: str | Path = "",
+    images: str | Path = "",
+    labels: str | Path = "",
+    truth: str | Path = "",
     overrides: Sequence[str] = (),
     output: str | Path | None = None,
     progress: ProgressDisplay | None = None,
@@ -65,6 +68,9 @@ def run(
         bits=bits,
         group_size=group_size,
         data=str(data),
+        images=str(images),
+        labels=str(labels),
+        truth=str(truth),
         overrides=overrides,
     )
     folder = Path(output) if output is not None else new_run_folder(profile)

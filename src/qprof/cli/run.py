@@ -2,8 +2,9 @@
 
 With no argument: the quickstart, on a detector, a language model and data that come with qprof. With a profile (a .toml
 file, or the name of one that qprof ships): that experiment. With model files: their latency, op by op, with no profile
-at all; a single file with --variants is quantized into these first. With the folder or hub id of a causal language
-model: unquantized and quantized with GPTQ, from its last-word accuracy down to dequantization and matmul.
+at all, and with --images also their accuracy; a single file with --variants is quantized into these first. With the
+folder or hub id of a causal language model: unquantized and quantized with GPTQ, from its last-word accuracy down to
+dequantization and matmul.
 """
 
 from __future__ import annotations
@@ -39,6 +40,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="texts to score a language model on: JSONL, or hf://datasets/ORG/NAME",
     )
     parser.add_argument(
+        "--images",
+        default="",
+        metavar="DATA",
+        help="labelled images (or arrays) to score model files on: a folder with a folder for each class, a CSV of "
+        "FILE,LABEL, .bin of CIFAR, .parquet, .npz, .jsonl, or hf://datasets/ORG/NAME",
+    )
+    parser.add_argument("--labels", default="", metavar="FILE", help="names of the model's outputs, one a line")
+    parser.add_argument("--truth", default="", metavar="FILE", help="labels of --images, where they stand in a file")
+    parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key: protocol.rounds=20"
     )
     parser.add_argument("-o", "--output", type=Path, help="run directory to create (default: a new one in runs/)")
@@ -70,9 +80,10 @@ def run(options: argparse.Namespace) -> int:
         signature=options.signature,
     )
     models = (options.targets, options.variants, inputs, options.bits, options.group_size, options.data)
-    if options.resume and (any(models) or options.set or options.output):
+    images = (options.images, options.labels, options.truth)
+    if options.resume and (any((*models, *images)) or options.set or options.output):
         raise QprofError("--resume goes on with a run as it was begun; it takes no model, profile or other option")
-    if not options.resume and not any(models):
+    if not options.resume and not any((*models, *images)):
         return _quickstart(options)
     with make_progress(sys.stderr, MonotonicClock(), options.quiet) as progress:
         if options.resume:
@@ -86,6 +97,9 @@ def run(options: argparse.Namespace) -> int:
                 bits=[_width(text) for text in options.bits.split(",") if text],
                 group_size=options.group_size,
                 data=options.data,
+                images=options.images,
+                labels=options.labels,
+                truth=options.truth,
                 overrides=options.set,
             )
             folder = options.output or new_run_folder(profile)

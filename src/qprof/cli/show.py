@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from qprof.cli.common import add_run_argument, print_summary
+
+if TYPE_CHECKING:
+    from qprof.store.run import Run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run_argument(parser)
     parser.add_argument("--scores", action="store_true", help="everything that the variants were scored on")
+    parser.add_argument("--confusion", metavar="VARIANT", help="what a variant of a classifier takes for what")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
 
 
@@ -23,6 +28,8 @@ def run(options: argparse.Namespace) -> int:
     from qprof.store.run import Run, find_run
 
     found = Run(find_run(options.reference))
+    if options.confusion:
+        return _confusion(found, options.confusion, options.json)
     if options.scores:
         write_json(sys.stdout, found.scores) if options.json else print_table(scores_table(found), sys.stdout)
         return 0
@@ -31,4 +38,17 @@ def run(options: argparse.Namespace) -> int:
         write_json(sys.stdout, summaries)
     else:
         print_summary(found, summaries)
+    return 0
+
+
+def _confusion(run: Run, variant: str, as_json: bool) -> int:
+    import sys
+
+    from qprof.findings.confusion import confusion
+    from qprof.report.confusion import confusion_table
+    from qprof.report.export import write_json
+    from qprof.report.table import print_table
+
+    found = confusion(run, variant)
+    write_json(sys.stdout, found) if as_json else print_table(confusion_table(run, variant, found), sys.stdout)
     return 0

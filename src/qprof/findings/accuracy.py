@@ -13,7 +13,7 @@ from qprof.stats.intervals import Interval
 from qprof.stats.paired_outcomes import PairedOutcomes
 from qprof.store.run import Run
 from qprof.tasks import registry as tasks
-from qprof.tasks.base import ErrorChange, PartChange
+from qprof.tasks.base import ErrorChange, FlipKind, PartChange
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,8 @@ class Flips:
     """Samples that come out better with one of the two: `a_only`, `b_only`, by number.
 
     `of`: what is compared, "right or wrong", or for a detector "objects found at IoU 0.5" (of an image more or fewer).
-    `p_value`: two-sided, McNemar's mid-p of the two counts, which for more or fewer is that of the sign test.
+    `p_value`: two-sided, McNemar's mid-p of the two counts, which for more or fewer is that of the sign test;
+    `exact_p_value`: of McNemar's exact test.
     """
 
     of: str
@@ -29,6 +30,7 @@ class Flips:
     a_only: tuple[int, ...]
     b_only: tuple[int, ...]
     p_value: float
+    exact_p_value: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,8 @@ class AccuracyChange:
     sizes: list[PartChange] = field(default_factory=list)
     errors: list[ErrorChange] = field(default_factory=list)
     flips: Flips | None = None
+    flip_kinds: list[FlipKind] = field(default_factory=list)
+    others: list[PartChange] = field(default_factory=list)
     reasons: dict[str, str] = field(default_factory=dict)
 
 
@@ -65,6 +69,8 @@ def accuracy_change(run: Run, baseline: str, variant: str) -> AccuracyChange:
         change.classes.extend(parts.classes)
         change.sizes.extend(parts.sizes)
         change.errors.extend(parts.errors)
+        change.flip_kinds.extend(parts.flips)
+        change.others.extend(parts.others)
     return change
 
 
@@ -76,5 +82,5 @@ def _flips(run: Run, baseline: str, variant: str) -> Flips | None:
             a_only = tuple(sample for sample in common if first[sample] > second[sample])
             b_only = tuple(sample for sample in common if first[sample] < second[sample])
             outcomes = PairedOutcomes(len(common), len(a_only), len(b_only))
-            return Flips(of, len(common), a_only, b_only, outcomes.mcnemar_p)
+            return Flips(of, len(common), a_only, b_only, outcomes.mcnemar_p, outcomes.mcnemar_exact_p)
     return None

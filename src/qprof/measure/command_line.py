@@ -17,6 +17,7 @@ from qprof.measure.profile import Profile, validate
 from qprof.measure.profile_file import apply_overrides, load_profile
 from qprof.probes.machine import available_cores
 from qprof.runtimes import hub, registry
+from qprof.tasks import registry as tasks
 
 #: What `qprof run` runs without arguments, one after the other.
 QUICKSTART = ("quickstart", "quickstart-lm")
@@ -37,13 +38,17 @@ def profile_for(
     bits: Sequence[int] = (),
     group_size: int | None = None,
     data: str = "",
+    images: str = "",
+    labels: str = "",
+    truth: str = "",
     overrides: Sequence[str] = (),
 ) -> Profile:
     """The profile that a command line means.
 
     No target: the first of the quickstart. One that is (or names) a profile: that profile. Model files: a latency
     comparison of them, on random inputs or on `inputs` (files, or all that can be said of inputs); with `variants`,
-    those variants made from the one file. A
+    those variants made from the one file; scored on labelled `images`, whose labels are the file `truth` where they
+    stand apart, with `labels` naming the outputs. A
     language model (a folder in Hugging Face's layout, or an id on its hub): unquantized and in `bits` with groups of
     `group_size` (-1: a group per row), or in `variants`; a quantized one, or several, as they are; scored on the last
     words of `data`, or of passages made by qprof. `overrides` are "section.key=value".
@@ -55,7 +60,7 @@ def profile_for(
     if len(targets) > 1 and len(models) < len(targets):
         raise ProfileError("give one profile, or model files, but not both or several profiles; run them one by one")
     if not models:
-        if variants or inputs or bits or data or group_size is not None:
+        if variants or inputs or bits or data or images or labels or truth or group_size is not None:
             raise ProfileError(
                 "--variants, --inputs, --random, --bits and the like go with models; a profile names its own"
             )
@@ -64,8 +69,10 @@ def profile_for(
         raise ProfileError("--variants names the variants, and so do --bits and --group-size; give one or the other")
     language = [model for model in models if _is_language_model(model, bool(bits or data))]
     if language:
-        if len(language) < len(models) or inputs:
-            raise ProfileError("a language model runs on text, beside others of its kind; give --data, not --inputs")
+        if len(language) < len(models) or inputs or images or labels or truth:
+            raise ProfileError(
+                "a language model runs on text, beside others of its kind; give --data, not --inputs or --images"
+            )
         if len(models) > 1 or _is_quantized(models[0]):
             if variants or bits or group_size is not None:
                 raise ProfileError(
@@ -76,7 +83,15 @@ def profile_for(
         return _language_profile(models[0], variants or _widths(bits, group_size), data, overrides)
     if bits or data or group_size is not None:
         raise ProfileError(f"--bits, --group-size and --data go with a language model, which {models[0]} is not")
-    return _model_profile(models, variants, inputs, overrides)
+    if images and inputs.task():
+        raise ProfileError("--images are what the models run on, and so are --inputs; give one or the other")
+    if (labels or truth) and not images:
+        raise ProfileError("--labels and --truth go with --images; name the labelled images")
+    profile = _model_profile(models, variants, inputs)
+    if images:
+        place, names, listed = (_resolved(name) for name in (images, labels, truth))
+        profile["task"] = tasks.for_data(place, names, listed, calibrated="path" in profile.get("model", {}))
+    return validate(apply_overrides(profile, overrides), source="command line")
 
 
 def shipped_profiles() -> list[str]:
@@ -100,9 +115,8 @@ def _profile_path(target: str) -> Path:
     return _profiles_folder() / f"{target}.toml"
 
 
-def _model_profile(
-    models: Sequence[str], variants: Sequence[str], inputs: InputOptions, overrides: Sequence[str]
-) -> Profile:
+def _model_profile(models: Sequence[str], variants: Sequence[str], inputs: InputOptions) -> dict[str, Any]:
+    """A profile's data: model files as they are, or the variants of one, without labels."""
     paths = [_existing(model) for model in models]
     data: dict[str, Any] = {"name": _safe(paths[0].stem), "task": {"kind": "latency", **inputs.task()}}
     if inputs.model():
@@ -116,7 +130,12 @@ def _model_profile(
     else:
         names = _distinct([_safe(path.stem) for path in paths])
         data["variants"] = [{"name": name, "file": str(path)} for name, path in zip(names, paths, strict=True)]
-    return validate(apply_overrides(data, overrides), source="command line")
+    return data
+
+
+def _resolved(name: str) -> str:
+    """A path of the command line, from the working directory; a reference to the hub, and none, as they are."""
+    return name if not name or hub.is_reference(name) else str(Path(name).expanduser().resolve())
 
 
 def _is_language_model(target: str, wanted: bool) -> bool:

@@ -14,6 +14,7 @@ from qprof.report.op_names import short_names
 from qprof.report.ratio import change_text
 from qprof.report.table import Column, Table
 from qprof.report.units import duration, energy, percent, size
+from qprof.stats.intervals import Interval
 
 
 def verdict_table(explanation: Explanation) -> Table:
@@ -120,7 +121,7 @@ def _accuracy_lines(change: AccuracyChange) -> Iterator[str]:
     for error in growing[:_PARTS_TOLD]:
         if error.a_gain is not None and error.b_gain is not None and error.b_gain > error.a_gain:
             yield (
-                f"    {error.kind} errors: {error.a} -> {error.b}; without them AP50 would gain "
+                f"    {error.kind} errors: {error.a} -> {error.b}; without them {error.of} would gain "
                 f"{error.b_gain * 100:.2f} points, {error.a_gain * 100:.2f} in {change.baseline}"
             )
     if change.flips is not None:
@@ -129,6 +130,7 @@ def _accuracy_lines(change: AccuracyChange) -> Iterator[str]:
             f"    {flips.of}: better in {change.baseline} alone on {len(flips.a_only)} samples, in {change.variant} "
             f"alone on {len(flips.b_only)}, of {flips.samples} (p = {flips.p_value:.2g}, McNemar)"
         )
+    yield from _flip_lines(change)
     for what, why in change.reasons.items():
         yield f"    {what}: {why}"
 
@@ -148,6 +150,28 @@ def _along_lines(along: Along) -> Iterator[str]:
 
 def _points(value: float) -> str:
     return f"{value * 100:+.2f} pt"
+
+
+def _flip_lines(change: AccuracyChange) -> Iterator[str]:
+    """How answers changed, with some of the samples; and what changed beside the score."""
+    for flip in change.flip_kinds:
+        if flip.samples:
+            pairs = "; ".join(f"{pair} {count}" for pair, count in flip.pairs)
+            more = ", ..." if len(flip.places) > _PARTS_TOLD else ""
+            yield f"    {flip.kind}: {len(flip.samples)} ({pairs}), e.g. {', '.join(flip.places[:_PARTS_TOLD])}{more}"
+    told = [
+        f"{part.label} {part.a:.3f} -> {part.b:.3f} {_bounds(part.change)}"
+        for part in change.others
+        if part.a is not None and part.b is not None and part.change is not None
+    ]
+    if told:
+        yield f"    beside it: {'; '.join(told)}"
+
+
+def _bounds(change: Interval) -> str:
+    if change.low is None or change.high is None:
+        return f"({change.value:+.3f})"
+    return f"({change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}])"
 
 
 # -- the three questions ------------------------------------------------------------------------------------------

@@ -137,6 +137,9 @@ class Task(ABC):
     #: What `trial_parts` adds up to, `None` for a task that has no settings to try.
     trial_score: TrialScore | None = None
 
+    #: Samples that settings are tried on for each that a profile asks for: where one tells little, more are needed.
+    trial_multiple: int = 1
+
     def alternatives(self) -> Sequence[Alternative]:
         """The bound task with its settings changed, one at a time, as they are often wrong; not all may suit the
         variant, as `bind` or `decode` then say."""
@@ -193,22 +196,48 @@ class PartChange:
 
 @dataclass(frozen=True, slots=True)
 class ErrorChange:
-    """One kind of error: how many, and what the score would gain without them (0 to 1; `None` where undefined)."""
+    """One kind of error: how many, and what the score `of` that name would gain without them (0 to 1; `None` where
+    undefined)."""
 
     kind: str
     a: int
     b: int
     a_gain: float | None
     b_gain: float | None
+    of: str = "AP50"
+
+
+@dataclass(frozen=True, slots=True)
+class FlipKind:
+    """Samples whose answer changed in one way ("right -> wrong"): by number, and by file or row; `pairs`: the answers
+    before and after that come most often, with how often."""
+
+    kind: str
+    samples: list[int]
+    places: list[str]
+    pairs: list[tuple[str, int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreParts:
-    """One level below a score: its change by class, by size and by kind of error."""
+    """One level below a score: its change by class, by size, by kind of error and by kind of flip, and what beside it
+    has changed (likelihood, calibration)."""
 
     classes: list[PartChange] = field(default_factory=list)
     sizes: list[PartChange] = field(default_factory=list)
     errors: list[ErrorChange] = field(default_factory=list)
+    flips: list[FlipKind] = field(default_factory=list)
+    others: list[PartChange] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Confusion:
+    """How many samples of each class (rows) are taken for which (columns); `lost`: of each class those without an
+    answer. `labels` name both."""
+
+    labels: list[str]
+    counts: list[list[int]]
+    lost: list[int]
 
 
 Section = TypeVar("Section", bound=TaskSection)
@@ -259,6 +288,16 @@ class TaskKind(ABC, Generic[Section]):
     def whole_set(self, run: Run, variant: str) -> WholeSet:
         """What a variant of a run predicted, for `whole_set_metrics`. Raises `DataError` where it cannot be had."""
         raise DataError(f"{run.folder}: a {self.name} task has no figures of a whole set")
+
+    def for_data(self, data: str, labels: str, truth: str, calibrated: bool) -> dict[str, Any] | None:
+        """The section that scores models on labelled `data` of a command line, with their file of `labels` and the
+        list `truth` ("" where there is none); `calibrated`: whether variants are made on samples of it. `None` where
+        the kind takes no such data."""
+        return None
+
+    def confusion(self, run: Run, variant: str) -> Confusion | None:
+        """What a variant takes for what, `None` where a sample has no single class. Raises `DataError`."""
+        return None
 
     def parts(self, run: Run, a: str, b: str) -> ScoreParts | None:
         """Where a score went between two variants, `None` where it has no parts. Raises `DataError`."""

@@ -38,6 +38,15 @@ def of(prepared: PreparedTask | None) -> TaskKind[Any] | None:
     return get(prepared.kind) if prepared is not None and prepared.kind in names() else None
 
 
+def for_data(data: str, labels: str, truth: str, calibrated: bool) -> dict[str, Any]:
+    """The section of the first kind that takes labelled data of a command line; see `TaskKind.for_data`. Raises
+    `ProfileError` where none does."""
+    for name in names():
+        if (section := get(name).for_data(data, labels, truth, calibrated)) is not None:
+            return section
+    raise ProfileError(f"{data}: no task takes labelled data; there are {', '.join(names())}")
+
+
 def build(prepared: PreparedTask, at_least: int | None = None) -> Task:
     """A task whose data are ready; where its samples are made, `at_least` so many of them."""
     kind, section = _section(prepared.section)

@@ -42,7 +42,7 @@ def try_alternatives(request: TryAlternatives) -> PlausibilityAnswer:
     task.bind(model)
     if task.trial_score is None:
         return PlausibilityAnswer(rows=[], facts=None, notes=[])
-    samples = spread(task.scored_count() or task.sample_count(), request.samples)
+    samples = spread(task.scored_count() or task.sample_count(), request.samples * task.trial_multiple)
     trials = _Trials(model, task, request.name, started_ns, request.max_s)
     trials.run(samples)
     facts = PlausibilityFacts(

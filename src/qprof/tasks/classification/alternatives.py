@@ -163,7 +163,7 @@ class NameFit:
         self._now = dict(outputs_of)
 
     def __call__(self, predictions: Mapping[int, Any]) -> Fitted | None:
-        """The predictions with the right class at rank 0 where the fitted order has it; `None` where the samples call
+        """The predictions as the fitted order has them; `None` where the samples call
         for no other order."""
         samples = sorted(predictions)
         known = {sample: predictions[sample] for sample in samples if predictions[sample]["says"] is not None}
@@ -175,9 +175,7 @@ class NameFit:
             others = [known[sample] for sample in samples[1 - half :: 2] if sample in known]
             theirs = dict(zip(self._now.values(), self._fitted(others), strict=True))
             for sample in samples[half::2]:
-                one = predictions[sample]
-                right = sample in known and one["says"] == theirs[one["target"]]
-                changed[sample] = {**one, "target": theirs[one["target"]], "rank": 0 if right else 1}
+                changed[sample] = _retargeted(predictions[sample], theirs[predictions[sample]["target"]])
         return Fitted(self._setting(fitted), changed)
 
     def _fitted(self, rows: Sequence[Mapping[str, Any]]) -> list[int]:
@@ -198,3 +196,13 @@ class NameFit:
         for number, output in zip(self._now, fitted, strict=True):
             order[number] = output
         return order_setting(order)
+
+
+def _retargeted(one: Mapping[str, Any], target: int) -> dict[str, Any]:
+    """A prediction as it is if another output stands for the sample's class: that output's value where the prediction
+    names it, else the lowest."""
+    if one["says"] is None or target == one["target"]:
+        return {**one, "target": target}
+    values = dict(map(tuple, one["top"]))
+    rank = next((n for n, (output, _) in enumerate(one["top"]) if output == target), len(one["top"]))
+    return {**one, "target": target, "rank": rank, "value": values.get(target, one["low"])}

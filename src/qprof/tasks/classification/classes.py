@@ -119,7 +119,7 @@ def mapped(
     elif offset is not None:
         shift = offset
     else:
-        shift, said = _offset(count, outputs, where, names)
+        shift, said = _offset(count, outputs, where, names, used)
         notes += said
     found = {number: place + shift for number, place in base.items()}
     outside = [number for number in used if not 0 <= found[number] < outputs]
@@ -155,8 +155,14 @@ def _numbered(
     return base, len(names.names)
 
 
-def _offset(count: int | None, outputs: int, where: str, names: ClassNames | None) -> tuple[int, list[str]]:
+def _offset(
+    count: int | None, outputs: int, where: str, names: ClassNames | None, used: Sequence[int]
+) -> tuple[int, list[str]]:
     source = where if names is None else str(names.path)
+    if count is None and used[0] >= 1 and used[-1] == outputs:
+        return -1, [
+            f"{where} numbers its classes from 1 to {outputs}: class 1 is taken for output 0; set offset if not"
+        ]
     if count is None:
         note = f"{where} numbers its classes, and class n is taken for output n of {outputs}: set offset, or labels"
         return 0, [note]

@@ -13,7 +13,7 @@ from qprof.errors import ProfileError
 from qprof.record.manifest import PreparedTask
 from qprof.record.sections import FilePath, Positive, TaskSection
 from qprof.tasks import digests
-from qprof.tasks.base import Prepared, TaskKind
+from qprof.tasks.base import Confusion, Prepared, ScoreParts, TaskKind, WholeSet
 from qprof.tasks.classification.data.examples import Examples
 from qprof.tasks.classification.data.source import read_examples
 from qprof.tasks.classification.outputs import Kind
@@ -22,6 +22,9 @@ from qprof.tasks.classification.task import ClassificationTask
 
 if TYPE_CHECKING:
     pass
+
+if TYPE_CHECKING:
+    from qprof.store.run import Run
 
 #: Figures that are no means over samples.
 WHOLE_SET = frozenset({"mean_class_accuracy", "ece"})
@@ -94,6 +97,26 @@ class ClassificationKind(TaskKind[ClassificationSection]):
             output_values=section.output_values,
             skip=list(skip),
         )
+
+    def for_data(self, data: str, labels: str, truth: str, calibrated: bool) -> dict[str, Any]:
+        named = {"data": data, "labels": labels, "truth": truth}
+        kept = {} if calibrated else {"calibration_samples": 0}
+        return {"kind": self.name, **{key: value for key, value in named.items() if value}, **kept}
+
+    def whole_set(self, run: Run, variant: str) -> WholeSet:
+        from qprof.tasks.classification.recorded import recorded
+
+        return recorded(run, variant)
+
+    def parts(self, run: Run, a: str, b: str) -> ScoreParts:
+        from qprof.tasks.classification.recorded import score_parts
+
+        return score_parts(run, a, b)
+
+    def confusion(self, run: Run, variant: str) -> Confusion:
+        from qprof.tasks.classification.recorded import confusion
+
+        return confusion(run, variant)
 
 
 def _examples(section: ClassificationSection) -> Examples:

@@ -93,6 +93,24 @@ def scored(predictions: Mapping[int, Prediction], kind: Kind = "auto") -> Scores
     return Scores(summary, per_sample, samples, ("top1", "top5") if many else ("top1",), notes)
 
 
+def class_probabilities(rows: Sequence[Prediction], kind: Kind) -> Floats:
+    """The probability that each prediction gives the right class, 0 where an output is not finite: float64[rows]."""
+    finite = [row for row in rows if row["says"] is not None]
+    if not finite:
+        return np.zeros(len(rows))
+    meaning = meaning_of(finite, kind).kind
+    found = np.zeros(len(rows))
+    for n, row in enumerate(rows):
+        value, total, log_sum = row["value"], row["sum"], row["log_sum"]
+        if value is None or total is None or log_sum is None:
+            continue
+        if meaning == "logits":
+            found[n] = np.exp(value - log_sum)
+        else:
+            found[n] = value / total if meaning == "shares" and total > 0 else value
+    return found
+
+
 def mean_class_accuracy(targets: Floats, right: Floats, weights: Floats | None = None) -> float:
     """Mean over the classes that have samples of the share that is right; `weights`: how often each sample counts."""
     _, number = np.unique(targets, return_inverse=True)

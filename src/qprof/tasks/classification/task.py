@@ -20,7 +20,7 @@ from qprof.tasks.classification.data.examples import Examples
 from qprof.tasks.classification.features import Features
 from qprof.tasks.classification.outputs import Kind, Output, Prediction, prediction
 from qprof.tasks.classification.pixels import ImageConfig, Pixels
-from qprof.tasks.classification.scoring import scored
+from qprof.tasks.classification.scoring import class_probabilities, scored
 
 #: Without a limit and other data to calibrate on, at most this share of the samples is kept back for it.
 _MOST_KEPT_BACK = 0.2
@@ -182,7 +182,8 @@ class ClassificationTask(Task):
 
     # -- the settings, tried ------------------------------------------------------------------------------------------
 
-    trial_score = TrialScore("top-1 accuracy", "share")
+    trial_score = TrialScore("probability of the right class", "share")
+    trial_multiple = 2
 
     def alternatives(self) -> Sequence[Alternative]:
         bound, labels = self._require_bound(), self._examples.labels
@@ -210,9 +211,11 @@ class ClassificationTask(Task):
         return [*found, Alternative(setting="", says=says, task=self._with(), same_inputs=True, fit=fit)]
 
     def trial_parts(self, predictions: Mapping[int, Any]) -> SampleParts:
+        """The probability of the right class: as large a difference of settings shows in half as many samples as by
+        right or wrong, which is one bit of each."""
         samples = sorted(predictions)
-        right = np.array([predictions[sample]["rank"] == 0 for sample in samples], np.float64)
-        return SampleParts(samples, right, np.ones(len(samples)))
+        shares = class_probabilities([predictions[sample] for sample in samples], self._values)
+        return SampleParts(samples, shares, np.ones(len(samples)))
 
     def _with(
         self, preprocess: ImageConfig | None = None, offset: int | None = None, order: Sequence[int] | None = None
