@@ -169,7 +169,10 @@ def test_unknown_key_names_the_nearest(data: dict[str, Any], says: str) -> None:
         ),
         ({"variants": [{"name": "int8", "threads": 0}]}, "variants[0].threads: Expected `int` >= 1"),
         ({"task": {"kind": "detect"}}, "task.kind: no task is called 'detect'; did you mean detection?"),
-        ({"task": {"kind": "zzz"}}, "task.kind: no task is called 'zzz'; known here: detection, lastword, latency"),
+        (
+            {"task": {"kind": "zzz"}},
+            "task.kind: no task is called 'zzz'; known here: classification, detection, lastword, latency",
+        ),
         ({"task": {"kind": 3}}, "task.kind: Expected `str`, got `int`"),
         ({"task": {"samples": 0}}, "task.samples: Expected `int` >= 1"),
         ({"task": ["latency"]}, "task: Expected `table`, got `list`"),

@@ -15,6 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run_argument(parser)
     parser.add_argument("--scores", action="store_true", help="everything that the variants were scored on")
     parser.add_argument("--confusion", metavar="VARIANT", help="what a variant of a classifier takes for what")
+    parser.add_argument("--flips", metavar="VARIANT", help="samples that a variant answers otherwise than the baseline")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
 
 
@@ -30,6 +31,8 @@ def run(options: argparse.Namespace) -> int:
     found = Run(find_run(options.reference))
     if options.confusion:
         return _confusion(found, options.confusion, options.json)
+    if options.flips:
+        return _flips(found, options.flips, options.json)
     if options.scores:
         write_json(sys.stdout, found.scores) if options.json else print_table(scores_table(found), sys.stdout)
         return 0
@@ -51,4 +54,17 @@ def _confusion(run: Run, variant: str, as_json: bool) -> int:
 
     found = confusion(run, variant)
     write_json(sys.stdout, found) if as_json else print_table(confusion_table(run, variant, found), sys.stdout)
+    return 0
+
+
+def _flips(run: Run, variant: str, as_json: bool) -> int:
+    import sys
+
+    from qprof.findings.confusion import flips
+    from qprof.report.confusion import flips_table
+    from qprof.report.export import write_json
+    from qprof.report.table import print_table
+
+    change = flips(run, variant)
+    write_json(sys.stdout, change) if as_json else print_table(flips_table(run, change), sys.stdout)
     return 0

@@ -159,13 +159,18 @@ def _flip_lines(change: AccuracyChange) -> Iterator[str]:
             pairs = "; ".join(f"{pair} {count}" for pair, count in flip.pairs)
             more = ", ..." if len(flip.places) > _PARTS_TOLD else ""
             yield f"    {flip.kind}: {len(flip.samples)} ({pairs}), e.g. {', '.join(flip.places[:_PARTS_TOLD])}{more}"
+    if told := others_told(change):
+        yield f"    beside it: {told}"
+
+
+def others_told(change: AccuracyChange) -> str:
+    """Figures that lead no table, before and after, with the interval of their change."""
     told = [
         f"{part.label} {part.a:.3f} -> {part.b:.3f} {_bounds(part.change)}"
         for part in change.others
         if part.a is not None and part.b is not None and part.change is not None
     ]
-    if told:
-        yield f"    beside it: {'; '.join(told)}"
+    return "; ".join(told)
 
 
 def _bounds(change: Interval) -> str:

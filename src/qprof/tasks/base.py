@@ -209,12 +209,13 @@ class ErrorChange:
 
 @dataclass(frozen=True, slots=True)
 class FlipKind:
-    """Samples whose answer changed in one way ("right -> wrong"): by number, and by file or row; `pairs`: the answers
-    before and after that come most often, with how often."""
+    """Samples whose answer changed in one way ("right -> wrong"): by number, by file or row, and with their answers
+    before and after ("cat -> dog"). `pairs`: the answers that come most often, with how often."""
 
     kind: str
     samples: list[int]
     places: list[str]
+    answers: list[str]
     pairs: list[tuple[str, int]] = field(default_factory=list)
 
 

@@ -150,7 +150,7 @@ def _flips(samples: Sequence[int], before: Sequence[Prediction], after: Sequence
     """Samples whose answer changed: from right to wrong with what they are taken for, back, and between wrong ones."""
     names = _names(before)
     kinds: dict[str, list[int]] = {"right -> wrong": [], "wrong -> right": [], "wrong -> otherwise wrong": []}
-    taken: dict[str, Counter[str]] = {kind: Counter() for kind in kinds}
+    answers: dict[str, list[str]] = {kind: [] for kind in kinds}
     for n, (one, other) in enumerate(zip(before, after, strict=True)):
         if one["says"] == other["says"]:
             continue
@@ -158,11 +158,11 @@ def _flips(samples: Sequence[int], before: Sequence[Prediction], after: Sequence
         if one["rank"] == 0 or other["rank"] == 0:
             kind = "right -> wrong" if one["rank"] == 0 else "wrong -> right"
         kinds[kind].append(n)
-        taken[kind][f"{_said(one, names)} -> {_said(other, names)}"] += 1
+        answers[kind].append(f"{_said(one, names)} -> {_said(other, names)}")
     for kind, places in kinds.items():
-        pairs = taken[kind].most_common(_PAIRS)
+        pairs = Counter(answers[kind]).most_common(_PAIRS)
         files = [before[n]["file"] for n in places]
-        yield FlipKind(kind, [samples[n] for n in places], files, [(pair, count) for pair, count in pairs])
+        yield FlipKind(kind, [samples[n] for n in places], files, answers[kind], pairs)
 
 
 def _said(row: Prediction, names: dict[int, str]) -> str:
