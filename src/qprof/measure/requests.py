@@ -47,10 +47,11 @@ class PreparedAnswer(Struct, frozen=True, kw_only=True):
 
 
 class PrepareTask(Request[PreparedAnswer], frozen=True, kw_only=True, tag="prepare"):
-    """Make the data of a task ready. `section`: the profile's."""
+    """Make the data of a task ready. `section`: the profile's; `files`: of each variant, "" for one that is made."""
 
     answer = PreparedAnswer
     section: dict[str, Any]
+    files: list[str] = []
 
 
 class MadeAnswer(Struct, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ from qprof.record.model import Model, PromptShape, RunOptions
 from qprof.record.ops import OpEvents, OpMeta
 from qprof.record.phases import INFERENCE
 from qprof.record.sections import FileVariantSection, ModelSection, ProtocolSection, VariantSection
+from qprof.record.tensors import TensorSpec
 from qprof.runtimes.interventions import Interventions
 
 
@@ -200,6 +201,11 @@ class Runtime(ABC):
 
     def require(self) -> None:  # noqa: B027  (most need nothing)
         """Raise `MissingExtraError` where a package is not installed that the runtime cannot do without."""
+
+    def inputs_of(self, path: Path) -> list[TensorSpec]:
+        """The inputs of a model by its file alone, which is not loaded; none where that does not tell. Raises
+        `ModelError`."""
+        return []
 
     def preload(self, run: Mapping[str, Any]) -> None:  # noqa: B027  (most import nothing heavy)
         """Import everything that a variant with these `Made.run` needs, so that its memory is counted above it."""

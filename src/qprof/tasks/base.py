@@ -14,6 +14,7 @@ from qprof.errors import DataError
 from qprof.record.manifest import PreparedTask
 from qprof.record.model import LanguageModel, Model, PromptShape
 from qprof.record.sections import TaskSection
+from qprof.record.tensors import TensorSpec
 from qprof.stats.intervals import Interval
 from qprof.stats.verdict import Effect
 
@@ -262,6 +263,11 @@ class TaskKind(ABC, Generic[Section]):
 
     def check(self, section: Section) -> None:
         """What no single key shows. Raises `ProfileError`."""
+
+    def settled(self, section: Section, inputs: Sequence[Sequence[TensorSpec]]) -> tuple[Section, list[str]]:
+        """The section with what it leaves open settled for all variants alike, and remarks on that. `inputs`: of each
+        variant, none of one that is yet to be made."""
+        return section, []
 
     @abstractmethod
     def prepare(self, section: Section) -> Prepared:

@@ -80,7 +80,8 @@ class Crew:
         self._progress.phase("preparing", "data set")
         maker = self._new_maker()
         try:
-            prepared = maker.ask(PrepareTask(section=self._needed_of_task()))
+            files = [str(entry.section.get("file") or "") for entry in self._manifest.variants]
+            prepared = maker.ask(PrepareTask(section=self._needed_of_task(), files=files))
             self._refuse_other_data(prepared)
             self._manifest.task, self._manifest.samples = prepared.task, prepared.samples
             self._manifest.notes = prepared.notes

@@ -10,8 +10,10 @@ from typing import Any
 import msgspec
 from numpy.typing import NDArray
 
+from qprof.errors import ModelError
 from qprof.measure.models import model_path
 from qprof.measure.requests import MadeAnswer, MakeVariant, PreparedAnswer, PrepareTask
+from qprof.record.tensors import TensorSpec
 from qprof.runtimes import registry
 from qprof.runtimes.base import Calibration, VariantMaker
 from qprof.tasks import registry as tasks
@@ -22,10 +24,24 @@ _makers: dict[str, VariantMaker] = {}
 def prepare_task(request: PrepareTask) -> PreparedAnswer:
     """Make a task's data ready, once, before any other worker starts. Raises `DataError`."""
     kind = tasks.get(str(request.section["kind"]))
-    ready = kind.prepare(msgspec.convert(request.section, kind.section))  # as the parent validated it
+    section = msgspec.convert(request.section, kind.section)  # as the parent validated it
+    section, said = kind.settled(section, [_inputs_of(file) for file in request.files])
+    ready = kind.prepare(section)
+    notes = [*said, *ready.notes]
     return PreparedAnswer(
-        task=ready.task, samples=ready.samples, calibration_digest=ready.calibration_digest, notes=ready.notes
+        task=ready.task, samples=ready.samples, calibration_digest=ready.calibration_digest, notes=notes
     )
+
+
+def _inputs_of(file: str) -> list[TensorSpec]:
+    """The inputs of a ready-made file; none where it cannot be read, which its variant then says."""
+    runtime = registry.accepting(Path(file)) if file else None
+    if runtime is None:
+        return []
+    try:
+        return runtime.inputs_of(Path(file))
+    except ModelError:
+        return []
 
 
 def make_variant(request: MakeVariant) -> MadeAnswer:

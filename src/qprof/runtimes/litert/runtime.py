@@ -15,6 +15,7 @@ from qprof.errors import ModelError
 from qprof.record.ceilings import Ceiling
 from qprof.record.model import Model, RunOptions
 from qprof.record.sections import FileVariantSection, ModelSection, VariantSection
+from qprof.record.tensors import TensorSpec
 from qprof.runtimes import base
 from qprof.runtimes.litert.interpreter import DELEGATES, LiteRTModel
 from qprof.runtimes.litert.interventions import LiteRTInterventions
@@ -71,6 +72,18 @@ class LiteRTRuntime(base.Runtime):
 
     def calibrates(self, section: VariantSection) -> bool:
         return isinstance(section, StaticVariant)
+
+    def inputs_of(self, path: Path) -> list[TensorSpec]:
+        from qprof.runtimes.litert.flatbuffer import read_model
+
+        main = read_model(path).subgraphs[0]
+        found = []
+        for index in main.inputs:
+            tensor = main.tensors[index]
+            scale = tensor.quantization.first_scale if tensor.quantization.scale_count == 1 else None
+            zero_point = None if scale is None else tensor.quantization.first_zero_point or 0
+            found.append(TensorSpec(tensor.name, tensor.shape, tensor.dtype, scale, zero_point, tensor.shape_signature))
+        return found
 
     def preload(self, run: Mapping[str, Any]) -> None:
         import ai_edge_litert.interpreter  # noqa: F401

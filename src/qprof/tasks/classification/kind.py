@@ -12,12 +12,13 @@ from msgspec import Meta, field
 from qprof.errors import ProfileError
 from qprof.record.manifest import PreparedTask
 from qprof.record.sections import FilePath, Positive, TaskSection
+from qprof.record.tensors import TensorSpec
 from qprof.tasks import digests
 from qprof.tasks.base import Confusion, Prepared, ScoreParts, TaskKind, WholeSet
 from qprof.tasks.classification.data.examples import Examples
 from qprof.tasks.classification.data.source import read_examples
 from qprof.tasks.classification.outputs import Kind
-from qprof.tasks.classification.pixels import ImageConfig
+from qprof.tasks.classification.pixels import ImageConfig, for_all
 from qprof.tasks.classification.task import ClassificationTask
 
 if TYPE_CHECKING:
@@ -71,6 +72,12 @@ class ClassificationKind(TaskKind[ClassificationSection]):
             raise ProfileError("a classification task needs data: images or arrays with a class each")
         if section.order is not None and section.offset is not None:
             raise ProfileError("order names the output of each class, and so does offset: give one or the other")
+
+    def settled(
+        self, section: ClassificationSection, inputs: Sequence[Sequence[TensorSpec]]
+    ) -> tuple[ClassificationSection, list[str]]:
+        preprocess, notes = for_all(section.preprocess, inputs)
+        return msgspec.structs.replace(section, preprocess=preprocess), notes
 
     def prepare(self, section: ClassificationSection) -> Prepared:
         task = self.build(section, ())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -159,15 +159,41 @@ class Pixels:
         if not is_quantized(spec):
             return 0.0, 1.0  # the preprocessor takes the bytes, or says that it cannot
         low, high = real_range(spec)
-        off = [_distance(low, high, mean, std) for _, mean, std in RANGES]
-        best = int(np.argmin(off))
+        best, off = _nearest(spec)
         says, mean, std = RANGES[best]
-        doubt = "" if off[best] <= _RANGE_TOLERANCE else ", the nearest of those in use"
+        doubt = "" if off <= _RANGE_TOLERANCE else ", the nearest of those in use"
         self.notes.append(
             f"input {spec.name!r} holds {low:.4g}..{high:.4g}: it is given {says}{doubt}; set preprocess.mean and "
             "preprocess.std if that is wrong"
         )
         return mean, std
+
+
+def for_all(config: ImageConfig, inputs: Sequence[Sequence[TensorSpec]]) -> tuple[ImageConfig, list[str]]:
+    """The settings with the normalization that quantized inputs speak for, where variants with others are beside them:
+    those of floats do not say what they take, and all are to be given the same pixels. Remarks on that, too."""
+    images = [specs[0] for specs in inputs if len(specs) == 1 and len(specs[0].shape) == 4]
+    speaking = [spec for spec in images if is_quantized(spec)]
+    if config.mean is not None or config.raw_pixels is not None or not 0 < len(speaking) < len(inputs):
+        return config, []
+    nearest = {_nearest(spec)[0] for spec in speaking}
+    if len(nearest) > 1:
+        return config, []
+    says, mean, std = RANGES[nearest.pop()]
+    low, high = real_range(speaking[0])
+    note = (
+        f"the quantized input {speaking[0].name!r} holds {low:.4g}..{high:.4g}: all variants are given {says}; set "
+        "preprocess.mean and preprocess.std if that is wrong"
+    )
+    return replace(config, mean=mean, std=std), [note]
+
+
+def _nearest(spec: TensorSpec) -> tuple[int, float]:
+    """Which of `RANGES` a quantized input is nearest to, and how far it is from that."""
+    low, high = real_range(spec)
+    off = [_distance(low, high, mean, std) for _, mean, std in RANGES]
+    best = int(np.argmin(off))
+    return best, off[best]
 
 
 def cropped(image: Image, size: tuple[int, int], share: float, interpolation: str) -> Image:
