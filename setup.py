@@ -70,6 +70,7 @@ setup(
             extension("_op_profiler", "litert", LITERT),
             extension("_coco", "coco", COCO, EXACT),
             extension("_coco_json", "coco_json", COCO_JSON),
+            extension("_coco_rows", "coco_rows", ["_coco_rows.pyx"]),
             extension("_topk", "topk", TOPK),
             extension("_layers", "layers", ["_layers.pyx", "timed_call.cpp"]),
         ],

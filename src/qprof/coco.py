@@ -8,7 +8,8 @@ print(result.summary["AP"], coco.bootstrap(result)["AP"])
 truths, found = result.boxes()
 kinds = coco.error_analysis(truths, found, images=len(result.image_ids), categories=len(result.category_ids))
 
-Code written for pycocotools runs on the same core after one import: `from qprof.coco import COCOeval`.
+Code written for pycocotools runs on the same core after one import: `from qprof.coco import COCO, COCOeval`; and where
+the import is not one's own, after `qprof.coco.init_as_pycocotools()`.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from qprof.tasks.coco.analysis import (
     fixed_threshold_score,
 )
 from qprof.tasks.coco.cocoeval import COCOeval, Params
+from qprof.tasks.coco.dataset import COCO
 from qprof.tasks.coco.evaluate import evaluate
 from qprof.tasks.coco.inputs import Detections, GroundTruth, read_detections, read_ground_truth
 from qprof.tasks.coco.intervals import (
@@ -42,8 +44,10 @@ from qprof.tasks.coco.intervals import (
     paired_bootstrap_per_class,
 )
 from qprof.tasks.coco.result import AreaFigures, ClassFigures, CocoResult, ImageCounts, ImageMatches
+from qprof.tasks.coco.substitution import init_as_pycocotools
 
 __all__ = [
+    "COCO",
     "ERROR_KINDS",
     "ERROR_NAMES",
     "AreaFigures",
@@ -73,6 +77,7 @@ __all__ = [
     "error_analysis",
     "evaluate",
     "fixed_threshold_score",
+    "init_as_pycocotools",
     "paired_bootstrap",
     "paired_bootstrap_per_class",
     "read_detections",

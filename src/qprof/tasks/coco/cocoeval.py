@@ -5,56 +5,42 @@ from __future__ import annotations
 import copy
 import datetime
 import time
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from qprof.errors import DataError
 from qprof.probes.machine import available_cores
-from qprof.tasks.coco.evaluate import run
-from qprof.tasks.coco.inputs import Detections, GroundTruth, read_detections, read_ground_truth
+from qprof.tasks.coco import accumulation, per_image, summary
+from qprof.tasks.coco.dataset import COCO
+from qprof.tasks.coco.eval_images import eval_images, overlap_tables
+from qprof.tasks.coco.objects import Gathered, gather, selected
+from qprof.tasks.coco.parameters import Params, copied, same, settings_of
 from qprof.tasks.coco.result import CocoResult
-from qprof.tasks.coco.settings import (
-    COCO_AREAS,
-    COCO_MAX_DETS,
-    IdZero,
-    Settings,
-    coco_iou_thresholds,
-    coco_recall_thresholds,
-    make_settings,
-)
+from qprof.tasks.coco.results import as_detections, as_truth
+from qprof.tasks.coco.scoring import score
+from qprof.tasks.coco.settings import IdZero
 
-
-class Params:
-    """Settings under the names of pycocotools, for boxes."""
-
-    def __init__(self, iouType: str = "bbox") -> None:
-        if iouType != "bbox":
-            raise DataError(f"COCOeval: iouType {iouType!r} is not evaluated here: give iouType='bbox'")
-        self.iouType = iouType
-        self.imgIds: list[int] = []
-        self.catIds: list[int] = []
-        self.iouThrs: Any = coco_iou_thresholds()
-        self.recThrs: Any = coco_recall_thresholds()
-        self.maxDets: list[int] = list(COCO_MAX_DETS)
-        self.areaRng: list[Any] = [list(pair) for pair in COCO_AREAS.values()]
-        self.areaRngLbl: list[str] = list(COCO_AREAS)
-        self.useCats = 1
-        self.useSegm = None
+__all__ = ["COCO", "COCOeval", "Params"]
 
 
 class COCOeval:
-    """Box evaluation by the calls of pycocotools: `evaluate()`, `accumulate()`, `summarize()`, then `stats`, `eval`.
+    """Evaluation by the calls of pycocotools: `evaluate()`, `accumulate()`, `summarize()`, then `stats`, `eval`.
 
-    `cocoGt` and `cocoDt` are pycocotools `COCO` objects, or anything that `qprof.coco.evaluate` takes. `evalImgs` and
-    `ious`, which most code never looks at, are made when they are first read. The text printed is the same.
+    `cocoGt` and `cocoDt` are `COCO` objects, pycocotools' or ours, or what `qprof.coco.evaluate` takes.
 
-    Where it differs: a summary with `maxDets` other than 100 (see `Settings.figures`; pycocotools prints -1);
-    `accumulate` with parameters of its own evaluates by them; categories that are one (`useCats = 0`) are taken in
-    ascending id; a match to annotation id 0 counts (`id_zero="pycocotools"` is the switch); and as in pycocotools
-    `iouType` has to be given, "bbox", since the default there is masks. Input errors are `DataError`.
+    Boxes are matched by the compiled core. `evalImgs`, `ious`, `_gts` and `_dts` are made when they are first read, and
+    are what counts from there on: `accumulate` goes by `evalImgs` once that was read or set, so that entries may be
+    changed, or put together from several processes. Where a subclass, or the object, has a `_prepare`, `computeIoU`,
+    `computeOks` or `evaluateImg` of its own, and for masks and keypoints, matching runs image by image through them, as
+    slowly as in pycocotools; so does what the core does not take, such as scores that are NaN.
+
+    Figures and text are those of pycocotools, but for these: AP, which has -1 there where `maxDets` has no 100 (see
+    `summary.figures`); `accumulate` with other ids than were evaluated finds them by id, not by place; a match to the
+    annotation id 0 counts (`id_zero="pycocotools"` is the switch; `evalImgs` has `MATCHED_ID_ZERO` for it); `params`
+    keeps its `catIds` where `useCats` is 0. What makes figures doubtful is printed, once. Errors are `DataError`.
     """
 
     def __init__(
@@ -66,206 +52,276 @@ class COCOeval:
         id_zero: IdZero = "correct",
         threads: int | None = None,
     ) -> None:
-        self.cocoGt = cocoGt
-        self.cocoDt = cocoDt
+        if id_zero not in ("correct", "pycocotools"):
+            raise DataError(f"id_zero = {id_zero!r}: give 'correct' or 'pycocotools'")
+        self.cocoGt: Any = None if cocoGt is None else as_truth(cocoGt)
+        self.cocoDt: Any = None if cocoDt is None else as_detections(cocoDt)
         self.params = Params(iouType)
         self.eval: dict[str, Any] = {}
         self.stats: Any = []
-        self.result: CocoResult | None = None
+        self.result: CocoResult | None = None  # of the compiled core, else None
+        self._paramsEval: Any = {}
         self._id_zero: IdZero = id_zero
         self._threads = available_cores() if threads is None else threads
-        self._evaluated: Params | None = None
-        self._images: list[dict[str, Any] | None] | None = None
-        self._overlaps: dict[tuple[int, int], Any] | None = None
-        self._truth: GroundTruth | None = None
-        self._detections: Detections | None = None
-        self._accumulated: CocoResult | None = None
-        if cocoGt is not None:
-            self._truth = read_ground_truth(cocoGt, self._threads)
-            self.params.imgIds = self._truth.image_ids.tolist()
-            self.params.catIds = self._truth.category_ids.tolist()
+        self._evaluated: Params | None = None  # what `result` is of
+        self._gathered: Gathered | None = None
+        self._images: Any = None
+        self._overlaps: Any = None
+        self._truths: Any = None
+        self._detections: Any = None
+        self._said: set[str] = set()
+        if self.cocoGt is not None:
+            self.params.imgIds = sorted(self.cocoGt.getImgIds())
+            self.params.catIds = sorted(self.cocoGt.getCatIds())
 
     def evaluate(self) -> None:
-        """Match every image; fills `evalImgs` and `ious`."""
+        """Match every image."""
         begin = time.time()
         print("Running per image evaluation...")
         p = self.params
+        if p.useSegm is not None:
+            p.iouType = "segm" if p.useSegm == 1 else "bbox"
+            print(f"useSegm (deprecated) is not None. Running {p.iouType} evaluation")
         print(f"Evaluate annotation type *{p.iouType}*")
-        p.imgIds = [int(number) for number in np.unique(p.imgIds)]
+        p.imgIds = np.unique(p.imgIds).tolist()
         if p.useCats:
-            p.catIds = [int(number) for number in np.unique(p.catIds)]
+            p.catIds = np.unique(p.catIds).tolist()
         p.maxDets = sorted(p.maxDets)
-        if self.cocoGt is None or self.cocoDt is None:
-            raise DataError("COCOeval: no ground truth or no detections: give cocoGt and cocoDt")
-        self._truth = read_ground_truth(self.cocoGt, self._threads)
-        self._detections = read_detections(self.cocoDt, self._threads)
-        self.result = self._run(p)
-        self._evaluated = copy.deepcopy(p)
-        self._images = self._overlaps = None
-        self.eval = {}
+        self._wrap()
+        self.eval, self.result, self._evaluated, self._gathered = {}, None, None, None
+        self._images = self._overlaps = self._truths = self._detections = None
+        if not self._evaluate_compiled(p):
+            self._evaluate_by_image(p)
+        self._paramsEval = copied(p)
         print(f"DONE (t={time.time() - begin:0.2f}s).")
 
     def accumulate(self, p: Params | None = None) -> None:
         """Fill `eval` with precision, recall and scores, by `p` (default: `params`)."""
         begin = time.time()
         print("Accumulating evaluation results...")
-        if self.result is None or self._evaluated is None:
-            print("Please run evaluate() first")
-            raise DataError("COCOeval: nothing to accumulate: call evaluate() first")
         p = self.params if p is None else p
-        found = self.result if _same(p, self._evaluated) else self._run(p)
+        precision, recall, scores = self._curves(p)
         self.eval = {
             "params": p,
-            "counts": list(found.precision.shape),
+            "counts": list(precision.shape),
             "date": datetime.datetime.now().strftime("%Y-%m-%d %H:%M:%S"),
-            "precision": found.precision,
-            "recall": found.recall,
-            "scores": found.scores,
+            "precision": precision,
+            "recall": recall,
+            "scores": scores,
         }
-        self._accumulated = found
         print(f"DONE (t={time.time() - begin:0.2f}s).")
 
     def summarize(self) -> None:
-        """Print the figures and fill `stats`."""
-        found = self._require_accumulated()
-        for line in _summary_lines(found):
+        """Print the figures and fill `stats`: 12, or 10 of keypoints, -1 where there is none."""
+        if not self.eval:
+            raise DataError("COCOeval: nothing to summarize: call accumulate() first")
+        self.stats, lines = summary.figures(self.params, self.eval)
+        for line in lines:
             print(line)
-        self.stats = found.stats
 
     def __str__(self) -> str:
-        return "\n".join(_summary_lines(self._require_accumulated())) if self.eval else repr(self)
+        return "\n".join(summary.figures(self.params, self.eval)[1]) if self.eval else repr(self)
+
+    def computeIoU(self, imgId: Any, catId: Any) -> Any:
+        """float64[detections best first, ground truths] of an image and category, or an empty list."""
+        p = self.params
+        return per_image.overlaps(
+            p, per_image.chosen(p, self._gts, imgId, catId), per_image.chosen(p, self._dts, imgId, catId)
+        )
+
+    def computeOks(self, imgId: Any, catId: Any) -> Any:
+        """As `computeIoU`: the object keypoint similarity."""
+        return per_image.keypoint_similarity(self.params, self._gts[imgId, catId], self._dts[imgId, catId])
+
+    def evaluateImg(self, imgId: Any, catId: Any, aRng: Any, maxDet: int) -> dict[str, Any] | None:
+        """The entry of `evalImgs` for an image and category, by `ious`."""
+        p = self.params
+        truths, found = (per_image.chosen(p, groups, imgId, catId) for groups in (self._gts, self._dts))
+        zero_is_none = self._id_zero == "pycocotools"
+        ious = self.ious[imgId, catId] if truths or found else []
+        return per_image.match(p, imgId, catId, aRng, maxDet, truths, found, ious, zero_is_none)
+
+    def _prepare(self) -> None:
+        """Fill `_gts` and `_dts`, (image id, category id) -> annotations, by `params`."""
+        self._wrap()
+        self._truths, self._detections = self._groups()
+        self._images, self.eval = defaultdict(list), {}
 
     @property
-    def evalImgs(self) -> list[dict[str, Any] | None]:
+    def evalImgs(self) -> Any:
         """One dict per category, area and image, in this order; `None` where the image has neither objects nor
         detections of the category. Empty before `evaluate`."""
         if self._images is None:
             if self.result is None or self._evaluated is None:
                 return []
-            self._images = _eval_images(self.result, self._evaluated)
+            self._images = eval_images(self.result, self._evaluated)
         return self._images
 
+    @evalImgs.setter
+    def evalImgs(self, given: Any) -> None:
+        self._images = given
+
     @property
-    def ious(self) -> dict[tuple[int, int], Any]:
+    def ious(self) -> Any:
         """(image id, category id) -> float64[detections best first, ground truths in input order], or an empty list."""
         if self._overlaps is None:
-            if self.result is None:
+            if self.result is None or self._evaluated is None:
                 return {}
-            self._overlaps = _overlaps(self.result)
+            self._overlaps = overlap_tables(self.result, self._evaluated)
         return self._overlaps
 
-    def _run(self, p: Params) -> CocoResult:
-        assert self._truth is not None and self._detections is not None
-        return run(
-            self._truth,
-            self._detections,
-            _settings(p, self._id_zero),
-            np.unique(np.asarray(p.imgIds, dtype=np.int64)),
-            np.unique(np.asarray(p.catIds, dtype=np.int64)),
-            self._threads,
-        )
+    @ious.setter
+    def ious(self, given: Any) -> None:
+        self._overlaps = given
 
-    def _require_accumulated(self) -> CocoResult:
-        if not self.eval or self._accumulated is None:
-            raise DataError("COCOeval: nothing to summarize: call accumulate() first")
-        return self._accumulated
+    @property
+    def _gts(self) -> Any:
+        if self._truths is None:
+            self._make_groups()
+        return self._truths
 
+    @_gts.setter
+    def _gts(self, given: Any) -> None:
+        self._truths = given
 
-def _summary_lines(found: CocoResult) -> list[str]:
-    """The figures in the words of pycocotools."""
-    settings = found.settings
-    ious = settings.iou_thresholds
-    lines = []
-    for figure in settings.figures():
-        title, kind = ("Recall", "AR") if figure.kind == "recall" else ("Precision", "AP")
-        single = {"AP50": 0.5, "AP75": 0.75}.get(figure.name)
-        iou = f"{ious[0]:0.2f}:{ious[-1]:0.2f}" if single is None else f"{single:0.2f}"
-        area, limit = settings.area_names[figure.area], settings.max_dets[figure.limit]
-        lines.append(
-            f" {'Average ' + title:<18} ({kind}) @[ IoU={iou:<9} | area={area:>6s} | maxDets={limit:>3d} ] = "
-            f"{found.figure(figure):0.3f}"
-        )
-    return lines
+    @property
+    def _dts(self) -> Any:
+        if self._detections is None:
+            self._make_groups()
+        return self._detections
 
+    @_dts.setter
+    def _dts(self, given: Any) -> None:
+        self._detections = given
 
-def _settings(p: Params, id_zero: IdZero) -> Settings:
-    labels: Sequence[str] = p.areaRngLbl
-    if len(labels) != len(p.areaRng) or len(set(labels)) != len(labels):
-        raise DataError(
-            f"COCOeval: {len(p.areaRng)} areaRng with the labels {list(labels)}: give each a label of its own"
-        )
-    ranges = {label: (float(low), float(high)) for label, (low, high) in zip(labels, p.areaRng, strict=True)}
-    return make_settings(p.iouThrs, p.recThrs, p.maxDets, ranges, bool(p.useCats), id_zero)
+    def _make_groups(self) -> None:
+        """What `_prepare` would have filled, after an evaluation that did not need it; empty before one."""
+        made = self._groups() if self.result is not None else (defaultdict(list), defaultdict(list))
+        self._truths = made[0] if self._truths is None else self._truths
+        self._detections = made[1] if self._detections is None else self._detections
 
+    def _groups(self) -> tuple[Any, Any]:
+        p = self.params
+        truths, found = (selected(coco, p.imgIds, p.catIds, bool(p.useCats)) for coco in (self.cocoGt, self.cocoDt))
+        if p.iouType == "segm":
+            for coco, rows in ((self.cocoGt, truths), (self.cocoDt, found)):
+                for row in rows:
+                    row["segmentation"] = coco.annToRLE(row)
+        per_image.mark_ignored(truths, p.iouType)
+        return per_image.grouped(truths), per_image.grouped(found)
 
-def _same(one: Params, other: Params) -> bool:
-    keys = ("imgIds", "catIds", "iouThrs", "recThrs", "maxDets", "areaRng", "areaRngLbl", "useCats")
-    return all(np.array_equal(getattr(one, key), getattr(other, key)) for key in keys)
+    def _wrap(self) -> None:
+        """Both sides as `COCO` objects, also where they were set later."""
+        if self.cocoGt is None or self.cocoDt is None:
+            raise DataError("COCOeval: no ground truth or no detections: give cocoGt and cocoDt")
+        self.cocoGt, self.cocoDt = as_truth(self.cocoGt), as_detections(self.cocoDt)
 
+    def _evaluate_compiled(self, p: Params) -> bool:
+        """Whether the compiled core could do it."""
+        fast = FAST.get(p.iouType)
+        return fast is not None and _has_own_steps(self) and fast(self, p)
 
-def _detection_ids(detections: Detections) -> NDArray[np.int64]:
-    return np.arange(1, len(detections.score) + 1) if detections.id is None else detections.id
+    def _evaluate_boxes(self, p: Params) -> bool:
+        if not p.useCats and list(p.catIds) != sorted(set(p.catIds)):
+            return False  # matched in this order, and what is there twice twice
+        gathered = gather(self.cocoGt, self.cocoDt, p.imgIds, p.catIds, bool(p.useCats), self._threads)
+        self._say(gathered.notes)
+        if self._id_zero == "pycocotools" and (np.asarray(gathered.detections.id) <= 0).any():
+            return False  # which leaves a ground truth free for the next detection
+        found = self._scored(p, gathered)
+        if found is None:
+            return False
+        self.result, self._gathered, self._evaluated = found, gathered, copied(p)
+        return True
 
-
-def _eval_images(result: CocoResult, p: Params) -> list[dict[str, Any] | None]:
-    categories = result.category_ids.tolist() if result.settings.use_cats else [-1]
-    # One more at the end, for matches to nothing, which are -1.
-    truth_ids = np.append(result.truth.id, 0)
-    detection_ids = np.append(_detection_ids(result.detections), 0)
-    score = result.detections.score
-    entries: list[dict[str, Any] | None] = []
-    for k, category in enumerate(categories):
-        for a, area in enumerate(p.areaRng):
-            found = result.evaluation.category_matches(k, a)
-            dt_begins, gt_begins = found["dt_begins"].tolist(), found["gt_begins"].tolist()
-            for i, image in enumerate(result.image_ids.tolist()):
-                dt, gt = slice(dt_begins[i], dt_begins[i + 1]), slice(gt_begins[i], gt_begins[i + 1])
-                if dt.start == dt.stop and gt.start == gt.stop:
-                    entries.append(None)
-                    continue
-                detections, truths = found["dt"][dt], found["gt"][gt]
-                entries.append(
-                    {
-                        "image_id": image,
-                        "category_id": category,
-                        "aRng": area,
-                        "maxDet": p.maxDets[-1],
-                        "dtIds": detection_ids[detections].tolist(),
-                        "gtIds": truth_ids[truths].tolist(),
-                        "dtMatches": truth_ids[found["dt_matches"][:, dt]].astype(np.float64),
-                        "gtMatches": detection_ids[found["gt_matches"][:, gt]].astype(np.float64),
-                        "dtScores": score[detections].tolist(),
-                        "gtIgnore": found["gt_ignored"][gt].astype(np.int64),
-                        "dtIgnore": found["dt_ignored"][:, dt],
-                    }
-                )
-    return entries
-
-
-def _overlaps(result: CocoResult) -> dict[tuple[int, int], Any]:
-    overlaps: dict[tuple[int, int], Any] = {}
-    categories = result.category_ids.tolist() if result.settings.use_cats else [-1]
-    main = result.settings.main_area
-    for k, category in enumerate(categories):
-        found = result.evaluation.category_matches(k, main)
-        for i, image in enumerate(result.image_ids.tolist()):
-            detections = found["dt"][slice(*found["dt_begins"][i : i + 2])]
-            truths = found["gt"][slice(*found["gt_begins"][i : i + 2])]
-            # Input order, or for categories that are one, by category first.
-            truths = truths[np.lexsort((truths, result.truth_category[truths]))]
-            overlaps[image, category] = (
-                _box_iou(result.detections.boxes[detections], result.truth.boxes[truths], result.truth.crowd[truths])
-                if len(detections) and len(truths)
-                else []
+    def _scored(self, p: Params, given: Gathered) -> CocoResult | None:
+        """The compiled evaluation by `p`, None for what the core does not take."""
+        images, categories = given.truth.image_ids, given.truth.category_ids
+        try:
+            settings = settings_of(p, self._id_zero)
+            evaluation = score(
+                given.truth,
+                given.truth_image,
+                given.truth_category,
+                given.detections,
+                given.image,
+                given.category,
+                settings,
+                len(images),
+                len(categories),
+                self._threads,
             )
-    return overlaps
+        except DataError as error:
+            self._say([f"{error} (evaluated as pycocotools does it)"])
+            return None
+        return CocoResult(
+            settings=settings,
+            image_ids=images,
+            category_ids=categories,
+            category_names=given.truth.category_names,
+            truth=given.truth,
+            truth_image=given.truth_image,
+            truth_category=given.truth_category,
+            detections=given.detections,
+            detection_image=given.image,
+            detection_category=given.category,
+            evaluation=evaluation,
+            notes=given.notes,
+        )
+
+    def _evaluate_by_image(self, p: Params) -> None:
+        self._prepare()
+        categories = p.catIds if p.useCats else [-1]
+        compute = self.computeOks if p.iouType == "keypoints" else self.computeIoU
+        self.ious = {(image, category): compute(image, category) for image in p.imgIds for category in categories}
+        self.evalImgs = [
+            self.evaluateImg(image, category, area, p.maxDets[-1])
+            for category in categories
+            for area in p.areaRng
+            for image in p.imgIds
+        ]
+
+    def _curves(self, p: Params) -> accumulation.Curves:
+        """By `evalImgs` where somebody has them, else by the compiled evaluation, anew where `p` is another."""
+        if self._images is None or (not len(self._images) and self._paramsEval == {}):
+            if self.result is None or self._evaluated is None or self._gathered is None:
+                print("Please run evaluate() first")
+                raise DataError("COCOeval: nothing to accumulate: call evaluate() first")
+            found: CocoResult | None = self.result
+            if not same(p, self._evaluated):
+                found = self._anew(p)
+            if found is not None:
+                return found.precision, found.recall, found.scores
+        evaluated = self._paramsEval or self.params
+        return accumulation.accumulate(list(self.evalImgs), evaluated, p)
+
+    def _anew(self, p: Params) -> CocoResult | None:
+        """The evaluation by other parameters."""
+        other = copy.copy(p)
+        other.imgIds, other.catIds = np.unique(p.imgIds).tolist(), np.unique(p.catIds).tolist()
+        other.maxDets = sorted(p.maxDets)
+        if list(other.maxDets) != list(p.maxDets) or other.catIds != list(p.catIds):
+            return None
+        return self._scored(
+            other, gather(self.cocoGt, self.cocoDt, other.imgIds, other.catIds, bool(p.useCats), self._threads)
+        )
+
+    def _say(self, notes: list[str]) -> None:
+        """Print each note once."""
+        for note in notes:
+            if note not in self._said:
+                self._said.add(note)
+                print(f"Note: {note}")
 
 
-def _box_iou(detections: NDArray[Any], truths: NDArray[np.float64], crowd: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """float64[D, G]: intersection over union of x, y, width, height; over the detection's area alone for a crowd."""
-    d, g = detections.astype(np.float64)[:, None], truths[None]
-    size = np.minimum(d[..., :2] + d[..., 2:], g[..., :2] + g[..., 2:]) - np.maximum(d[..., :2], g[..., :2])
-    meet = np.where((size > 0).all(axis=-1), size[..., 0] * size[..., 1], 0.0)
-    area, other = d[..., 2] * d[..., 3], g[..., 2] * g[..., 3]
-    union = np.where(crowd[None] != 0, area, area + other - meet)
-    return np.asarray(np.divide(meet, union, out=np.zeros_like(meet), where=meet != 0), dtype=np.float64)
+#: iouType -> its compiled evaluation, which fills `result`, `_gathered` and `_evaluated`, or says by False that it cannot.
+#: What is not here is evaluated image by image.
+FAST: dict[str, Callable[[COCOeval, Params], bool]] = {"bbox": COCOeval._evaluate_boxes}
+#: The steps that the compiled evaluation stands for: where one is another's, it has to run.
+_STEPS = {name: vars(COCOeval)[name] for name in ("_prepare", "computeIoU", "computeOks", "evaluateImg")}
+
+
+def _has_own_steps(evaluation: COCOeval) -> bool:
+    return all(
+        getattr(type(evaluation), name) is step and name not in vars(evaluation) for name, step in _STEPS.items()
+    )

@@ -11,8 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from qprof.core import _coco
 from qprof.errors import DataError
 from qprof.probes.machine import available_cores
-from qprof.tasks.coco.inputs import Detections, GroundTruth, check_values, named, read_detections, read_ground_truth
+from qprof.tasks.coco.inputs import Detections, GroundTruth, named, read_detections, read_ground_truth
 from qprof.tasks.coco.result import CocoResult
+from qprof.tasks.coco.scoring import score
 from qprof.tasks.coco.settings import COCO_MAX_DETS, AreaRanges, IdZero, Settings, make_settings
 
 
@@ -87,37 +88,19 @@ def run(
     remarks = [remark for remark in unknown if remark]
     if strict and remarks:
         raise DataError(remarks[0])
-    arguments: dict[str, Any] = {
-        "gt_image": truth_image,
-        "gt_category": truth_category,
-        "gt_boxes": truth.boxes,
-        "gt_area": truth.area,
-        "gt_crowd": truth.crowd,
-        "gt_ignore": None,
-        "gt_id": truth.id,
-        "dt_image": image,
-        "dt_category": category,
-        "dt_boxes": detections.boxes,
-        "dt_area": detections.area,
-        "dt_score": detections.score,
-    }
-    try:
-        evaluation = _coco.evaluate(
-            **arguments,
-            images=len(images),
-            categories=len(categories),
-            iou_thresholds=settings.iou_thresholds,
-            recall_thresholds=settings.recall_thresholds,
-            area_ranges=settings.area_ranges,
-            max_dets=np.array(settings.max_dets, dtype=np.int32),
-            use_cats=settings.use_cats,
-            id_zero="match" if settings.id_zero == "correct" else "pycocotools",
-            threads=threads,
-            keep=keep,
-        )
-    except ValueError as error:
-        check_values(truth, detections)
-        raise DataError(f"{truth.source}, {detections.source}: {error}: correct the input") from error
+    evaluation = score(
+        truth,
+        truth_image,
+        truth_category,
+        detections,
+        image,
+        category,
+        settings,
+        len(images),
+        len(categories),
+        threads,
+        keep=keep,
+    )
     names = dict(zip(truth.category_ids.tolist(), truth.category_names, strict=True))
     return CocoResult(
         settings=settings,

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qprof.core._coco import Evaluation
 from qprof.errors import DataError
 from qprof.tasks.coco.analysis.boxes import DetectionBoxes, TruthBoxes
 from qprof.tasks.coco.inputs import Detections, GroundTruth
+from qprof.tasks.coco.scoring import AnyEvaluation, score
 from qprof.tasks.coco.settings import Figure, Settings
 
 if TYPE_CHECKING:  # a name of the stub alone
@@ -87,7 +87,7 @@ class CocoResult:
     detections: Detections
     detection_image: NDArray[np.int32]
     detection_category: NDArray[np.int32]
-    evaluation: Evaluation
+    evaluation: AnyEvaluation
     notes: list[str]
     _matches: dict[tuple[int, int], CategoryMatches] = field(default_factory=dict, repr=False)
 
@@ -237,6 +237,27 @@ class CocoResult:
             values = values[..., category]
         values = values[values > -1]
         return float(np.mean(values)) if values.size else -1.0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles: all but the compiled evaluation, which is made anew, equal to the last bit."""
+        made = {"evaluation": self.evaluation.kept, "_matches": {}}
+        return {**self.__dict__, **made}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.evaluation = score(
+            self.truth,
+            self.truth_image,
+            self.truth_category,
+            self.detections,
+            self.detection_image,
+            self.detection_category,
+            self.settings,
+            len(self.image_ids),
+            len(self.category_ids),
+            threads=1,
+            keep=state["evaluation"],
+        )
 
     def _require_kept(self) -> None:
         if not self.evaluation.kept:

@@ -125,6 +125,4 @@ def _grid(name: str, given: ArrayLike) -> NDArray[np.float64]:
     values = np.atleast_1d(np.asarray(given, dtype=np.float64))
     if values.ndim != 1 or values.size == 0 or np.isnan(values).any():
         raise DataError(f"{name}: give one number at least, and no NaN")
-    if name == "iou_thresholds" and values.size > 32:
-        raise DataError(f"{name}: {values.size} of them: give 32 at most")
     return values
