@@ -314,8 +314,8 @@ class COCOeval:
                 print(f"Note: {note}")
 
 
-#: iouType -> its compiled evaluation, which fills `result`, `_gathered` and `_evaluated`, or says by False that it cannot.
-#: What is not here is evaluated image by image.
+#: iouType -> its compiled evaluation, which fills `result`, `_gathered` and `_evaluated`, or says by False that it
+#: cannot. What is not here is evaluated image by image.
 FAST: dict[str, Callable[[COCOeval, Params], bool]] = {"bbox": COCOeval._evaluate_boxes}
 #: The steps that the compiled evaluation stands for: where one is another's, it has to run.
 _STEPS = {name: vars(COCOeval)[name] for name in ("_prepare", "computeIoU", "computeOks", "evaluateImg")}
