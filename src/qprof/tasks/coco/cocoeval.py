@@ -40,7 +40,8 @@ class COCOeval:
     Figures and text are those of pycocotools, but for these: AP, which has -1 there where `maxDets` has no 100 (see
     `summary.figures`); `accumulate` with other ids than were evaluated finds them by id, not by place; a match to the
     annotation id 0 counts (`id_zero="pycocotools"` is the switch; `evalImgs` has `MATCHED_ID_ZERO` for it); `params`
-    keeps its `catIds` where `useCats` is 0. What makes figures doubtful is printed, once. Errors are `DataError`.
+    keeps its `catIds` where `useCats` is 0. `print_function` (default: print) gets each line. What makes figures
+    doubtful is printed, once. Errors are `DataError`.
     """
 
     def __init__(
@@ -51,7 +52,11 @@ class COCOeval:
         *,
         id_zero: IdZero = "correct",
         threads: int | None = None,
+        print_function: Callable[[str], None] | None = None,
+        lvis_style: bool = False,
     ) -> None:
+        if lvis_style:
+            raise DataError("COCOeval: lvis_style is not evaluated here: leave it out")
         if id_zero not in ("correct", "pycocotools"):
             raise DataError(f"id_zero = {id_zero!r}: give 'correct' or 'pycocotools'")
         self.cocoGt: Any = None if cocoGt is None else as_truth(cocoGt)
@@ -62,6 +67,7 @@ class COCOeval:
         self.result: CocoResult | None = None  # of the compiled core, else None
         self._paramsEval: Any = {}
         self._id_zero: IdZero = id_zero
+        self._print_function = print_function
         self._threads = available_cores() if threads is None else threads
         self._evaluated: Params | None = None  # what `result` is of
         self._gathered: Gathered | None = None
@@ -77,12 +83,12 @@ class COCOeval:
     def evaluate(self) -> None:
         """Match every image."""
         begin = time.time()
-        print("Running per image evaluation...")
+        self._print("Running per image evaluation...")
         p = self.params
         if p.useSegm is not None:
             p.iouType = "segm" if p.useSegm == 1 else "bbox"
-            print(f"useSegm (deprecated) is not None. Running {p.iouType} evaluation")
-        print(f"Evaluate annotation type *{p.iouType}*")
+            self._print(f"useSegm (deprecated) is not None. Running {p.iouType} evaluation")
+        self._print(f"Evaluate annotation type *{p.iouType}*")
         p.imgIds = np.unique(p.imgIds).tolist()
         if p.useCats:
             p.catIds = np.unique(p.catIds).tolist()
@@ -93,12 +99,12 @@ class COCOeval:
         if not self._evaluate_compiled(p):
             self._evaluate_by_image(p)
         self._paramsEval = copied(p)
-        print(f"DONE (t={time.time() - begin:0.2f}s).")
+        self._print(f"DONE (t={time.time() - begin:0.2f}s).")
 
     def accumulate(self, p: Params | None = None) -> None:
         """Fill `eval` with precision, recall and scores, by `p` (default: `params`)."""
         begin = time.time()
-        print("Accumulating evaluation results...")
+        self._print("Accumulating evaluation results...")
         p = self.params if p is None else p
         precision, recall, scores = self._curves(p)
         self.eval = {
@@ -109,7 +115,7 @@ class COCOeval:
             "recall": recall,
             "scores": scores,
         }
-        print(f"DONE (t={time.time() - begin:0.2f}s).")
+        self._print(f"DONE (t={time.time() - begin:0.2f}s).")
 
     def summarize(self) -> None:
         """Print the figures and fill `stats`: 12, or 10 of keypoints, -1 where there is none."""
@@ -117,10 +123,15 @@ class COCOeval:
             raise DataError("COCOeval: nothing to summarize: call accumulate() first")
         self.stats, lines = summary.figures(self.params, self.eval)
         for line in lines:
-            print(line)
+            self._print(line)
 
     def __str__(self) -> str:
         return "\n".join(summary.figures(self.params, self.eval)[1]) if self.eval else repr(self)
+
+    @property
+    def stats_as_dict(self) -> dict[str, float]:
+        """`stats` under the names of faster-coco-eval: AP_all, AP_50, AP_75, AP_small, ..., AR_all, AR_second, ..."""
+        return dict(zip(summary.names(self.params), np.asarray(self.stats, dtype=float).tolist(), strict=False))
 
     def computeIoU(self, imgId: Any, catId: Any) -> Any:
         """float64[detections best first, ground truths] of an image and category, or an empty list."""
@@ -285,7 +296,7 @@ class COCOeval:
         """By `evalImgs` where somebody has them, else by the compiled evaluation, anew where `p` is another."""
         if self._images is None or (not len(self._images) and self._paramsEval == {}):
             if self.result is None or self._evaluated is None or self._gathered is None:
-                print("Please run evaluate() first")
+                self._print("Please run evaluate() first")
                 raise DataError("COCOeval: nothing to accumulate: call evaluate() first")
             found: CocoResult | None = self.result
             if not same(p, self._evaluated):
@@ -306,12 +317,15 @@ class COCOeval:
             other, gather(self.cocoGt, self.cocoDt, other.imgIds, other.catIds, bool(p.useCats), self._threads)
         )
 
+    def _print(self, text: str) -> None:
+        (self._print_function or print)(text)
+
     def _say(self, notes: list[str]) -> None:
         """Print each note once."""
         for note in notes:
             if note not in self._said:
                 self._said.add(note)
-                print(f"Note: {note}")
+                self._print(f"Note: {note}")
 
 
 #: iouType -> its compiled evaluation, which fills `result`, `_gathered` and `_evaluated`, or says by False that it

@@ -5,6 +5,7 @@ The documentation of the calls: https://github.com/cocodataset/cocoapi/blob/mast
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import time
@@ -271,6 +272,13 @@ class COCO:
         from qprof.tasks.coco.results import rows_of
 
         return rows_of(read_detections(np.asarray(data)))
+
+    @staticmethod
+    def load_json(json_file: Any, use_deepcopy: bool = False) -> Any:
+        """The content of a file; what is loaded already as it is, or copied (as faster-coco-eval has it)."""
+        if isinstance(json_file, (str, os.PathLike)):
+            return Document(json_file)()
+        return copy.deepcopy(json_file) if use_deepcopy else json_file
 
     def annToRLE(self, ann: Row) -> Any:
         """The run lengths of an annotation's polygons, mask, or box where it has neither, by pycocotools' masks."""

@@ -77,3 +77,12 @@ def _mean(p: Any, table: Any, iou: float | None, area: str, limit: int, limits: 
     values = values[..., areas, :][..., places]
     values = values[values > -1]
     return float(np.mean(values)) if values.size else -1.0
+
+
+def names(p: Any) -> list[str]:
+    """What faster-coco-eval calls the figures, in their order."""
+    if p.iouType == "keypoints":
+        return [f"{kind}_{what}" for kind in ("AP", "AR") for what in ("all", "50", "75", "medium", "large")]
+    sizes = ("small", "medium", "large")
+    first = ["AP_all", "AP_50", "AP_75", *(f"AP_{size}" for size in sizes)]
+    return [*first, "AR_all", "AR_second", "AR_third", *(f"AR_{size}" for size in sizes)]
