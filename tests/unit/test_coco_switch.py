@@ -239,6 +239,23 @@ def test_what_is_changed_between_evaluations_is_seen() -> None:
     assert not np.array_equal(before, ours.stats)
 
 
+def test_the_text_of_an_evaluation_fills_its_figures() -> None:
+    ours = COCOeval(*loaded(COCO, content(3)), "bbox")
+    quiet(ours.evaluate)
+    quiet(ours.accumulate)
+    assert len(ours.stats) == 0
+    assert len(str(ours).splitlines()) == len(ours.stats) == 12
+    assert ours.stats_as_dict["AP_all"] == ours.stats[0] and ours.stats_as_dict["AR_large"] == ours.stats[11]
+
+
+def test_lines_go_to_the_function_that_was_given() -> None:
+    lines: list[str] = []
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text):
+        finished(COCOeval(*loaded(COCO, content(3)), "bbox", print_function=lines.append))
+    assert len(lines) == 17 and text.getvalue() == ""
+
+
 def test_class_by_class() -> None:
     def one_by_one(_: Any, sides: Any, evaluator: Any) -> Any:
         e, found = evaluator(*sides, "bbox"), []

@@ -126,7 +126,10 @@ class COCOeval:
             self._print(line)
 
     def __str__(self) -> str:
-        return "\n".join(summary.figures(self.params, self.eval)[1]) if self.eval else repr(self)
+        if not self.eval:
+            return repr(self)
+        self.stats, lines = summary.figures(self.params, self.eval)  # as pycocotools' `__str__` does
+        return "\n".join(lines)
 
     @property
     def stats_as_dict(self) -> dict[str, float]:
