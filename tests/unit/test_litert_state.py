@@ -157,6 +157,18 @@ def test_predictions_do_not_depend_on_what_ran_before(path: Path) -> None:
     assert len(found[0]) == 3
 
 
+@pytest.mark.parametrize("path", [rnn_net], indirect=True)
+def test_a_sample_is_predicted_as_if_it_were_the_first(path: Path) -> None:
+    tried = bench(path)
+
+    def predicted(*samples: int) -> dict[int, Any]:
+        block = MeasureBlock(kind="clean", phase=INFERENCE, samples=list(samples), min_ms=1.0, keep=True)
+        return tried.block(block).predictions
+
+    together = predicted(0, 1, 2)
+    assert [predicted(number)[number] for number in range(3)] == [together[number] for number in range(3)]
+
+
 def test_a_patched_model_begins_both_its_models_anew(tmp_path: Path) -> None:
     """An RNN and a sum behind it; the sum of the variant is patched, so that the baseline's state counts."""
     paths = []
