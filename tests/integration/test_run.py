@@ -157,7 +157,10 @@ def test_ops_in_a_loop_are_found_below_it(small_run: Path) -> None:
     ops = {op.type: op for op in Run(small_run).op_meta["loop"]}
     assert ops["WHILE"].parent is None
     assert ops["LESS"].parent == ops["WHILE"].op
-    assert "WHILE" not in {op.type for op in measured_variant(Run(small_run), "loop").ops}
+    measured = measured_variant(Run(small_run), "loop")
+    place = next(place for place, op in enumerate(measured.ops) if op.type == "WHILE")
+    # Its own time is what its ops leave over, so that all of them together are no more than the inference.
+    assert measured.op_us[:, place].min() > 0 and (measured.op_us.sum(axis=1) <= measured.profiled_us).all()
 
 
 def test_manifest_says_what_was_run(small_run: Path, models: Path) -> None:
