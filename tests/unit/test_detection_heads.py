@@ -289,6 +289,8 @@ def test_pairs_in_order_y_x_and_channels_first() -> None:
     flipped = [data["heatmap"], data["size"][..., ::-1], data["offset"][..., ::-1]]
     _, head, _ = build([spec(n, a.shape) for n, a in data.items()], pair_order="yx")
     assert as_list(head.decode(flipped)) == CENTER_EXPECTED
+    _, head, _ = build([spec(n, a.shape) for n, a in data.items()], size_order="yx")
+    assert as_list(head.decode([data["heatmap"], data["size"][..., ::-1], data["offset"]])) == CENTER_EXPECTED
     first = [a.transpose(0, 3, 1, 2) for a in data.values()]
     _, head, _ = build([spec(n, a.shape) for n, a in zip(data, first, strict=True)], channels_first=True)
     assert as_list(head.decode(first)) == CENTER_EXPECTED

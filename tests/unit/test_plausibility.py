@@ -105,6 +105,7 @@ FAULTS: dict[str, tuple[dict[str, dict[str, Any]], str, float]] = {
     "pixels 0..255": ({"preprocess": {"mean": 0.0, "std": 1.0}}, SOUND, 0.4),
     "raw pixels": ({"preprocess": {"raw_pixels": True}}, f"{SOUND}, task.preprocess.raw_pixels = false", 0.4),
     "pairs swapped": ({"head": {"pair_order": "yx"}}, 'task.head.pair_order = "xy"', 0.15),
+    "sizes swapped": ({"head": {"size_order": "yx"}}, 'task.head.size_order = "xy"', 0.05),
     "sizes in pixels": ({"head": {"size_units": "pixels"}}, 'task.head.size_units = "cells"', 0.5),
     "score threshold": ({"head": {"score_threshold": 0.8}}, "task.head.score_threshold = 0.001", 0.2),
     "one detection": ({"head": {"max_detections": 1}}, "task.head.max_detections = 100", 0.3),

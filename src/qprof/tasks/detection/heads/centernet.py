@@ -55,10 +55,13 @@ class CenterNet(Head):
         grid = np.array([heat.shape[1], heat.shape[0]], dtype=np.float64)  # columns, rows
         full = np.array([self._binding.width, self._binding.height], dtype=np.float64)
         cell = full / grid
-        shift = np.full((row.size, 2), 0.5) if self._offset is None else self._pairs(outputs, self._offset, row, column)
+        shift = np.full((row.size, 2), 0.5)
+        if self._offset is not None:
+            shift = _xy(self._map(outputs, self._offset)[row, column], config.pair_order)
         center = (np.stack([column, row], axis=1) + shift) * cell
         unit = {"cells": cell, "pixels": np.ones(2), "normalized": full}[config.size_units]
-        size = np.maximum(self._pairs(outputs, self._size, row, column), 0.0) * unit
+        pairs = self._map(outputs, self._size)[row, column]
+        size = np.maximum(_xy(pairs, config.size_order or config.pair_order), 0.0) * unit
         boxes = np.concatenate([center - size / 2, center + size / 2], axis=1)
         return Detections(boxes, heat[row, column, channel], channel.astype(np.int64))
 
@@ -70,12 +73,10 @@ class CenterNet(Head):
         real: Floats = dequantize(outputs[output], self._binding.outputs[output])[0].astype(np.float64)
         return real.transpose(1, 2, 0) if self._channels_first else real
 
-    def _pairs(
-        self, outputs: Sequence[NDArray[Any]], output: int, row: NDArray[np.intp], column: NDArray[np.intp]
-    ) -> Floats:
-        """x and y values of a two-channel map at the peaks, [k,2]."""
-        pairs: Floats = self._map(outputs, output)[row, column]
-        return np.flip(pairs, axis=1) if self._binding.config.pair_order == "yx" else pairs
+
+def _xy(pairs: Floats, order: str) -> Floats:
+    """x and y of pairs [k,2] in this order."""
+    return np.flip(pairs, axis=1) if order == "yx" else pairs
 
 
 def _peaks(heat: Floats, threshold: float, limit: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
@@ -105,6 +106,8 @@ def _share_grid(outputs: Sequence[TensorSpec]) -> bool:
 def _trials(config: HeadConfig) -> Iterator[Trial]:
     (order,) = (order for order in PAIR_ORDERS if order != config.pair_order)
     yield Trial("pair_order", order, f"sizes and offsets come as {order}")
+    (own,) = (order for order in PAIR_ORDERS if order != (config.size_order or config.pair_order))
+    yield Trial("size_order", own, "width and height of the boxes come swapped")
     for units in SIZE_UNITS:
         if units != config.size_units:
             yield Trial("size_units", units, f"sizes are in {units}")
@@ -116,7 +119,7 @@ HEADS = (
         name="centernet",
         recognize=_on_one_grid,
         make=CenterNet,
-        settings=frozenset({"roles", "size_units", "pair_order"}),
+        settings=frozenset({"roles", "size_units", "pair_order", "size_order"}),
         activations=("none", "sigmoid"),
         trials=_trials,
     ),

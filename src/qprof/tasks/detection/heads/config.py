@@ -29,8 +29,9 @@ class HeadConfig:
     `background`: whether a score column stands for no object (the first of "ssd-raw", the last of "detr"). `anchors`:
     .npy file of [N,4] center-y, center-x, height, width (normalized), the boxes that others are encoded against;
     `variances` are the divisors of ty, tx, th, tw ("ssd-raw"), `anchor_scale` the size of the smallest anchor in
-    strides ("efficientdet"). `score_activation` is applied to class scores or heatmap. `size_units`, `pair_order`: of
-    the "centernet" maps; its stride follows from the shapes. `decoded`: "yolox" boxes are final, not offsets within the
+    strides ("efficientdet"). `score_activation` is applied to class scores or heatmap. `size_units`, `pair_order`
+    and `size_order` (where it is another than that of the offsets): of the "centernet" maps; its stride follows from
+    the shapes. `decoded`: "yolox" boxes are final, not offsets within the
     cells of the grids of `strides`. `multi_label`: every class of a box whose score is high enough is a detection of
     its own, not the best alone. `max_detections` per image, best first; scores not above `score_threshold` are dropped;
     `nms_iou` is the IoU above which the lower of two boxes of a class is suppressed. `clip` cuts boxes to the image.
@@ -47,6 +48,7 @@ class HeadConfig:
     score_activation: str | None = None
     size_units: str = "cells"
     pair_order: str = "xy"
+    size_order: str | None = None
     decoded: bool | None = None
     multi_label: bool | None = None
     anchor_scale: float | None = None
@@ -66,6 +68,7 @@ class HeadConfig:
             ("score_activation", ACTIVATIONS),
             ("size_units", SIZE_UNITS),
             ("pair_order", PAIR_ORDERS),
+            ("size_order", PAIR_ORDERS),
         ):
             value = getattr(self, key)
             if value is not None and value not in allowed:
