@@ -41,7 +41,8 @@ def test_shipped_profiles_are_valid(path: Path, monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setenv("COCO", "/coco")
     monkeypatch.setenv("MODELS", "/models")
-    bases = ("coco-val2017", "lambada")  # which name no model
+    monkeypatch.setenv("CIFAR10", "/cifar10")
+    bases = ("coco-val2017", "imagenet-val", "lambada")  # which name no model
     if path.stem not in bases:
         assert load_profile(path).name == path.stem
 

@@ -29,7 +29,7 @@ class Features:
         self._specs, self._where = list(specs), where
         self.notes: list[str] = []
         self._taken = {spec.name: self._column(spec, names) for spec in specs}
-        self._cut = 0
+        self._cut: set[str] = set()
 
     def stored(self, arrays: Mapping[str, NDArray[Any]], place: str) -> list[NDArray[Any]]:
         """One sample as the inputs store it."""
@@ -43,7 +43,7 @@ class Features:
         """`notes`, and how many samples were too long."""
         if not self._cut:
             return self.notes
-        return [*self.notes, f"{self._cut} samples of {self._where} are longer than the model takes and were cut"]
+        return [*self.notes, f"{len(self._cut)} samples of {self._where} are longer than the model takes and were cut"]
 
     def _each(self, arrays: Mapping[str, NDArray[Any]], place: str) -> list[tuple[NDArray[Any], TensorSpec]]:
         length = next((len(array) for array in arrays.values() if array.ndim == 1), 0)
@@ -65,7 +65,7 @@ class Features:
         is_ids = spec.dtype not in FLOAT_DTYPES and not is_quantized(spec)
         if is_ids and len(shape) == 1 and array.ndim == 1 and len(array) != shape[0]:
             if len(array) > shape[0]:
-                self._cut += 1
+                self._cut.add(place)
             array = np.concatenate([array[: shape[0]], np.zeros(max(0, shape[0] - len(array)), array.dtype)])
         if array.shape == tuple(spec.shape):
             array = array[0] if spec.shape[:1] == (1,) else array

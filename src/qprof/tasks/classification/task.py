@@ -275,8 +275,10 @@ class ClassificationTask(Task):
 
 
 def _spread(numbers: Sequence[int], count: int) -> list[int]:
-    """All, `count` evenly spaced ones first, the others after them as reserve."""
+    """All, `count` evenly spaced ones first, the others after them as reserve; the first in an order that is drawn once
+    and for all: data often come class by class, and quantizers weigh the last samples most."""
     first = dict.fromkeys(
         numbers[n * len(numbers) // min(count, len(numbers))] for n in range(min(count, len(numbers)))
     )
-    return [*first, *(number for number in numbers if number not in first)]
+    drawn = np.random.default_rng(0).permutation(list(first)).tolist()
+    return [*drawn, *(number for number in numbers if number not in first)]

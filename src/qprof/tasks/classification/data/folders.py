@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -36,6 +37,9 @@ FILE_COLUMNS = (
     "name",
 )
 LABEL_COLUMNS = ("label", "class", "labels", "category", "target", "class_name", "label_name", "predictionstring", "y")
+
+
+_KAGGLE = re.compile(r"^n\d{8} -?\d+ ", re.ASCII)
 
 
 @dataclass(slots=True)
@@ -189,8 +193,7 @@ def _column(head: Sequence[str], names: Sequence[str]) -> int | None:
 def _cell(cells: Sequence[str], position: int) -> str:
     """A cell without what Kaggle's list of ImageNet writes behind the class (boxes: "n03995372 85 1 499 272")."""
     text = cells[position].strip() if position < len(cells) else ""
-    first, _, rest = text.partition(" ")
-    return first if rest and all(part.lstrip("-").isdecimal() for part in rest.split()) and first[:1] == "n" else text
+    return text[:9] if _KAGGLE.match(text) else text
 
 
 def _split_at_last_space(line: str) -> list[str]:
