@@ -518,7 +518,9 @@ def test_override_of_an_unknown_key(tmp_path: Path) -> None:
 def test_shipped_profile_is_valid_unless_it_is_a_base(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COCO", "/coco")
     monkeypatch.setenv("MODELS", "/models")
-    if name in ("coco-val2017", "lambada"):  # bases: they name no model
+    monkeypatch.setenv("CIFAR10", "/cifar10")
+    monkeypatch.setenv("IMAGENET", "/imagenet")
+    if name in ("coco-val2017", "imagenet-val", "lambada"):  # bases: they name no model
         with pytest.raises(ProfileError, match="name is missing"):
             profile_for([name])
         return
@@ -526,6 +528,21 @@ def test_shipped_profile_is_valid_unless_it_is_a_base(name: str, monkeypatch: py
     assert profile.name == name
     assert validate_recorded(resolved(profile), "again") == profile
     assert resolved(validate_recorded(resolved(profile), "again")) == resolved(profile)
+
+
+def test_labelled_images_of_a_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.tflite", "b.tflite"):
+        (tmp_path / name).touch()
+    task = resolved(profile_for(["a.tflite", "b.tflite"], images="val", labels="names.txt")).task
+    assert task["kind"] == "classification" and task["calibration_samples"] == 0  # nothing is made
+    assert (task["data"], task["labels"], task["truth"]) == (str(tmp_path / "val"), str(tmp_path / "names.txt"), "")
+    made = resolved(profile_for(["a.tflite"], variants=["float32", "int8"], images="hf://datasets/a/b")).task
+    assert made["data"] == "hf://datasets/a/b" and made["calibration_samples"] == 100
+    set_anew = profile_for(["a.tflite"], images="val", overrides=["task.limit=7", "task.preprocess.crop=0.5"])
+    assert resolved(set_anew).task["limit"] == 7 and resolved(set_anew).task["preprocess"]["crop"] == 0.5
+    with pytest.raises(ProfileError, match="unknown key task.crop"):
+        profile_for(["a.tflite"], images="val", overrides=["task.crop=1"])
 
 
 def test_there_are_shipped_profiles() -> None:
