@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 from PIL import Image
 
 from colour_models import COLOURS, colour_net, write_colours
 from command_line import QUICK, CommandLine
 from qprof.store.run import Run
+from tflite_builder import Graph, build_model
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +101,38 @@ def test_a_broken_baseline_is_the_first_line(place: CommandLine) -> None:
 def test_what_does_not_go_together_is_one_line(place: CommandLine, arguments: tuple[str, ...], message: str) -> None:
     done = place("run", *arguments, "-q")
     assert done.code == 2 and message in done.err and len(done.err.strip().splitlines()) == 1, done.err
+
+
+def text_net() -> bytes:
+    """A classifier of token ids in three classes: the mean over the tokens of a table's rows, as fastText has it."""
+    graph = Graph("main")
+    ids = graph.input("input_ids", (1, 6), "int32")
+    table = np.zeros((10, 3), np.float32)
+    table[1:4, 0], table[4:7, 1], table[7:10, 2] = 3.0, 3.0, 3.0
+    rows = graph.tensor("rows", (1, 6, 3))
+    graph.op("GATHER", [graph.constant("table", table), ids], [rows], schema.GatherOptionsT())
+    logits = graph.tensor("logits", (1, 3))
+    axes = graph.constant("axes", np.array([1], np.int32))
+    graph.op("MEAN", [rows, axes], [logits], schema.ReducerOptionsT(keepDims=False))
+    graph.outputs = [logits]
+    return build_model([graph])
+
+
+def test_text_as_token_ids(place: CommandLine) -> None:
+    rng = np.random.default_rng(4)
+    lines = []
+    for n in range(30):
+        ids = rng.integers(1 + 3 * (n % 3), 4 + 3 * (n % 3), rng.integers(1, 9)).tolist()
+        lines.append(json.dumps({"ids": ids, "label": ("eins", "zwei", "drei")[n % 3]}))
+    (place.folder / "text.jsonl").write_text("\n".join(lines))
+    (place.folder / "names.txt").write_text("eins\nzwei\ndrei\n")
+    (place.folder / "text.tflite").write_bytes(text_net())
+    data = ("--images", "text.jsonl", "--labels", "names.txt")
+    done = place("run", "text.tflite", *data, "-o", "text", "-q", *QUICK)
+    assert done.code == 0, done.err
+    run = Run(place.folder / "text")
+    assert run.score("text", "top1") == 1.0 and run.score("text", "accuracy/zwei") == 1.0
+    assert any("the outputs are logits" in note for note in run.variant("text").notes)
 
 
 # -- real models, against a plain interpreter -------------------------------------------------------------------------

@@ -295,6 +295,11 @@ def test_a_planted_range_is_found(colours: Path, tmp_path: Path, mean: float, st
     assert first(found)[0] == "task.preprocess.mean = 127.5, task.preprocess.std = 127.5"
 
 
+def test_a_named_order_is_applied_whatever_the_labels_file_says(colours: Path, tmp_path: Path) -> None:
+    wrong = renamed(tmp_path, (*reversed(COLOURS),))
+    assert mended(colours, colour_net(), tmp_path, **wrong, order=list(range(9))) == []
+
+
 def test_a_planted_order_is_found(colours: Path, tmp_path: Path) -> None:
     order = tuple(reversed(COLOURS))
     setting, gain = first(mended(colours, colour_net(order), tmp_path))

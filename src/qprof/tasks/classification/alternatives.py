@@ -192,7 +192,8 @@ class NameFit:
 
     def _setting(self, fitted: Sequence[int]) -> str:
         """With the classes between those that have samples left where they are."""
-        order = list(range(max(self._now) + 1))
+        shift = next(output - number for number, output in self._now.items())
+        order = [max(0, number + shift) for number in range(max(self._now) + 1)]
         for number, output in zip(self._now, fitted, strict=True):
             order[number] = output
         return order_setting(order)

@@ -106,17 +106,17 @@ def mapped(
     """
     used = sorted(set(labels.numbers))
     notes = _remarks(labels, where, used, names)
-    base, count = _numbered(labels, where, used, names)
     shift = 0
     if order is not None:
         wrong = [n for n in order if not 0 <= n < outputs]
-        if wrong or max(base.values()) >= len(order):
+        if wrong or used[-1] >= len(order):
             raise DataError(
                 f"order has {len(order)} numbers{f', {wrong[0]} among them' if wrong else ''}: give one for each class "
                 f"of the data, below {outputs}"
             )
-        base = {number: order[place] for number, place in base.items()}
-    elif offset is not None:
+        return ClassMap(outputs, {number: order[number] for number in used}, 0, notes)
+    base, count = _numbered(labels, where, used, names)
+    if offset is not None:
         shift = offset
     else:
         shift, said = _offset(count, outputs, where, names, used)

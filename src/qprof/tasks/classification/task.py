@@ -145,14 +145,18 @@ class ClassificationTask(Task):
         source, numbers = self._examples, self._rest
         if self._calibration is not None:
             source, numbers = self._calibration, list(range(len(self._calibration)))
-        scored_ones = {self._examples.digest(number) for number in self._samples} if numbers else set()
+        by_length, known = self._by_length() if numbers else {}, dict[int, set[bytes]]()
         made = 0
         for number in _spread(numbers, count):
             if made == count:
                 break
             try:
-                if source.digest(number) in scored_ones:
-                    continue
+                length = source.length(number)
+                if length in by_length:
+                    if length not in known:
+                        known[length] = {self._examples.digest(one) for one in by_length[length]}
+                    if source.digest(number) in known[length]:
+                        continue
                 if isinstance(given, Pixels):
                     arrays: list[NDArray[Any]] = [given.real(source.image(number))]
                 else:
@@ -248,6 +252,13 @@ class ClassificationTask(Task):
         if self._bound is None:
             raise DataError("the task is bound to no variant: call bind before inputs, decode and calibration")
         return self._bound
+
+    def _by_length(self) -> dict[int, list[int]]:
+        """Scored samples by their bytes: only those of equal length need to be read and compared."""
+        found: dict[int, list[int]] = {}
+        for number in self._samples:
+            found.setdefault(self._examples.length(number), []).append(number)
+        return found
 
     def _label(self, number: int) -> str:
         labels = self._examples.labels

@@ -70,6 +70,10 @@ class Examples(ABC):
     def stands_for(self) -> Any:
         """What JSON can hold and differs where the samples do."""
 
+    def length(self, sample: int) -> int:
+        """Bytes of `content`, which may be quicker to know. Raises `DataError`."""
+        return len(self.content(sample))
+
     def digest(self, sample: int) -> bytes:
         """SHA-256 of `content`."""
         return hashlib.sha256(self.content(sample)).digest()

@@ -62,6 +62,13 @@ class ImageFiles(Examples):
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror}): restore it") from error
 
+    def length(self, sample: int) -> int:
+        path = self.files[sample]
+        try:
+            return path.stat().st_size
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror}): restore it") from error
+
     def stands_for(self) -> Any:
         stats = [path.stat() for path in self.files]
         listed = zip(map(self.place, range(len(self))), stats, self.labels.numbers, strict=True)
