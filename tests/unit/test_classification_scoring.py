@@ -101,6 +101,15 @@ def test_a_probability_of_zero_is_half_a_step_of_a_coarse_output() -> None:
     assert any("1 of 2 samples have probability 0" in note for note in found.notes)
 
 
+def test_floats_behind_a_quantized_softmax_are_coarse_too() -> None:
+    values = np.array([[255 / 256, 0.0], [3 / 256, 252 / 256], [1 / 256, 254 / 256]], np.float32)
+    found = scored(rows_of(values, np.array([1, 1, 1])))
+    assert found.per_sample["nll"][0] == pytest.approx(math.log(512))
+    many = np.zeros((2, 1001), np.float32)  # what is rounded away is missing in the sum
+    many[:, 0], many[:, 1] = 200 / 256, 1 / 256
+    assert meaning_of(list(rows_of(many, np.array([0, 0])).values()), "auto").kind == "probabilities"
+
+
 def test_what_is_not_finite_is_wrong_and_has_no_likelihood() -> None:
     values = np.array([[np.nan, 1.0], [2.0, 1.0], [0.0, np.inf]], np.float32)
     found = scored(rows_of(values, np.array([1, 0, 1])))

@@ -30,7 +30,7 @@ class Prediction(TypedDict):
     `file`: the sample's place in the data; `label`: its class as the data have it, `target`: the output that stands for
     it. `says`: the output that leads, `tied`: how many others are as high; `rank`: outputs ahead of the target, of
     equals those of a lower index. `top`: output and value of the highest. `value`: the target's; `log_likelihood`: of
-    the target by softmax. Over all outputs: `sum`, `low`, `high`, `squares` (sum of squares), `log_sum`
+    the target by softmax. Over all outputs: `sum`, `low`, `high`, `least` above 0, `squares` (their sum), `log_sum`
     (log-sum-exp), `soft_squares` (sum of squares of the softmax). `step`: of a quantized output, 0 for floats.
     """
 
@@ -48,6 +48,7 @@ class Prediction(TypedDict):
     sum: float | None
     low: float | None
     high: float | None
+    least: float | None
     squares: float | None
     log_sum: float | None
     soft_squares: float | None
@@ -151,6 +152,7 @@ def prediction(values: NDArray[np.float32], target: int, step: float, file: str,
         "sum": None,
         "low": None,
         "high": None,
+        "least": None,
         "squares": None,
         "log_sum": None,
         "soft_squares": None,
@@ -170,6 +172,7 @@ def prediction(values: NDArray[np.float32], target: int, step: float, file: str,
     found["value"] = float(wide[target])
     found["log_likelihood"] = float(scored.log_likelihood[0])
     found["sum"], found["low"], found["high"] = float(wide.sum()), float(wide.min()), highest
+    found["least"] = float(wide[wide > 0].min()) if highest > 0 else None
     found["squares"] = float(np.square(wide).sum())
     found["log_sum"] = highest + float(np.log(total))
     found["soft_squares"] = float(np.square(shifted / total).sum())

@@ -41,9 +41,10 @@ def meaning_of(rows: Sequence[Prediction], kind: Kind) -> Meaning:
         return Meaning(kind, f"the outputs are taken for {kind} (output_values)")
     low, high = min(_known(rows, "low")), max(_known(rows, "high"))
     sums = np.array(_known(rows, "sum"))
-    rounding = max(row["step"] * row["outputs"] / 2 for row in rows)
+    step = _step(rows)
+    rounding = step * max(row["outputs"] for row in rows) / 2
     seen = f"they lie in {low:.4g}..{high:.4g} and add up to {sums.min():.4g}..{sums.max():.4g}"
-    within = low >= -_RANGE_TOLERANCE and high <= 1 + max(_RANGE_TOLERANCE, max(row["step"] for row in rows))
+    within = low >= -_RANGE_TOLERANCE and high <= 1 + max(_RANGE_TOLERANCE, step)
     if within and float(np.abs(sums - 1).max()) <= _SUM_TOLERANCE + rounding:
         return Meaning("probabilities", f"the outputs are probabilities: {seen}")
     if within:
@@ -132,6 +133,7 @@ def expected_calibration_error(confidence: Floats, right: Floats, weights: Float
 def _likelihoods(rows: Sequence[Prediction], kind: str) -> dict[str, Floats]:
     """ "nll", "brier" and "confidence" by sample, NaN where an output is not finite."""
     found = np.full((3, len(rows)), np.nan)
+    least = _floor(rows)
     for n, row in enumerate(rows):
         value, high, total = row["value"], row["high"], row["sum"]
         if value is None or high is None or total is None:
@@ -143,7 +145,7 @@ def _likelihoods(rows: Sequence[Prediction], kind: str) -> dict[str, Floats]:
             continue
         scale = total if kind == "shares" and total > 0 else 1.0
         share = value / scale
-        surprise = -float(np.log(max(share, _floor(row) / scale)))
+        surprise = -float(np.log(max(share, least / scale)))
         found[:, n] = _three(surprise, share, squares / scale**2, float(np.log(max(high / scale, _LEAST_FLOAT))))
     return dict(zip(("nll", "brier", "confidence"), found, strict=True))
 
@@ -152,16 +154,25 @@ def _three(surprise: float, share: float, squares: float, log_high: float) -> tu
     return surprise, squares - 2.0 * share + 1.0, float(np.exp(log_high))
 
 
-def _floor(row: Prediction) -> float:
-    """What a probability of 0 may stand for at most: half a step of a quantized output."""
-    return row["step"] / 2 if row["step"] else _LEAST_FLOAT
+def _step(rows: Sequence[Prediction]) -> float:
+    """Between neighbouring values of the outputs, 0 for floats. Behind a quantized softmax stands often a conversion to
+    floats: where these are 0 at times, the least of the others is the step."""
+    stored = max(row["step"] for row in rows)
+    if stored or not any(row["low"] == 0.0 for row in rows):
+        return stored
+    return min((row["least"] for row in rows if row["least"] is not None), default=0.0)
+
+
+def _floor(rows: Sequence[Prediction]) -> float:
+    """What a probability of 0 may stand for at most: half a step."""
+    return max(_step(rows) / 2, _LEAST_FLOAT)
 
 
 def _floor_note(rows: Sequence[Prediction], kind: str) -> list[str]:
     at_floor = 0 if kind == "logits" else sum((row["value"] or 0.0) <= 0.0 for row in rows)
     if not at_floor:
         return []
-    least = max(_floor(row) for row in rows)
+    least = _floor(rows)
     return [
         f"{at_floor} of {len(rows)} samples have probability 0 of their class, as the output stores it: their "
         f"likelihood is taken for {least:.2g}, so nll of coarser outputs is comparable to no other"
