@@ -24,6 +24,7 @@ COCO = ["_coco.pyx", "bootstrap.cpp", "category_matches.cpp", "curves.cpp", "eva
 COCO += ["lookup.cpp", "matching.cpp", "overlaps.cpp", "resampling_plan.cpp", "score_order.cpp"]
 COCO_JSON = ["_coco_json.pyx", "column.cpp", "list.cpp", "members.cpp", "number_list.cpp", "numbers.cpp", "reader.cpp"]
 COCO_JSON += ["scan.cpp", "tables.cpp", "text.cpp"]
+MASKS = ["_masks.pyx", "boundary.cpp", "counts.cpp", "many.cpp", "polygon.cpp", "runs.cpp"]
 TOPK = ["_topk.pyx", "score.cpp", "kernel_baseline.cpp", "kernel_avx2.cpp", "kernel_avx512.cpp"]
 LITERT = ["_op_profiler.pyx", "fine_clock.cpp", "machine_state.cpp", "op_profiler.cpp"]
 #: A multiplication and an addition stay two roundings, also where the CPU could fuse them: equal to the last bit.
@@ -71,10 +72,11 @@ setup(
             extension("_coco", "coco", COCO, EXACT),
             extension("_coco_json", "coco_json", COCO_JSON),
             extension("_coco_rows", "coco_rows", ["_coco_rows.pyx"]),
+            extension("_masks", "masks", MASKS, EXACT),
             extension("_topk", "topk", TOPK),
             extension("_layers", "layers", ["_layers.pyx", "timed_call.cpp"]),
         ],
-        include_path=["csrc/litert", "csrc/coco", "csrc/coco_json", "csrc/topk", "csrc/layers"],
+        include_path=["csrc/litert", "csrc/coco", "csrc/coco_json", "csrc/masks", "csrc/topk", "csrc/layers"],
         # Apart, because Cython does not translate anew where only the directives differ.
         build_dir="build/cython" + ("-debug" if DEBUG else "") + ("-coverage" if COVERAGE else ""),
         compiler_directives={"boundscheck": DEBUG, "wraparound": False, "linetrace": COVERAGE},

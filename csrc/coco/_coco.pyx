@@ -255,6 +255,7 @@ def evaluate(
     dt_area,
     dt_score,
     *,
+    given_begin=None, given_ious=None,
     images,
     categories,
     iou_thresholds,
@@ -307,11 +308,15 @@ def evaluate(
     if dt_area is not None:
         dt_area = _column("dt_area", dt_area, np.float64, detections.count)
         point(detections.area, dt_area)
+    if given_begin is not None:
+        given_begin = _column("given_begin", given_begin, np.int64, detections.count)
+        given_ious = np.ascontiguousarray(_column("given_ious", given_ious, np.float64))
+        point(detections.given_begin, given_begin)
+        detections.given_ious = <const double*><uintptr_t>given_ious.ctypes.data
+        detections.given_count = len(given_ious)
 
     classes = categories if use_cats else 1
-    thresholds, recalls, areas, limits = (
-        len(iou_thresholds), len(recall_thresholds), len(area_ranges), len(max_dets)
-    )
+    thresholds, recalls, areas, limits = len(iou_thresholds), len(recall_thresholds), len(area_ranges), len(max_dets)
     evaluation.detection_count = detections.count
     evaluation.precision = np.empty((thresholds, recalls, classes, areas, limits))
     evaluation.recall = np.empty((thresholds, classes, areas, limits))

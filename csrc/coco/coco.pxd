@@ -29,6 +29,9 @@ cdef extern from "inputs.h" namespace "qprof::coco" nogil:
         Column[double] box
         Column[double] area
         Column[double] score
+        Column[int64_t] given_begin
+        const double* given_ious
+        size_t given_count
 
     cdef cppclass AreaRange:
         double low

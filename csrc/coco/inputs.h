@@ -36,6 +36,12 @@ struct Detections {
   Column<double> box;
   Column<double> area;  // empty: width x height
   Column<double> score;
+  // IoUs (or what stands for them) that were computed elsewhere; without, they are those of the boxes. Detection i has
+  // one with each ground truth of its image and class, in their order, from given_ious[given_begin[i]] on; below 0: it
+  // overlaps none.
+  Column<int64_t> given_begin;
+  const double* given_ious = nullptr;
+  size_t given_count = 0;
 };
 
 struct AreaRange {

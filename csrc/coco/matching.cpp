@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <stdexcept>
+#include <string>
 
 namespace qprof::coco {
 namespace {
@@ -80,7 +82,11 @@ void Matcher::match(std::span<const uint32_t> truths, std::span<const Candidate>
       out.tied.push_back(last != nullptr && last->key == candidate.key && last->image == candidate.image);
     }
     if (state.cell != 0) {
-      find_contacts(box, cells_[state.cell], out);
+      if (input_detections_.given_begin) {
+        take_given_contacts(candidate.position, cells_[state.cell]);
+      } else {
+        find_contacts(box, cells_[state.cell], out);
+      }
       if (!contacts_.empty()) {
         assign(out);
         const Record record{candidate.position, candidate.image, static_cast<uint32_t>(out.detections), inside, limit};
@@ -153,6 +159,24 @@ void Matcher::find_contacts(const double* box, Cell cell, const MatchedClass& ou
   // Boxes so small or so large that 0 is divided by 0: in pycocotools an IoU of NaN passes every threshold, and any IoU
   // at all is then the better one.
   if (!ordinary) collect_contacts(box, cell, out, true);
+}
+
+// As `find_contacts`, from IoUs that the caller has.
+void Matcher::take_given_contacts(uint32_t position, Cell cell) {
+  contacts_.clear();
+  const int64_t begin = input_detections_.given_begin[position];
+  if (begin < 0) return;
+  const size_t count = cell.end - cell.begin;
+  if (static_cast<size_t>(begin) > input_detections_.given_count ||
+      input_detections_.given_count - static_cast<size_t>(begin) < count) {
+    throw std::invalid_argument("detection " + std::to_string(position) + ": fewer IoUs given than ground truths");
+  }
+  const double* ious = input_detections_.given_ious + begin;
+  // NaN passes every threshold, and any IoU at all is then the better one: see `find_contacts`.
+  const bool every_pair = std::any_of(ious, ious + count, [](double iou) { return std::isnan(iou); });
+  for (uint32_t g = 0; g < count; ++g) {
+    if (every_pair || !(ious[g] < lowest_limit_)) contacts_.push_back({cell.begin + g, ious[g]});
+  }
 }
 
 // Returns whether no IoU is NaN. Each operation is rounded as in pycocotools' bbIou.

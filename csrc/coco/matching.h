@@ -83,6 +83,7 @@ class Matcher {
 
   void take_truths(std::span<const uint32_t> truths, MatchedClass& out);
   void find_contacts(const double* box, Cell cell, const MatchedClass& out);
+  void take_given_contacts(uint32_t position, Cell cell);
   bool collect_contacts(const double* box, Cell cell, const MatchedClass& out, bool every_pair);
   void assign(MatchedClass& out);
   void assign_one(const Contact& contact, const MatchedClass& out);

@@ -132,6 +132,8 @@ def evaluate(
     dt_area: ArrayLike | None,
     dt_score: ArrayLike,
     *,
+    given_begin: ArrayLike | None = None,
+    given_ious: ArrayLike | None = None,
     images: int,
     categories: int,
     iou_thresholds: ArrayLike,
@@ -156,6 +158,10 @@ def evaluate(
     `recall_thresholds` [R] in any order, `area_ranges` [A <= 16, 2] with both bounds inside, `max_dets` [M] ascending:
     for COCO's figures the grids must be NumPy's `linspace(0.5, 0.95, 10)` and `linspace(0, 1, 101)`. Without `use_cats`
     all categories are one, detections and ground truths of an image by category and then in input order.
+
+    `given_begin`, `given_ious`: IoUs of other shapes than the boxes, or figures that stand for them. Detection i has
+    one with each ground truth of its image and class, in input order (without `use_cats`: by category first), from
+    `given_ious[given_begin[i]]` on; -1: it overlaps none. `dt_boxes` then only have to be finite.
 
     `id_zero`: pycocotools takes a match to the annotation with id 0 for no match; "match" counts it like any other,
     "pycocotools" reproduces that. `keep` keeps the matches for the methods of `Evaluation` (about 25 bytes per
