@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,21 @@ from numpy.typing import ArrayLike, NDArray
 from qprof.core import _coco
 from qprof.errors import DataError
 from qprof.probes.machine import available_cores
-from qprof.tasks.coco.inputs import Detections, GroundTruth, named, read_detections, read_ground_truth
+from qprof.tasks.coco.federated import FREQUENCIES, LVIS_MAX_DETS, apply
+from qprof.tasks.coco.inputs import Detections, GroundTruth, named
 from qprof.tasks.coco.result import CocoResult
 from qprof.tasks.coco.scoring import score
-from qprof.tasks.coco.settings import COCO_MAX_DETS, AreaRanges, IdZero, Settings, make_settings
+from qprof.tasks.coco.settings import (
+    COCO_MAX_DETS,
+    KEYPOINT_MAX_DETS,
+    AreaRanges,
+    IdZero,
+    IouType,
+    Settings,
+    make_settings,
+)
+from qprof.tasks.coco.shapes import shape_kind
+from qprof.tasks.coco.sides import Style, read_sides
 
 
 def evaluate(
@@ -23,7 +35,9 @@ def evaluate(
     *,
     iou_thresholds: ArrayLike | None = None,
     recall_thresholds: ArrayLike | None = None,
-    max_dets: Sequence[int] = COCO_MAX_DETS,
+    iou_type: IouType = "bbox",
+    style: Style = "coco",
+    max_dets: Sequence[int] | None = None,
     area_ranges: AreaRanges | None = None,
     use_cats: bool = True,
     image_ids: Iterable[int] | None = None,
@@ -32,12 +46,23 @@ def evaluate(
     keep: bool = True,
     id_zero: IdZero = "correct",
     strict: bool = False,
+    sigmas: ArrayLike | None = None,
+    dilation_ratio: float = 0.02,
 ) -> CocoResult:
-    """Evaluate boxes as COCO does; every figure and match equals pycocotools 2.0.11 to the last bit.
+    """Evaluate as COCO does; every figure and match equals pycocotools 2.0.11 to the last bit.
 
     `ground_truth`: see `read_ground_truth`; `detections`: see `read_detections`. Thresholds and `area_ranges` (name ->
     bounds in square pixels, both inside) are COCO's by default. `max_dets`: detections per image and category, best
     first; see `Settings.figures` for how the summary uses it. Without `use_cats` all categories are one.
+
+    `iou_type`: what is compared: "bbox", "segm" (masks), "boundary" (the smaller of the IoUs of the masks and of their
+    boundaries: Cheng et al., CVPR 2021; they reach `dilation_ratio` of the image's diagonal inwards), or "keypoints"
+    (their similarity; `sigmas`: one per keypoint, those of COCO's 17 by default). All but boxes are read from files,
+    loaded content and `COCO` objects; a detection's size is that of its box where the first states one, as in
+    pycocotools, else of its mask or keypoints.
+
+    `style="lvis"`: by the rules of LVIS (see `federated`), which `ground_truth` has to state; the summary then has APr,
+    APc and APf, over rare, common and frequent categories. Equal to lvis-api.
 
     `image_ids`, `category_ids`: evaluate those alone. `threads`: by default as many as the process may use; the result
     is the same for any number. `keep` keeps the matches, for intervals, `image_matches` and error analysis.
@@ -49,16 +74,20 @@ def evaluate(
     such annotations; with `strict` they are an error. Raises `DataError` for that, for input that cannot be read, ids
     that are there twice, scores that are NaN and boxes that are not finite.
     """
-    settings = make_settings(iou_thresholds, recall_thresholds, max_dets, area_ranges, use_cats, id_zero)
+    if style not in ("coco", "lvis"):
+        raise DataError(f"style = {str(style)[:40]!r}: give 'coco' or 'lvis'")
+    if max_dets is None:
+        usual = KEYPOINT_MAX_DETS if iou_type == "keypoints" else COCO_MAX_DETS
+        max_dets = (LVIS_MAX_DETS,) if style == "lvis" else usual
+    settings = make_settings(iou_thresholds, recall_thresholds, max_dets, area_ranges, use_cats, id_zero, iou_type)
     workers = available_cores() if threads is None else threads
     if workers < 1:
         raise DataError(f"threads = {workers}: give 1 or more")
-    truth = read_ground_truth(ground_truth, workers)
+    kind = shape_kind(iou_type, sigmas, dilation_ratio, workers)
+    truth, found = read_sides(ground_truth, detections, kind, style)
     images = _chosen("image", image_ids, truth.image_ids, truth.source)
     categories = _chosen("category", category_ids, truth.category_ids, truth.source)
-    return run(
-        truth, read_detections(detections, workers), settings, images, categories, workers, keep=keep, strict=strict
-    )
+    return run(truth, found, settings, images, categories, workers, keep=keep, strict=strict)
 
 
 def run(
@@ -88,6 +117,8 @@ def run(
     remarks = [remark for remark in unknown if remark]
     if strict and remarks:
         raise DataError(remarks[0])
+    if truth.federation is not None:
+        detections, category = _by_federation(truth, detections, image, category, settings, images, categories, threads)
     evaluation = score(
         truth,
         truth_image,
@@ -115,7 +146,44 @@ def run(
         detection_category=category,
         evaluation=evaluation,
         notes=[*truth.notes, *remarks, *_remarks(truth, detections, settings, truth_image, truth_category)],
+        groups=_frequencies(truth, categories),
     )
+
+
+def _by_federation(
+    truth: GroundTruth,
+    detections: Detections,
+    image: NDArray[np.int32],
+    category: NDArray[np.int32],
+    settings: Settings,
+    images: NDArray[np.int64],
+    categories: NDArray[np.int64],
+    threads: int,
+) -> tuple[Detections, NDArray[np.int32]]:
+    """The detections as LVIS has them, and the categories of those that count."""
+    assert truth.federation is not None
+    # By places in the whole file: what else there is in an image counts towards its 300.
+    places = [
+        _coco.index_of(ids, known, threads=threads)[0]
+        for ids, known in (
+            (truth.image_id, truth.image_ids),
+            (truth.category_id, truth.category_ids),
+            (detections.image_id, truth.image_ids),
+            (detections.category_id, truth.category_ids),
+        )
+    ]
+    boxes = detections.boxes
+    area = np.asarray(boxes[:, 2] * boxes[:, 3] if detections.area is None else detections.area, dtype=np.float64)
+    counted, area = apply(truth.federation, *places, detections.score, area, settings.max_dets[-1])
+    return replace(detections, area=area), np.where(counted < 0, -1, category).astype(np.int32)
+
+
+def _frequencies(truth: GroundTruth, categories: NDArray[np.int64]) -> dict[str, NDArray[np.intp]]:
+    """Places of the categories of each frequency."""
+    if truth.federation is None:
+        return {}
+    frequency = np.array(truth.federation.frequency)[np.isin(truth.category_ids, categories)]
+    return {name: np.flatnonzero(frequency == name) for name in FREQUENCIES}
 
 
 def _chosen(what: str, wanted: Iterable[int] | None, known: NDArray[np.int64], source: str) -> NDArray[np.int64]:

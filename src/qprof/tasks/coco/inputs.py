@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from qprof.core import _coco_json
 from qprof.errors import DataError
+from qprof.tasks.coco.federated import Federation
 from qprof.tasks.coco.files import uncompressed, unwrapped_results
+from qprof.tasks.coco.pairs import Shapes
 
 #: How many ids a note or an error names.
 _NAMED = 5
@@ -40,6 +42,9 @@ class GroundTruth:
     crowd: NDArray[np.uint8]  # [n]
     notes: list[str] = field(default_factory=list)
     sizes: NDArray[np.int64] | None = None  # [images, 2]: width, height in pixels; None where one is not stated
+    ignore: NDArray[np.uint8] | None = None  # [n] neither to be found nor missed; None: nothing is, but for crowds
+    shapes: Shapes | None = None  # what is compared instead of the boxes
+    federation: Federation | None = None  # what LVIS states beyond COCO
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,7 @@ class Detections:
     score: NDArray[Any]  # [n]
     area: NDArray[np.float64] | None = None  # [n] square pixels; None: width x height
     id: NDArray[np.int64] | None = None  # [n]; None: 1, 2, ... as `COCO.loadRes` numbers them
+    shapes: Shapes | None = None  # what is compared instead of the boxes
 
 
 def read_ground_truth(given: Any, threads: int = 1) -> GroundTruth:

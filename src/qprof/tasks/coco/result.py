@@ -89,6 +89,7 @@ class CocoResult:
     detection_category: NDArray[np.int32]
     evaluation: AnyEvaluation
     notes: list[str]
+    groups: dict[str, NDArray[np.intp]] = field(default_factory=dict)  # name -> places of categories (LVIS: r, c, f)
     _matches: dict[tuple[int, int], CategoryMatches] = field(default_factory=dict, repr=False)
 
     @property
@@ -116,8 +117,15 @@ class CocoResult:
 
     @property
     def summary(self) -> dict[str, float | None]:
-        """`stats` by name ("AP", "AP50", "AP75", "APsmall", ..., "AR1", ...); `None` where undefined."""
-        return {figure.name: defined(self.figure(figure)) for figure in self.settings.figures()}
+        """`stats` by name ("AP", "AP50", "AP75", "APsmall", ..., "AR1", ...); `None` where undefined. By the rules of
+        LVIS with APr, APc and APf at the end."""
+        figures = {figure.name: defined(self.figure(figure)) for figure in self.settings.figures()}
+        overall = self.settings.figures()[0]
+        for name, places in self.groups.items():
+            values = self.precision[..., places, overall.area, overall.limit]
+            values = values[values > -1]
+            figures[f"AP{name}"] = float(np.mean(values)) if values.size else None
+        return figures
 
     def per_class(self) -> list[ClassFigures]:
         """The summary of every category alone."""

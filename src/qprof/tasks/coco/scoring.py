@@ -11,6 +11,7 @@ from qprof.core import _coco
 from qprof.errors import DataError
 from qprof.tasks.coco.inputs import Detections, GroundTruth, check_values
 from qprof.tasks.coco.joined import MOST_THRESHOLDS, JoinedEvaluation
+from qprof.tasks.coco.pairs import compare, find_rows
 from qprof.tasks.coco.settings import Settings
 
 AnyEvaluation = _coco.Evaluation | JoinedEvaluation
@@ -37,7 +38,7 @@ def score(
         "gt_boxes": truth.boxes,
         "gt_area": truth.area,
         "gt_crowd": truth.crowd,
-        "gt_ignore": None,
+        "gt_ignore": truth.ignore,
         "gt_id": truth.id,
         "dt_image": image,
         "dt_category": category,
@@ -46,6 +47,25 @@ def score(
         "dt_score": detections.score,
     }
     ious = settings.iou_thresholds
+    if truth.shapes is not None:
+        if detections.shapes is None:
+            raise DataError(f"{detections.source}: boxes alone, where {settings.iou_type} is evaluated")
+        rows = find_rows(
+            truth_image,
+            truth_category,
+            image,
+            category,
+            detections.score,
+            images,
+            use_cats=settings.use_cats,
+            most=settings.max_dets[-1],
+        )
+        arguments["given_begin"] = rows.begins(len(image))
+        # What lies below every threshold need not be known.
+        floor = max(0.0, float(ious.min()))
+        arguments["given_ious"] = compare(
+            truth.shapes, detections.shapes, truth.crowd, rows, floor=floor, threads=threads
+        )
     try:
         parts = [
             _coco.evaluate(

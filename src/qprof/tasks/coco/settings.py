@@ -12,6 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from qprof.errors import DataError
 
 IdZero = Literal["correct", "pycocotools"]
+IouType = Literal["bbox", "segm", "boundary", "keypoints"]
+IOU_TYPES: tuple[IouType, ...] = ("bbox", "segm", "boundary", "keypoints")
 AreaRanges = Mapping[str, tuple[float, float]] | Sequence[Sequence[float]]
 
 #: Sizes of objects in square pixels (https://cocodataset.org/#detection-eval), both bounds inside.
@@ -22,6 +24,8 @@ COCO_AREAS: dict[str, tuple[float, float]] = {
     "large": (96.0**2, 1e5**2),
 }
 COCO_MAX_DETS = (1, 10, 100)
+KEYPOINT_AREAS = {name: COCO_AREAS[name] for name in ("all", "medium", "large")}
+KEYPOINT_MAX_DETS = (20,)
 
 
 def coco_iou_thresholds() -> NDArray[np.float64]:
@@ -60,6 +64,7 @@ class Settings:
     area_ranges: NDArray[np.float64]  # [A, 2]
     use_cats: bool = True
     id_zero: IdZero = "correct"
+    iou_type: IouType = "bbox"
 
     @property
     def main_area(self) -> int:
@@ -72,7 +77,7 @@ class Settings:
         return int(at[0]) if at.size else -1
 
     def figures(self) -> list[Figure]:
-        """The figures in the order of `COCOeval.stats`: 12 with the default settings.
+        """The figures in the order of `COCOeval.stats`: 12 with the default settings, 10 of keypoints.
 
         COCO's code takes 100 detections for some of them whatever `maxDets` says, and so reports -1, or a figure for
         another number than the one asked for. Here all that have no number of their own use the largest of `max_dets`,
@@ -80,6 +85,18 @@ class Settings:
         """
         main, most = self.main_area, len(self.max_dets) - 1
         others = [(i, name) for i, name in enumerate(self.area_names) if i != main]
+        if self.iou_type == "keypoints":
+            kinds: tuple[tuple[str, Literal["precision", "recall"]], ...] = (("AP", "precision"), ("AR", "recall"))
+            return [
+                Figure(f"{name}{suffix}", kind, iou, area, most)
+                for name, kind in kinds
+                for suffix, iou, area in (
+                    ("", None, main),
+                    ("50", self.iou_index(0.5), main),
+                    ("75", self.iou_index(0.75), main),
+                    *((other, None, i) for i, other in others),
+                )
+            ]
         return [
             Figure("AP", "precision", None, main, most),
             Figure("AP50", "precision", self.iou_index(0.5), main, most),
@@ -97,6 +114,7 @@ def make_settings(
     area_ranges: AreaRanges | None = None,
     use_cats: bool = True,
     id_zero: IdZero = "correct",
+    iou_type: IouType = "bbox",
 ) -> Settings:
     """Check settings, COCO's where None; `DataError` for what cannot be evaluated."""
     ious = _grid("iou_thresholds", coco_iou_thresholds() if iou_thresholds is None else iou_thresholds)
@@ -106,13 +124,18 @@ def make_settings(
         raise DataError(f"max_dets = {list(max_dets)}: give whole numbers from 1, such as 1,10,100")
     if id_zero not in ("correct", "pycocotools"):
         raise DataError(f"id_zero = {id_zero!r}: give 'correct' or 'pycocotools'")
-    named = COCO_AREAS if area_ranges is None else area_ranges
+    if iou_type not in IOU_TYPES:
+        raise DataError(f"iou_type = {str(iou_type)[:40]!r}: give one of {', '.join(IOU_TYPES)}")
+    default_areas = KEYPOINT_AREAS if iou_type == "keypoints" else COCO_AREAS
+    named = default_areas if area_ranges is None else area_ranges
     if not isinstance(named, Mapping):
         named = {name: (pair[0], pair[1]) for name, pair in zip(_area_names(named), named, strict=True)}
     bounds = np.array(list(named.values()), dtype=np.float64)
     if bounds.ndim != 2 or bounds.shape[1] != 2 or np.isnan(bounds).any():
         raise DataError("area_ranges: give a lower and an upper bound in square pixels for each, and one at least")
-    return Settings(ious, recalls, tuple(int(n) for n in limits), tuple(named), bounds, bool(use_cats), id_zero)
+    return Settings(
+        ious, recalls, tuple(int(n) for n in limits), tuple(named), bounds, bool(use_cats), id_zero, iou_type
+    )
 
 
 def _area_names(ranges: Sequence[Sequence[float]]) -> list[str]:
