@@ -115,6 +115,9 @@ cdef class Masks:
         with nogil:
             self.all = masks.read_masks(reader.sources, workers)
 
+    def __reduce__(self):
+        return Masks, (self.rles(),)
+
     def __len__(self):
         return self.all.size()
 

@@ -259,8 +259,8 @@ def test_calls_in_the_wrong_order_and_other_kinds_are_refused() -> None:
         ours.summarize()
     with pytest.raises(DataError, match="evaluate"):
         quiet(ours.accumulate)
-    with pytest.raises(DataError, match="'boundary' is unknown"):
-        COCOeval(*data(13), "boundary")
+    with pytest.raises(DataError, match="'panoptic' is unknown"):
+        COCOeval(*data(13), "panoptic")
     with pytest.raises(DataError, match="no detections"):
         quiet(COCOeval(data(13)[0], None, "bbox").evaluate)
 

@@ -22,6 +22,7 @@ from qprof.tasks.coco.result import CocoResult
 from qprof.tasks.coco.results import as_detections, as_truth
 from qprof.tasks.coco.scoring import score
 from qprof.tasks.coco.settings import IdZero
+from qprof.tasks.coco.shapes import shape_kind
 
 __all__ = ["COCO", "COCOeval", "Params"]
 
@@ -31,11 +32,12 @@ class COCOeval:
 
     `cocoGt` and `cocoDt` are `COCO` objects, pycocotools' or ours, or what `qprof.coco.evaluate` takes.
 
-    Boxes are matched by the compiled core. `evalImgs`, `ious`, `_gts` and `_dts` are made when they are first read, and
-    are what counts from there on: `accumulate` goes by `evalImgs` once that was read or set, so that entries may be
-    changed, or put together from several processes. Where a subclass, or the object, has a `_prepare`, `computeIoU`,
-    `computeOks` or `evaluateImg` of its own, and for masks and keypoints, matching runs image by image through them, as
-    slowly as in pycocotools; so does what the core does not take, such as scores that are NaN.
+    Boxes, masks and keypoints are matched by the compiled core. `evalImgs`, `ious`, `_gts` and `_dts` are made when
+    first read, and are what counts from there on: `accumulate` goes by `evalImgs` once that was read or set, so that
+    entries may be changed, or put together from several processes. Where a subclass, or the object, has a `_prepare`,
+    `computeIoU`, `computeOks` or `evaluateImg` of its own, matching runs image by image through them, as slowly as in
+    pycocotools; so does what the core does not take, such as scores that are NaN. iouType "boundary" is Boundary IoU
+    (`dilation_ratio` in `params`).
 
     Figures and text are those of pycocotools, but for these: AP, which has -1 there where `maxDets` has no 100 (see
     `summary.figures`); `accumulate` with other ids than were evaluated finds them by id, not by place; a match to the
@@ -217,7 +219,7 @@ class COCOeval:
     def _groups(self) -> tuple[Any, Any]:
         p = self.params
         truths, found = (selected(coco, p.imgIds, p.catIds, bool(p.useCats)) for coco in (self.cocoGt, self.cocoDt))
-        if p.iouType == "segm":
+        if p.iouType in ("segm", "boundary"):
             for coco, rows in ((self.cocoGt, truths), (self.cocoDt, found)):
                 for row in rows:
                     row["segmentation"] = coco.annToRLE(row)
@@ -235,10 +237,16 @@ class COCOeval:
         fast = FAST.get(p.iouType)
         return fast is not None and _has_own_steps(self) and fast(self, p)
 
-    def _evaluate_boxes(self, p: Params) -> bool:
-        if not p.useCats and list(p.catIds) != sorted(set(p.catIds)):
-            return False  # matched in this order, and what is there twice twice
-        gathered = gather(self.cocoGt, self.cocoDt, p.imgIds, p.catIds, bool(p.useCats), self._threads)
+    def _evaluate_by_core(self, p: Params) -> bool:
+        if not p.useCats and (p.iouType == "keypoints" or list(p.catIds) != sorted(set(p.catIds))):
+            return False  # matched in this order, and what is there twice twice; keypoints not at all
+        try:
+            gathered = self._gather(p)
+        except DataError as error:
+            if p.iouType == "bbox":
+                raise
+            self._say([f"{error} (evaluated as pycocotools does it)"])
+            return False
         self._say(gathered.notes)
         if self._id_zero == "pycocotools" and (np.asarray(gathered.detections.id) <= 0).any():
             return False  # which leaves a ground truth free for the next detection
@@ -316,9 +324,13 @@ class COCOeval:
         other.maxDets = sorted(p.maxDets)
         if list(other.maxDets) != list(p.maxDets) or other.catIds != list(p.catIds):
             return None
-        return self._scored(
-            other, gather(self.cocoGt, self.cocoDt, other.imgIds, other.catIds, bool(p.useCats), self._threads)
-        )
+        return self._scored(other, self._gather(other))
+
+    def _gather(self, p: Params) -> Gathered:
+        kind = None
+        if p.iouType != "bbox":
+            kind = shape_kind(p.iouType, getattr(p, "kpt_oks_sigmas", None), p.dilation_ratio, self._threads)
+        return gather(self.cocoGt, self.cocoDt, p.imgIds, p.catIds, bool(p.useCats), self._threads, kind)
 
     def _print(self, text: str) -> None:
         (self._print_function or print)(text)
@@ -333,7 +345,9 @@ class COCOeval:
 
 #: iouType -> its compiled evaluation, which fills `result`, `_gathered` and `_evaluated`, or says by False that it
 #: cannot. What is not here is evaluated image by image.
-FAST: dict[str, Callable[[COCOeval, Params], bool]] = {"bbox": COCOeval._evaluate_boxes}
+FAST: dict[str, Callable[[COCOeval, Params], bool]] = dict.fromkeys(
+    ("bbox", "segm", "boundary", "keypoints"), COCOeval._evaluate_by_core
+)
 #: The steps that the compiled evaluation stands for: where one is another's, it has to run.
 _STEPS = {name: vars(COCOeval)[name] for name in ("_prepare", "computeIoU", "computeOks", "evaluateImg")}
 

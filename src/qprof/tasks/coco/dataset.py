@@ -19,6 +19,7 @@ import numpy as np
 from qprof.core import _coco_json, _coco_rows
 from qprof.errors import DataError
 from qprof.probes.machine import available_cores
+from qprof.tasks.coco import mask
 from qprof.tasks.coco.inputs import Detections, GroundTruth, read_detections, read_ground_truth
 
 Row = dict[str, Any]
@@ -281,9 +282,7 @@ class COCO:
         return copy.deepcopy(json_file) if use_deepcopy else json_file
 
     def annToRLE(self, ann: Row) -> Any:
-        """The run lengths of an annotation's polygons, mask, or box where it has neither, by pycocotools' masks."""
-        from pycocotools import mask
-
+        """The run lengths of an annotation's polygons, mask, or box where it has neither, as pycocotools has them."""
         image = self.imgs[ann["image_id"]]
         height, width = image["height"], image["width"]
         region = ann.get("segmentation")
@@ -296,8 +295,6 @@ class COCO:
 
     def annToMask(self, ann: Row) -> Any:
         """uint8[height, width]: 1 where the annotation is."""
-        from pycocotools import mask
-
         return mask.decode(self.annToRLE(ann))
 
     def showAnns(self, anns: list[Row], draw_bbox: bool = False) -> Any:

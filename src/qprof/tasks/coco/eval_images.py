@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qprof.probes.machine import available_cores
+from qprof.tasks.coco.pairs import compare, find_rows
 from qprof.tasks.coco.per_image import MATCHED_ID_ZERO
 from qprof.tasks.coco.result import CocoResult
 
@@ -61,6 +63,7 @@ def _marks(result: CocoResult, ids: NDArray[np.int64] | None) -> NDArray[np.floa
 def overlap_tables(result: CocoResult, p: Any) -> dict[tuple[Any, Any], Any]:
     """(image id, category id) -> [detections best first, ground truths in input order], or an empty list."""
     tables: dict[tuple[Any, Any], Any] = {}
+    shaped = None if result.truth.shapes is None else _shaped_ious(result)
     for k, category in enumerate(p.catIds if p.useCats else [-1]):
         found = result.evaluation.category_matches(k, 0)
         for i, image in enumerate(p.imgIds):
@@ -68,12 +71,34 @@ def overlap_tables(result: CocoResult, p: Any) -> dict[tuple[Any, Any], Any]:
             truths = found["gt"][slice(*found["gt_begins"][i : i + 2])]
             # Input order, or for categories that are one, by category first.
             truths = truths[np.lexsort((truths, result.truth_category[truths]))]
+            if shaped is not None and len(detections) and len(truths):
+                begin, size = shaped[0][detections[0]], len(detections) * len(truths)
+                tables[image, category] = shaped[1][begin : begin + size].reshape(len(detections), len(truths))
+                continue
             tables[image, category] = (
                 _box_iou(result.detections.boxes[detections], result.truth.boxes[truths], result.truth.crowd[truths])
                 if len(detections) and len(truths)
                 else []
             )
     return tables
+
+
+def _shaped_ious(result: CocoResult) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Per detection where its figures begin, and all of them: those of an image and class stand together."""
+    assert result.truth.shapes is not None and result.detections.shapes is not None
+    rows = find_rows(
+        result.truth_image,
+        result.truth_category,
+        result.detection_image,
+        result.detection_category,
+        result.detections.score,
+        len(result.image_ids),
+        use_cats=result.settings.use_cats,
+        most=result.settings.max_dets[-1],
+    )
+    shapes = result.truth.shapes, result.detections.shapes
+    ious = compare(*shapes, result.truth.crowd, rows, floor=0.0, threads=available_cores())
+    return rows.begins(len(result.detection_image)), ious
 
 
 def _box_iou(detections: NDArray[Any], truths: NDArray[np.float64], crowd: NDArray[np.uint8]) -> NDArray[np.float64]:

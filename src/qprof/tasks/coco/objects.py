@@ -6,7 +6,7 @@ read once, with the file.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from qprof.core import _coco, _coco_rows
 from qprof.tasks.coco.dataset import COCO
 from qprof.tasks.coco.inputs import Detections, GroundTruth, named
+from qprof.tasks.coco.pairs import KeypointShapes
+from qprof.tasks.coco.shapes import ShapeKind, detection_shapes, ignored, image_sizes, truth_shapes
 
 _TRUTH, _FOUND = "the ground truth", "the detections"
 
@@ -32,11 +34,20 @@ class Gathered:
     notes: list[str]
 
 
-def gather(truth: Any, found: Any, images: list[Any], categories: list[Any], use_cats: bool, threads: int) -> Gathered:
-    """Read the rows of these ids (each once, ascending). `DataError` for a row that lacks a member."""
+def gather(
+    truth: Any,
+    found: Any,
+    images: list[Any],
+    categories: list[Any],
+    use_cats: bool,
+    threads: int,
+    kind: ShapeKind | None = None,
+) -> Gathered:
+    """Read the rows of these ids (each once, ascending), with `kind` also their masks or keypoints. `DataError` for a
+    row that lacks a member."""
     filtered = use_cats and len(categories) < len(truth.getCatIds())
-    t = _side(truth, images, categories, filtered, threads, True)
-    d = _side(found, images, categories, filtered, threads, False)
+    t = _side(truth, images, categories, filtered, threads, True, kind)
+    d = _side(found, images, categories, filtered, threads, False, kind)
     image_ids, category_ids = _numbers(images), _numbers(categories)
     truth_image, truth_category = t["image"], t["category"]
     scored = (truth_image >= 0) & (truth_category >= 0)
@@ -60,7 +71,7 @@ def gather(truth: Any, found: Any, images: list[Any], categories: list[Any], use
             "sizes may differ from COCO's; add 'area'"
         )
     notes += _left_out(truth, found, d)
-    return Gathered(
+    gathered = Gathered(
         truth=GroundTruth(
             source=_TRUTH,
             image_ids=image_ids,
@@ -87,6 +98,23 @@ def gather(truth: Any, found: Any, images: list[Any], categories: list[Any], use
         image=d["image"],
         category=d["category"],
         notes=notes,
+    )
+    return gathered if kind is None else _with_shapes(gathered, truth, found, t["rows"], d["rows"], kind)
+
+
+def _with_shapes(
+    gathered: Gathered, truth: Any, found: Any, truth_rows: list[Any], rows: list[Any], kind: ShapeKind
+) -> Gathered:
+    shapes, notes = truth_shapes(truth_rows, image_sizes(truth.imgs.values()), kind, _TRUTH)
+    if isinstance(shapes, KeypointShapes):
+        shapes = replace(shapes, area=gathered.truth.area, boxes=gathered.truth.boxes)
+    return replace(
+        gathered,
+        truth=replace(gathered.truth, shapes=shapes, ignore=ignored(truth_rows, shapes)),
+        detections=replace(
+            gathered.detections, shapes=detection_shapes(rows, image_sizes(found.imgs.values()), kind, _FOUND)
+        ),
+        notes=gathered.notes + notes,
     )
 
 
@@ -128,9 +156,15 @@ def _is_plain(coco: Any) -> bool:
 
 
 def _side(
-    coco: Any, images: list[Any], categories: list[Any], filtered: bool, threads: int, truths: bool
+    coco: Any,
+    images: list[Any],
+    categories: list[Any],
+    filtered: bool,
+    threads: int,
+    truths: bool,
+    kind: ShapeKind | None,
 ) -> dict[str, Any]:
-    if isinstance(coco, COCO) and _is_plain(coco):
+    if kind is None and isinstance(coco, COCO) and _is_plain(coco):
         columns = coco._truth if truths else coco._found
         image_ids, category_ids = _integers(images), _integers(categories)
         if columns is not None and image_ids is not None and category_ids is not None:

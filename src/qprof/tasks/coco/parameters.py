@@ -18,10 +18,11 @@ from qprof.tasks.coco.settings import (
     make_settings,
 )
 
-KINDS = ("segm", "bbox", "keypoints")
+KINDS = ("segm", "bbox", "keypoints", "boundary")
 
 #: What an evaluation depends on.
 _MEMBERS = ("imgIds", "catIds", "iouThrs", "recThrs", "maxDets", "areaRng", "useCats", "iouType")
+_MEMBERS += ("kpt_oks_sigmas", "dilation_ratio")
 
 
 class Params:
@@ -36,10 +37,12 @@ class Params:
     areaRngLbl: list[str]
     useCats: int
     kpt_oks_sigmas: Any
+    #: How far a boundary reaches inwards, as a share of the image's diagonal: for iouType "boundary" alone.
+    dilation_ratio: float = 0.02
 
     def __init__(self, iouType: str = "segm") -> None:
         if iouType not in KINDS:
-            raise DataError(f"COCOeval: iouType {str(iouType)[:60]!r} is unknown: give 'bbox', 'segm' or 'keypoints'")
+            raise DataError(f"COCOeval: iouType {str(iouType)[:60]!r} is unknown: give one of {', '.join(KINDS)}")
         if iouType == "keypoints":
             self.setKpParams()
         else:

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qprof.core._masks import Masks
 from qprof.errors import DataError
+from qprof.tasks.coco import mask
 
 Row = dict[str, Any]
 Rows = Mapping[tuple[Any, Any], list[Row]]
@@ -52,20 +54,23 @@ def by_score(rows: list[Row]) -> list[Row]:
 
 
 def overlaps(p: Any, truths: list[Row], found: list[Row]) -> Any:
-    """[detections best first, ground truths]: the IoU of boxes or masks, by pycocotools' own function."""
+    """[detections best first, ground truths]: the IoU of boxes or masks, exactly as pycocotools computes it."""
     if not truths and not found:
         return []
-    from pycocotools import mask
-
-    if p.iouType not in ("bbox", "segm"):
+    if p.iouType not in ("bbox", "segm", "boundary"):
         raise DataError(f"COCOeval: iouType {p.iouType!r} has no IoU: give 'bbox' or 'segm', or keypoints their OKS")
     found = by_score(found)[: p.maxDets[-1]]
-    key = "segmentation" if p.iouType == "segm" else "bbox"
+    key = "bbox" if p.iouType == "bbox" else "segmentation"
     crowd = [int(row.get("iscrowd") or 0) for row in truths]
     regions: list[Any] = [[_member(row, key) for row in rows] for rows in (found, truths)]
     if key == "bbox":
         regions = [_boxes(boxes) for boxes in regions]
-    return mask.iou(*regions, crowd)
+    ious = mask.iou(*regions, crowd)
+    if p.iouType != "boundary" or not len(ious):
+        return ious
+    near = [Masks(masks).boundary(getattr(p, "dilation_ratio", 0.02)).rles() for masks in regions]
+    # As its authors have it, the smaller of the two, but of a crowd that of the masks.
+    return np.where(np.array(crowd) != 0, ious, np.minimum(ious, mask.iou(*near, crowd)))
 
 
 def keypoint_similarity(p: Any, truths: list[Row], found: list[Row]) -> Any:

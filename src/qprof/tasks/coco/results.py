@@ -12,6 +12,7 @@ import numpy as np
 from qprof.core import _coco_json, _coco_rows
 from qprof.errors import DataError
 from qprof.probes.machine import available_cores
+from qprof.tasks.coco import mask
 from qprof.tasks.coco.dataset import COCO, Document, Row
 from qprof.tasks.coco.inputs import Detections, GroundTruth, named, read_detections, read_ground_truth
 
@@ -119,8 +120,6 @@ def _complete(rows: list[Any]) -> None:
     elif first.get("bbox") is not None and len(first["bbox"]):
         _coco_rows.prepare_boxes(rows, True)
     elif "segmentation" in first:
-        from pycocotools import mask
-
         for number, row in enumerate(rows, 1):
             row["area"] = mask.area(row["segmentation"])
             if "bbox" not in row:

@@ -83,7 +83,7 @@ def read_shaped_truth(given: Any, kind: ShapeKind) -> GroundTruth:
     if isinstance(shapes, KeypointShapes):
         shapes = dataclasses.replace(shapes, area=truth.area, boxes=truth.boxes)
     notes = [note.replace("the ground truth", source, 1) for note in truth.notes] + notes
-    return dataclasses.replace(truth, source=source, shapes=shapes, ignore=ignored(rows, kind), notes=notes)
+    return dataclasses.replace(truth, source=source, shapes=shapes, ignore=ignored(rows, shapes), notes=notes)
 
 
 def read_shaped_detections(given: Any, kind: ShapeKind, sizes: Mapping[Any, tuple[int, int]]) -> Detections:
@@ -144,11 +144,13 @@ def completed(rows: list[Row], shapes: Shapes) -> list[Row]:
     ]
 
 
-def ignored(rows: list[Row], kind: ShapeKind) -> NDArray[np.uint8] | None:
+def ignored(rows: list[Row], shapes: Shapes) -> NDArray[np.uint8] | None:
     """Per annotation whether it is neither to be found nor missed: objects without keypoints. Else `None`."""
-    if kind.is_mask:
+    if isinstance(shapes, MaskShapes):
         return None
-    return np.array([row.get("num_keypoints", 1) == 0 for row in rows], dtype=np.uint8)
+    labelled = (shapes.points[..., 2] > 0).sum(axis=1).tolist()
+    counts = [row.get("num_keypoints", count) for row, count in zip(rows, labelled, strict=True)]
+    return np.array([count == 0 for count in counts], dtype=np.uint8)
 
 
 def image_sizes(images: Any) -> dict[Any, tuple[int, int]]:

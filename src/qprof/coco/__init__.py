@@ -1,9 +1,11 @@
-"""Evaluation of box detections as COCO defines it: exact, fast, and with every match kept.
+"""Evaluation of boxes, masks and keypoints as COCO defines it: exact, fast, and with every match kept.
 
 from qprof import coco
 
 result = coco.evaluate("instances_val2017.json", "detections.json")
 print(result.summary["AP"], coco.bootstrap(result)["AP"])
+
+masks = coco.evaluate("instances_val2017.json", "masks.json", iou_type="segm")  # or "boundary", "keypoints"
 
 truths, found = result.boxes()
 kinds = coco.error_analysis(truths, found, images=len(result.image_ids), categories=len(result.category_ids))
@@ -14,6 +16,7 @@ the import is not one's own, after `qprof.coco.init_as_pycocotools()`.
 
 from __future__ import annotations
 
+from qprof.coco import mask
 from qprof.tasks.coco.analysis import (
     ERROR_KINDS,
     ERROR_NAMES,
@@ -78,6 +81,7 @@ __all__ = [
     "evaluate",
     "fixed_threshold_score",
     "init_as_pycocotools",
+    "mask",
     "paired_bootstrap",
     "paired_bootstrap_per_class",
     "read_detections",
