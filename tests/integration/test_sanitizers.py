@@ -73,7 +73,10 @@ def test_no_sanitizer_has_anything_to_report(sanitized: tuple[Path, dict[str, st
     assert done.returncode == 0 and done.stdout.splitlines()[-1:] == ["all well"], report[-3000:]
 
 
-@pytest.mark.parametrize("suite", ["test_coco_core.py", "test_coco_bootstrap.py", "test_coco_json.py", "test_topk.py"])
+@pytest.mark.parametrize(
+    "suite",
+    ["test_coco_core.py", "test_coco_bootstrap.py", "test_coco_json.py", "test_coco_masks.py", "test_topk.py"],
+)
 def test_the_scoring_core_passes_its_tests_under_sanitizers(
     sanitized: tuple[Path, dict[str, str]], tmp_path: Path, suite: str
 ) -> None:

@@ -197,5 +197,7 @@ def check_pair(a: CocoResult, b: CocoResult) -> None:
         np.array_equal(a.truth.id, b.truth.id) and np.array_equal(a.truth.boxes, b.truth.boxes)
     ):
         raise DataError("the two evaluations are of other objects: evaluate both on the same ground truth")
-    if a.settings.figures() != b.settings.figures() or a.settings.use_cats != b.settings.use_cats:
+    if a.settings.figures() != b.settings.figures() or any(
+        getattr(a.settings, name) != getattr(b.settings, name) for name in ("use_cats", "iou_type")
+    ):
         raise DataError("the two evaluations have other settings: evaluate both with the same")
