@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from coco_shapes import results_with, shaped_content
 from command_line import CommandLine
 from qprof import coco
 
@@ -200,3 +201,30 @@ def test_the_fake_boxes_of_pycocotools(files: CommandLine, qprof_data: Path) -> 
     found = json.loads(out_of(files, *paths, "--json"))
     expected = json.loads((folder / "expected_stats.json").read_text())["bbox"]
     assert [row["a"]["value"] for row in found["figures"]] == pytest.approx(expected, abs=1e-12)
+
+
+def test_masks_keypoints_and_the_rules_of_lvis(tmp_path: Path) -> None:
+    truth, results = shaped_content(3, images=8)
+    line = CommandLine(tmp_path)
+    masks = results_with([{**row, "segmentation": as_text(row["segmentation"])} for row in results], "segmentation")
+    for number, image in enumerate(truth["images"]):
+        image |= {"neg_category_ids": [2] if number % 2 else [], "not_exhaustive_category_ids": []}
+    for row, frequency in zip(truth["categories"], "rcf", strict=True):
+        row["frequency"] = frequency
+    for name, content in (("gt", truth), ("masks", masks), ("points", results_with(results, "keypoints"))):
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    table = out_of(line, "gt.json", "masks.json", "--iou-type", "segm", "--no-intervals")
+    expected = coco.evaluate(truth, masks, iou_type="segm").summary["AP"]
+    assert f"{expected:.3f}" in next(row for row in table.splitlines() if row.startswith("AP "))
+    assert "evaluate with style='lvis'" in table
+    table = out_of(line, "gt.json", "masks.json", "--iou-type", "boundary", "--style", "lvis", "--resamples", "20")
+    assert [row.split()[0] for row in table.splitlines() if row.startswith("AP")][-3:] == ["APr", "APc", "APf"]
+    table = out_of(line, "gt.json", "points.json", "--iou-type", "keypoints", "--per-area", "--no-intervals")
+    assert sum(row.startswith(("AP", "AR")) for row in table.splitlines()) == 10
+    done = line("eval", "coco", "gt.json", "points.json", "--iou-type", "segm")
+    assert (done.code, done.out) == (2, "") and "points.json: entry 0 has no segmentation" in done.err
+
+
+def as_text(rle: dict[str, Any]) -> dict[str, Any]:
+    counts = rle["counts"]
+    return {**rle, "counts": counts.decode() if isinstance(counts, bytes) else counts}

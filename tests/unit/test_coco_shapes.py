@@ -195,6 +195,20 @@ def test_intervals_differences_and_copies_work_on_masks() -> None:
     assert equal_bits(again.precision, found.precision)
 
 
+def test_analyses_go_by_masks_where_masks_were_evaluated() -> None:
+    truth, results = shaped_content(29)
+    given = results_with(results, "segmentation")
+    sizes = {"images": len(truth["images"]), "categories": len(CATEGORIES)}
+    found = coco.evaluate(truth, given, iou_type="segm")
+    truths, detections = found.boxes()
+    by_masks = coco.error_analysis(truths, detections, overlaps=found.overlaps(), **sizes)
+    matched = found.image_counts(0.5).tp.sum()
+    assert (by_masks.detection_kind == coco.DetectionKind.CORRECT).sum() == matched
+    boxes = coco.evaluate(truth, results_with(results, "bbox"), iou_type="bbox")
+    pairs, of_boxes = boxes.overlaps(), coco.error_analysis(*boxes.boxes(), **sizes)
+    assert len(pairs.iou) > 0 and not np.array_equal(of_boxes.detection_kind, by_masks.detection_kind)
+
+
 def test_results_with_masks_alone_are_sized_by_their_pixels() -> None:
     truth, results = shaped_content(25)
     found = coco.evaluate(truth, results_with(results, "segmentation"), iou_type="segm")

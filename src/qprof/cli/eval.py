@@ -1,8 +1,9 @@
 """score detections against ground truth, with intervals
 
-COCO's figures for boxes (AP, AR), exactly as pycocotools computes them, with 95 % intervals by a bootstrap over images.
-Two files of detections are compared on the same resamples. An AP near 0 is explained: what reading the boxes or the
-categories in another way would give. Files may be gzip'd, and results JSON Lines or wrapped in an object.
+COCO's figures for boxes, masks and keypoints (AP, AR), exactly as pycocotools computes them, and LVIS's; with 95 %
+intervals by a bootstrap over images. Two files of detections are compared on the same resamples. An AP of boxes near 0
+is explained: what reading the boxes or the categories in another way would give. Files may be gzip'd, and results JSON
+Lines or wrapped in an object.
 """
 
 from __future__ import annotations
@@ -26,7 +27,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--per-class", action="store_true", help="also one row per category")
     parser.add_argument("--per-area", action="store_true", help="also one row per size of objects")
     parser.add_argument(
-        "--max-dets", type=max_dets, default=(1, 10, 100), metavar="N,...", help="detections per image and category"
+        "--iou-type",
+        choices=["bbox", "segm", "boundary", "keypoints"],
+        default="bbox",
+        help="what is compared: boxes (default), masks, masks and their boundaries, or keypoints",
+    )
+    parser.add_argument("--style", choices=["coco", "lvis"], default="coco", help="whose rules (default: COCO's)")
+    parser.add_argument(
+        "--max-dets",
+        type=max_dets,
+        metavar="N,...",
+        help="detections per image and category (default: 1,10,100; 20 of keypoints; in LVIS 300 per image)",
     )
     parser.add_argument("--no-intervals", action="store_true", help="the figures alone")
     parser.add_argument("--resamples", type=count, default=1000, metavar="N", help="of the bootstrap (default: 1000)")
@@ -55,10 +66,20 @@ def run(options: argparse.Namespace) -> int:
     if options.seed < 0:
         raise QprofError(f"--seed {options.seed}: give a number from 0")
     threads = options.threads or available_cores()
-    truth = read_ground_truth(options.ground_truth, threads)
+    plain = options.iou_type == "bbox" and options.style == "coco"
+    truth = read_ground_truth(options.ground_truth, threads) if plain else options.ground_truth
     files = [options.detections] if options.other is None else [options.detections, options.other]
     results = [
-        evaluate(truth, file, max_dets=options.max_dets, threads=threads, strict=options.strict) for file in files
+        evaluate(
+            truth,
+            file,
+            iou_type=options.iou_type,
+            style=options.style,
+            max_dets=options.max_dets,
+            threads=threads,
+            strict=options.strict,
+        )
+        for file in files
     ]
     for file, result in zip(files, results, strict=True):
         refuse_other_images(result, str(file))
@@ -68,7 +89,7 @@ def run(options: argparse.Namespace) -> int:
     rows = figure_rows(a, b, how, per_class=options.per_class, per_area=options.per_area)
     if options.csv is not None:
         write_csv(options.csv, CSV_COLUMNS if b is None else CSV_COLUMNS_PAIR, csv_rows(rows))
-    explained = {name: readings(result, threads) for name, result in zip(names, results, strict=True)}
+    explained = {name: readings(result, threads) for name, result in zip(names, results, strict=True) if plain}
     if options.json:
         write_json(sys.stdout, coco_json(a, b, names, rows, how) | {"readings": explained})
         return 0

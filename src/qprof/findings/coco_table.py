@@ -87,7 +87,7 @@ def _figures(
         return found
     of_a = figures_of(results[0], draws[0], category)
     if len(results) == 1 or draws[1] is None:
-        return {name: (value, None, None) for name, value in of_a.items()}
+        return found | {name: (value, None, None) for name, value in of_a.items()}
     of_b = figures_of(results[1], draws[1], category)
     for name, pair in paired_figures(of_a, of_b, draws[0], draws[1], category).items():
         found[name] = (of_a[name], of_b[name], None if pair is None else pair.difference)

@@ -68,7 +68,7 @@ def _summary_table(
         Column("figure", "figure", align="left"),
         Column("IoU", "iou"),
         Column("size", "size"),
-        Column("boxes", "limit"),
+        Column("boxes" if a.settings.iou_type == "bbox" else "found", "limit"),
     ]
     if b is None:
         columns.append(Column(f"value{suffix}", "a"))
@@ -78,9 +78,12 @@ def _summary_table(
         who = f"A = {names[0]}, B = {names[1]}"
     settings = a.settings
     cells: list[Cells] = []
-    for row, figure in zip(rows, settings.figures(), strict=True):
+    figures = settings.figures()
+    # Behind them AP of groups of categories, of which all but the categories is that of AP.
+    figures += figures[:1] * (len(rows) - len(figures))
+    for row, figure in zip(rows, figures, strict=True):
         ious = settings.iou_thresholds
-        single = {"AP50": ".50", "AP75": ".75"}.get(row.figure)
+        single = None if figure.iou is None else f".{row.figure[-2:]}"
         mean = f"{ious[0]:.2f}:{ious[-1]:.2f}".replace("0.", ".")
         cells.append(
             {

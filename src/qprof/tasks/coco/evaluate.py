@@ -163,18 +163,22 @@ def _by_federation(
     """The detections as LVIS has them, and the categories of those that count."""
     assert truth.federation is not None
     # By places in the whole file: what else there is in an image counts towards its 300.
-    places = [
-        _coco.index_of(ids, known, threads=threads)[0]
-        for ids, known in (
-            (truth.image_id, truth.image_ids),
-            (truth.category_id, truth.category_ids),
-            (detections.image_id, truth.image_ids),
-            (detections.category_id, truth.category_ids),
-        )
-    ]
+    truth_image, _ = _coco.index_of(truth.image_id, truth.image_ids, threads=threads)
+    truth_category, _ = _coco.index_of(truth.category_id, truth.category_ids, threads=threads)
+    of_image, _ = _coco.index_of(detections.image_id, truth.image_ids, threads=threads)
+    of_category, _ = _coco.index_of(detections.category_id, truth.category_ids, threads=threads)
     boxes = detections.boxes
     area = np.asarray(boxes[:, 2] * boxes[:, 3] if detections.area is None else detections.area, dtype=np.float64)
-    counted, area = apply(truth.federation, *places, detections.score, area, settings.max_dets[-1])
+    counted, area = apply(
+        truth.federation,
+        truth_image,
+        truth_category,
+        of_image,
+        of_category,
+        detections.score,
+        area,
+        settings.max_dets[-1],
+    )
     return replace(detections, area=area), np.where(counted < 0, -1, category).astype(np.int32)
 
 

@@ -9,6 +9,8 @@ all categories together; crowds do not exist.
 
 from __future__ import annotations
 
+import mmap
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +24,9 @@ from qprof.errors import DataError
 #: frequent.
 FREQUENCIES = ("r", "c", "f")
 LVIS_MAX_DETS = 300
+#: COCO has 80 categories, Objects365 365; LVIS 1,203.
+MOST_EXHAUSTIVE = 400
+_MEMBER = b'"neg_category_ids"'
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +86,25 @@ def apply(
     looked_for = np.isin(pair, positive) | np.isin(pair, federation.negative)
     excused = np.isin(pair, federation.not_exhaustive)
     return np.where(within & looked_for, category, -1).astype(np.int32), np.where(excused, -np.inf, area)
+
+
+def unused_note(source: str) -> str:
+    """What is said of an LVIS file that is evaluated as COCO."""
+    return (
+        f"{source}: images list neg_category_ids, as LVIS does, but are evaluated as COCO: detections of categories "
+        "that nobody looked for count as wrong; evaluate with style='lvis'"
+    )
+
+
+def mentions_federation(given: Any, content: Any, categories: int) -> bool:
+    """Whether what `content` was read of states what LVIS does. A file that was read by columns is searched for it, but
+    only where it has as many categories as no data set has that annotates all of them: it costs a pass."""
+    if not isinstance(given, (str, os.PathLike, bytes)) or categories <= MOST_EXHAUSTIVE:
+        return is_federated(content)
+    if isinstance(given, bytes):
+        return _MEMBER in given
+    with open(given, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+        return text.find(_MEMBER) >= 0
 
 
 def is_federated(content: Any) -> bool:

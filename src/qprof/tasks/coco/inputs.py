@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from qprof.core import _coco_json
 from qprof.errors import DataError
-from qprof.tasks.coco.federated import Federation
+from qprof.tasks.coco.federated import Federation, mentions_federation, unused_note
 from qprof.tasks.coco.files import uncompressed, unwrapped_results
 from qprof.tasks.coco.pairs import Shapes
 
@@ -100,6 +100,8 @@ def read_ground_truth(given: Any, threads: int = 1) -> GroundTruth:
             f"{source}: {without_area} annotations state no area: width x height of the box is used, so that the sizes "
             "may differ from COCO's; add 'area'"
         )
+    if mentions_federation(given, content, len(categories)):
+        notes.append(unused_note(source))
     return GroundTruth(
         source=source,
         image_ids=np.sort(images),

@@ -21,8 +21,8 @@ from qprof.tasks.coco.settings import (
 KINDS = ("segm", "bbox", "keypoints", "boundary")
 
 #: What an evaluation depends on.
-_MEMBERS = ("imgIds", "catIds", "iouThrs", "recThrs", "maxDets", "areaRng", "useCats", "iouType")
-_MEMBERS += ("kpt_oks_sigmas", "dilation_ratio")
+_MEMBERS = ["imgIds", "catIds", "iouThrs", "recThrs", "maxDets", "areaRng", "useCats", "iouType"]
+_MEMBERS += ["kpt_oks_sigmas", "dilation_ratio"]
 
 
 class Params:

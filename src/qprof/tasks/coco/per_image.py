@@ -65,12 +65,12 @@ def overlaps(p: Any, truths: list[Row], found: list[Row]) -> Any:
     regions: list[Any] = [[_member(row, key) for row in rows] for rows in (found, truths)]
     if key == "bbox":
         regions = [_boxes(boxes) for boxes in regions]
-    ious = mask.iou(*regions, crowd)
+    ious = mask.iou(regions[0], regions[1], crowd)
     if p.iouType != "boundary" or not len(ious):
         return ious
     near = [Masks(masks).boundary(getattr(p, "dilation_ratio", 0.02)).rles() for masks in regions]
     # As its authors have it, the smaller of the two, but of a crowd that of the masks.
-    return np.where(np.array(crowd) != 0, ious, np.minimum(ious, mask.iou(*near, crowd)))
+    return np.where(np.array(crowd) != 0, ious, np.minimum(ious, mask.iou(near[0], near[1], crowd)))
 
 
 def keypoint_similarity(p: Any, truths: list[Row], found: list[Row]) -> Any:

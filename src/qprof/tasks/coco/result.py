@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprof.errors import DataError
-from qprof.tasks.coco.analysis.boxes import DetectionBoxes, TruthBoxes
+from qprof.probes.machine import available_cores
+from qprof.tasks.coco.analysis.boxes import DetectionBoxes, Overlaps, TruthBoxes, find_overlaps
 from qprof.tasks.coco.inputs import Detections, GroundTruth
+from qprof.tasks.coco.pairs import compare, find_rows
 from qprof.tasks.coco.scoring import AnyEvaluation, score
 from qprof.tasks.coco.settings import Figure, Settings
 
@@ -217,6 +219,25 @@ class CocoResult:
                 self.detections.score[found],
             ),
         )
+
+    def overlaps(self) -> Overlaps:
+        """How much those of `boxes()` have in common, by the shapes that were evaluated: for the argument `overlaps` of
+        the analyses, which by themselves compare boxes."""
+        truths, found = self.boxes()
+        if self.truth.shapes is None or self.detections.shapes is None:
+            return find_overlaps(truths, found)
+        truth = (self.truth_image >= 0) & (self.truth_category >= 0)
+        detected = (self.detection_image >= 0) & (self.detection_category >= 0)
+        images = len(self.image_ids)
+        sides = (self.truth_image, self.truth_category, self.detection_image, self.detection_category)
+        rows = find_rows(*sides, self.detections.score, images, use_cats=False, most=len(detected))
+        shapes = self.truth.shapes, self.detections.shapes
+        ious = compare(*shapes, self.truth.crowd, rows, floor=0.0, threads=available_cores())
+        d, t = rows.flat()
+        near = np.flatnonzero(ious > 0)
+        near = near[np.lexsort((t[near], d[near]))]
+        place = [(np.cumsum(mask) - 1).astype(np.int32) for mask in (detected, truth)]
+        return Overlaps(place[0][d[near]], place[1][t[near]], ious[near])
 
     def category_matches(self, category: int, area: int = 0) -> CategoryMatches:
         """The matches of a category and area (indices), image after image; made once."""

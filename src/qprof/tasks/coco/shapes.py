@@ -61,15 +61,15 @@ def content_of(given: Any, what: str) -> tuple[Any, str]:
         try:
             return json.loads(Path(given).read_bytes() if is_path else bytes(given)), source  # type: ignore[arg-type]
         except OSError as error:
-            raise DataError(f"{given}: cannot be read: {error.strerror}") from error
+            raise DataError(f"{source}: cannot be read: {error.strerror}") from error
         except (ValueError, RecursionError) as error:
             raise DataError(f"{source}: is no JSON: {error}") from error
     return (given.dataset if hasattr(given, "getAnnIds") and hasattr(given, "dataset") else given), what
 
 
-def read_shaped_truth(given: Any, kind: ShapeKind) -> GroundTruth:
-    """As `read_ground_truth`, with `shapes`. Boxes that annotations lack are those of their masks."""
-    content, source = content_of(given, "the ground truth")
+def read_shaped_truth(content: Any, source: str, kind: ShapeKind) -> GroundTruth:
+    """As `read_ground_truth`, with `shapes`; `content`, `source`: see `content_of`. Boxes that annotations lack are
+    those of their masks."""
     if isinstance(content, GroundTruth):
         raise DataError(f"{source}: columns of boxes: masks and keypoints are read from a file or its content")
     if not isinstance(content, Mapping) or not _is_rows(content.get("annotations")):
