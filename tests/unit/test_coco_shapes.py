@@ -216,6 +216,17 @@ def test_results_with_masks_alone_are_sized_by_their_pixels() -> None:
     assert found.detections.area is not None and found.detections.area.tolist() == pixels
 
 
+@pytest.mark.parametrize("member", ["segmentation", "keypoints"])
+def test_boxes_of_results_that_state_none(member: str) -> None:
+    truth, results = shaped_content(30)
+    given = results_with(results, member)
+    theirs = by_reference(truth, given, "bbox")
+    found = coco.evaluate(truth, given)
+    assert_same(found, theirs)
+    with pytest.raises(DataError, match="bbox"):
+        coco.evaluate(truth, results_with(results))
+
+
 def test_what_annotations_lack_is_taken_from_their_masks() -> None:
     truth, results = shaped_content(26)
     bare = copy.deepcopy(truth)

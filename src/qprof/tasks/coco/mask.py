@@ -66,6 +66,9 @@ def iou(dt: Any, gt: Any, pyiscrowd: Sequence[int]) -> Any:
 
     For a crowd (per `gt`) it is the share of the detection inside. RLEs of different sizes have -1.
     """
+    for side in (dt, gt, pyiscrowd):
+        if not isinstance(side, (Sequence, np.ndarray)) or isinstance(side, (str, bytes)):
+            raise DataError(f"mask.iou: a {type(side).__name__}: give lists of RLEs or boxes, and of flags")
     if len(pyiscrowd) != len(gt):
         raise DataError(f"mask.iou: {len(pyiscrowd)} crowd flags for {len(gt)} of gt: give one each")
     if len(dt) == 0 or len(gt) == 0:
@@ -113,8 +116,9 @@ def _polygons(polygons: list[Any], h: int, w: int) -> list[Rle]:
 
 def _corners(box: Sequence[float]) -> list[float]:
     """The polygon of a box, corner after corner as pycocotools goes around it."""
-    if len(box) != 4:
-        raise DataError(f"mask.frPyObjects: a box of {len(box)} numbers: give x, y, width, height")
+    numbers = isinstance(box, (list, tuple, np.ndarray)) and len(box) == 4
+    if not numbers or not all(isinstance(v, (int, float, np.number)) and not isinstance(v, bool) for v in box):
+        raise DataError(f"mask.frPyObjects: the box {str(box)[:60]}: give x, y, width, height")
     left, top, right, bottom = box[0], box[1], box[0] + box[2], box[1] + box[3]
     return [left, top, left, bottom, right, bottom, right, top]
 

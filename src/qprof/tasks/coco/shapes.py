@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -161,14 +161,16 @@ def image_sizes(images: Any) -> dict[Any, tuple[int, int]]:
             sides = (row.get("height"), row.get("width"))
             whole = [isinstance(side, (int, np.integer)) and not isinstance(side, bool) for side in sides]
             height, width = (int(side) if good else -1 for side, good in zip(sides, whole, strict=True))  # type: ignore[arg-type]
-            sizes[row.get("id")] = (height, width)
+            if isinstance(row.get("id"), Hashable):
+                sizes[row.get("id")] = (height, width)
     return sizes
 
 
 def _masks_of(
     masks: list[Any], rows: list[Row], sizes: Mapping[Any, tuple[int, int]], kind: ShapeKind, source: str
 ) -> MaskShapes:
-    of_rows = [sizes.get(row.get("image_id"), (-1, -1)) for row in rows]
+    numbers = [row.get("image_id") for row in rows]
+    of_rows = [sizes.get(number, (-1, -1)) if isinstance(number, Hashable) else (-1, -1) for number in numbers]
     heights, widths = [size[0] for size in of_rows], [size[1] for size in of_rows]
     try:
         found = _masks.Masks(masks, heights, widths, threads=kind.threads)

@@ -12,7 +12,9 @@ from qprof.tasks.coco.federated import is_federated, read_federation, unused_not
 from qprof.tasks.coco.inputs import Detections, GroundTruth, read_detections, read_ground_truth
 from qprof.tasks.coco.shapes import (
     ShapeKind,
+    completed,
     content_of,
+    detection_shapes,
     image_sizes,
     read_shaped_detections,
     read_shaped_truth,
@@ -29,7 +31,7 @@ def read_sides(
     content, source = content_of(ground_truth, "the ground truth") if by_rows else (ground_truth, "the ground truth")
     if kind.name == "bbox":
         truth = read_ground_truth(content, kind.threads)
-        found = read_detections(detections, kind.threads)
+        found = _boxes_of(detections, kind)
     else:
         truth = read_shaped_truth(content, source, kind)
         found = read_shaped_detections(detections, kind, image_sizes(content["images"]))
@@ -44,3 +46,20 @@ def read_sides(
         crowd, flags = np.zeros_like(truth.crowd), np.array([bool(value) for value in ignore], dtype=np.uint8)
         truth = replace(truth, federation=federation, crowd=crowd, ignore=flags, notes=notes)
     return truth, found
+
+
+def _boxes_of(given: Any, kind: ShapeKind) -> Detections:
+    """The boxes of results; where they state none, as `COCO.loadRes` has it, those around their masks or keypoints."""
+    try:
+        return read_detections(given, kind.threads)
+    except DataError:
+        content, source = content_of(given, "the detections")
+        first = content[0] if isinstance(content, list) and content else None
+        if not isinstance(first, dict) or first.get("bbox"):
+            raise
+        shape = next((name for name in ("segmentation", "keypoints") if first.get(name) is not None), None)
+        if shape is None:
+            raise
+        other = replace(kind, name="segm" if shape == "segmentation" else "keypoints")
+        shapes = detection_shapes(content, {}, other, source)
+        return replace(read_detections(completed(content, shapes)), source=source)
