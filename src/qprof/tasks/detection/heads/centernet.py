@@ -55,7 +55,7 @@ class CenterNet(Head):
         grid = np.array([heat.shape[1], heat.shape[0]], dtype=np.float64)  # columns, rows
         full = np.array([self._binding.width, self._binding.height], dtype=np.float64)
         cell = full / grid
-        shift = np.full((row.size, 2), 0.5)
+        shift: Floats = np.full((row.size, 2), 0.5)
         if self._offset is not None:
             shift = _xy(self._map(outputs, self._offset)[row, column], config.pair_order)
         center = (np.stack([column, row], axis=1) + shift) * cell
