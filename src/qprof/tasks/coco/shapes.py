@@ -63,7 +63,7 @@ def content_of(given: Any, what: str) -> tuple[Any, str]:
         except OSError as error:
             raise DataError(f"{source}: cannot be read: {error.strerror}") from error
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{source}: is no JSON: {error}") from error
+            raise DataError(f"{source}: is not valid JSON: {error}") from error
     return (given.dataset if hasattr(given, "getAnnIds") and hasattr(given, "dataset") else given), what
 
 

@@ -52,7 +52,9 @@ def _boxes_of(given: Any, kind: ShapeKind) -> Detections:
     """The boxes of results; where they state none, as `COCO.loadRes` has it, those around their masks or keypoints."""
     try:
         return read_detections(given, kind.threads)
-    except DataError:
+    except DataError as error:
+        if "bbox" not in str(error):
+            raise
         content, source = content_of(given, "the detections")
         first = content[0] if isinstance(content, list) and content else None
         if not isinstance(first, dict) or first.get("bbox"):
