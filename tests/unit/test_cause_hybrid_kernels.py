@@ -83,7 +83,7 @@ def test_a_finished_file_cannot_be_tested(tmp_path: Path) -> None:
     file = "/nowhere/finished.tflite"
     machine = replace(SLOW, files={file: DYNAMIC})
     (hypothesis,) = found(machine.world({"name": "finished", "file": file}), tmp_path / "run")
-    assert hypothesis.intervention is None and "finished file" in str(hypothesis.untestable)
+    assert hypothesis.intervention is None and "ready-made file" in str(hypothesis.untestable)
 
 
 def test_kernels_that_gain_are_no_cause(tmp_path: Path) -> None:

@@ -61,9 +61,7 @@ def profile_for(
         raise ProfileError("give one profile, or model files, but not both or several profiles; run them one by one")
     if not models:
         if variants or inputs or bits or data or images or labels or truth or group_size is not None:
-            raise ProfileError(
-                "--variants, --inputs, --random, --bits and the like go with models; a profile names its own"
-            )
+            raise ProfileError("--variants, --inputs, --bits and the like go with models; a profile names its own")
         return load_profile(_profile_path(targets[0] if targets else QUICKSTART[0]), overrides)
     if variants and (bits or group_size is not None):
         raise ProfileError("--variants names the variants, and so do --bits and --group-size; give one or the other")

@@ -143,9 +143,11 @@ def _none_left(
     others = [row for row in found.rows if row.mechanism in ("work", "conversions", "rate")] if found else []
     rest = math.fsum(abs(part.delta_us) for row in others for part in row.ops)
     if rest > _REST * lost.value or comparison.latency is None:
+        why = "these are all of its quantized ops, so that nothing is left with them in float"
+        if comparison.b.section.get("file"):
+            why = "a ready-made file cannot be quantized anew with these ops in float (--variants makes one that can)"
         return None, (
-            "it cannot be quantized anew with these ops in float, and too much else differs to tell what would be left "
-            "of the difference without the delegate; give the float model to qprof instead of the finished file"
+            f"{why}, and too much else differs to tell what would be left of the difference without the delegate"
         )
     value = math.log(costs.a_us / costs.b_us)
     error_us = math.hypot(standard_error(comparison.latency.difference), rest, costs.unattributed_us)

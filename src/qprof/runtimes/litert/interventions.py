@@ -28,7 +28,7 @@ _DELEGATE = "xnnpack"
 _DYNAMIC, _WEIGHT_ONLY = "-dynamic", "-weight-only"
 #: The method whose inputs and outputs a profile can make integers (`io`).
 _INTEGER_IO = "int8"
-NOT_ANEW = "it cannot be quantized anew; give the float model to qprof instead of the finished file"
+NOT_ANEW = "it is a ready-made file, which cannot be quantized anew; let qprof make it of the float model (--variants)"
 
 
 class LiteRTInterventions(Interventions):
@@ -64,8 +64,10 @@ class LiteRTInterventions(Interventions):
 
     def integer_weights_in_float(self, section: Section) -> Section | Impossible:
         name, colon, ops = method(section).partition(":")
-        if section.get("file") or not name.endswith(_DYNAMIC):
+        if section.get("file"):
             return Impossible(NOT_ANEW)
+        if not name.endswith(_DYNAMIC):
+            return Impossible(f"the method {name} has no form with the same integer weights, computed with in float")
         return changed(section, "weight-only", method=name.removesuffix(_DYNAMIC) + _WEIGHT_ONLY + colon + ops)
 
     def integer_io(self, section: Section) -> Section | Impossible:
@@ -81,7 +83,7 @@ class LiteRTInterventions(Interventions):
 
     def quantized_as_well(self, section: Section, op_types: Sequence[str]) -> Section | Impossible:
         if section.get("file"):
-            return Impossible("a finished file cannot be quantized anew; give the float model to qprof instead")
+            return Impossible(NOT_ANEW)
         skipped = [op_type for op_type in section.get("skip_ops", ()) if op_type not in op_types]
         listed = _listed(section)
         selection = {
@@ -219,7 +221,7 @@ def _integer_io_of(section: Section) -> Section | Impossible:
             return Impossible("the file converts neither its inputs nor its outputs")
         return changed(section, "int8-io", file=str(bypassed(path, names)))
     except QprofError as error:
-        return Impossible(f"the finished file's conversions cannot be cut off: {error}")
+        return Impossible(f"the conversions of the ready-made file cannot be cut off: {error}")
 
 
 def _as_file(entry: VariantEntry, what: str, file: Path) -> dict[str, Any]:
