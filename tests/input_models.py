@@ -139,3 +139,21 @@ def pixel_net() -> bytes:
     weights = graph.constant("weights", (random.standard_normal((10, 16)) / 4).astype(np.float32))
     graph.outputs = [graph.fully_connected("logits", pooled, weights)]
     return build_model([graph])
+
+
+def detector_net(size: int = 64, classes: int = 80) -> bytes:
+    """A detector in YOLOX's form, with random weights: a row of box, objectness and classes for every cell of the grids
+    of 8, 16 and 32 pixels."""
+    random = np.random.default_rng(0)
+    cells = sum((size // stride) ** 2 for stride in (8, 16, 32))
+    shape = [1, cells, 5 + classes]
+    graph = Graph()
+    image = graph.input("image", (1, size, size, 3))
+    kernel = graph.constant("kernel", (random.standard_normal((8, 3, 3, 3)) / 5).astype(np.float32))
+    pooled = graph.mean_pool("pool", graph.conv_2d("conv", image, kernel, stride=2))
+    weights = graph.constant("weights", (random.standard_normal((cells * (5 + classes), 8)) / 4).astype(np.float32))
+    flat = graph.fully_connected("flat", pooled, weights)
+    graph.outputs = [graph.tensor("detections", shape)]
+    extents = graph.constant("extents", np.array(shape, np.int32))
+    graph.op("RESHAPE", [flat, extents], graph.outputs, schema.ReshapeOptionsT(newShape=shape))
+    return build_model([graph])
