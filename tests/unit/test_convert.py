@@ -266,3 +266,30 @@ def outputs(path: Path, sample: list[NDArray[np.float32]]) -> NDArray[np.float32
     model.set_tensor(model.get_input_details()[0]["index"], sample[0])
     model.invoke()
     return np.asarray(model.get_tensor(model.get_output_details()[0]["index"]))
+
+
+def test_another_signature_of_a_saved_model(keras: Any, tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    class Two(tf.Module):  # type: ignore[misc,unused-ignore]
+        @tf.function(input_signature=[tf.TensorSpec((1, 4), tf.float32, name="x")])  # type: ignore[untyped-decorator,unused-ignore]
+        def double(self, x: Any) -> Any:
+            return 2.0 * x
+
+        @tf.function(input_signature=[tf.TensorSpec((1, 4), tf.float32, name="x")])  # type: ignore[untyped-decorator,unused-ignore]
+        def square(self, x: Any) -> Any:
+            return x * x
+
+    two = Two()
+    tf.saved_model.save(two, str(tmp_path / "two"), signatures={"serving_default": two.double, "square": two.square})
+    numbers = np.array([[1.0, -2.0, 3.0, 0.5]], np.float32)
+    for signature, expected, other in (("", 2 * numbers, "square"), ("square", numbers**2, "serving_default")):
+        made = convert.convert("float32", tmp_path / "two", tmp_path / f"{other}.tflite", signature=signature)
+        interpreter = load(made.path)
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], numbers)
+        interpreter.invoke()
+        result = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+        np.testing.assert_allclose(result, expected, rtol=1e-6)
+        assert next(note for note in made.notes if "it also has" in note).count(repr(other)) == 1
+    with pytest.raises(ModelError, match="has no signature 'cube'; it has serving_default, square"):
+        convert.convert("float32", tmp_path / "two", tmp_path / "no.tflite", signature="cube")

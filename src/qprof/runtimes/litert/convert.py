@@ -25,6 +25,9 @@ TOOL = "tf.lite.TFLiteConverter"
 #: The methods that the converter knows; the others of `quantize.METHODS` start from its float32 result.
 METHODS = ("float32", "float16", "int8-dynamic", "int8", "int16x8")
 
+#: The signature that is served where none is named.
+_DEFAULT = "serving_default"
+
 #: Keras layers that hold Python code of the model's author, which loading would run.
 _UNSAFE_LAYERS = frozenset({"Lambda"})
 
@@ -80,7 +83,7 @@ def convert(
         raise DataError(f"{source}: method {method} needs calibration samples; name a data set that has them")
     version = versions()["tensorflow"]
     with tool_output_to_log(), _as_saved_model(source, batch) as folder:
-        content = _convert(chosen, source, folder, calibration, io, batch, signature)
+        content, others = _convert(chosen, source, folder, calibration, io, batch, signature)
     refuse_unloadable(content, f"{source}: method {method}", "choose another method")
     write_atomically(destination, content)
     return MadeVariant(
@@ -92,7 +95,7 @@ def convert(
         tool=TOOL,
         tool_version=version,
         settings={"io": io, "batch": batch} | ({"ranges": "min-max"} if chosen.how == "static" else {}),
-        notes=_notes(chosen, content),
+        notes=[*_notes(chosen, content), *others],
     )
 
 
@@ -121,10 +124,11 @@ def _convert(
     io: str,
     batch: int | None,
     signature: str,
-) -> bytes:
+) -> tuple[bytes, list[str]]:
+    """The file, and a note that names the signatures that are not in it."""
     import tensorflow as tf  # type: ignore[import-untyped,unused-ignore]
 
-    function, owner = _serving_function(source, folder, batch, signature)
+    function, owner, others = _serving_function(source, folder, batch, signature)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], owner)
     if method.name != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -142,7 +146,7 @@ def _convert(
         if io != "float":
             converter.inference_input_type = converter.inference_output_type = getattr(tf, io)
     try:
-        return bytes(converter.convert())
+        return bytes(converter.convert()), others
     except Exception as error:
         raise ModelError(
             f"{source}: method {method.name} failed in {TOOL}: {first_line(error)}; "
@@ -175,8 +179,9 @@ def _as_saved_model(source: Path, batch: int | None) -> Iterator[Path]:
         yield Path(temporary)
 
 
-def _serving_function(source: Path, folder: Path, batch: int | None, signature: str = "") -> tuple[Any, Any]:
-    """The serving function of a SavedModel with its batch fixed, and the object that keeps its variables alive."""
+def _serving_function(source: Path, folder: Path, batch: int | None, signature: str = "") -> tuple[Any, Any, list[str]]:
+    """The serving function of a SavedModel with its batch fixed, the object that keeps its variables alive, and a note
+    where there are other signatures."""
     import tensorflow as tf
 
     try:
@@ -185,14 +190,14 @@ def _serving_function(source: Path, folder: Path, batch: int | None, signature: 
     except Exception as error:
         raise ModelError(f"{source}: cannot be loaded as a SavedModel: {first_line(error)}; export it again") from error
     keys = sorted(signatures)
-    if signature and signature in keys:
-        serve = signatures[signature]
+    chosen = signature or (_DEFAULT if _DEFAULT in keys else "".join(keys) if len(keys) == 1 else "")
+    # Keras exports its default under two names.
+    others = [key for key in keys if key != chosen and (chosen, key) != (_DEFAULT, "serve")]
+    notes = [f"its signature {chosen!r} is converted; it also has {', '.join(map(repr, others))} (model.signature)"]
+    if chosen in keys:
+        serve = signatures[chosen]
     elif signature:
         raise ModelError(f"{source}: has no signature {signature!r}; it has {', '.join(keys) or 'none'}")
-    elif "serving_default" in keys:
-        serve = signatures["serving_default"]
-    elif len(keys) == 1:
-        serve = signatures[keys[0]]
     else:
         raise ModelError(
             f"{source}: has no signature 'serving_default' (it has {', '.join(keys) or 'none'}); "
@@ -205,7 +210,7 @@ def _serving_function(source: Path, folder: Path, batch: int | None, signature: 
     def serving(**tensors: Any) -> Any:
         return serve(**tensors)
 
-    return serving.get_concrete_function(**fixed), loaded
+    return serving.get_concrete_function(**fixed), loaded, notes if others else []
 
 
 def _export_keras(source: Path, folder: Path, batch: int | None) -> None:

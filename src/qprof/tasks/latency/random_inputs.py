@@ -310,7 +310,7 @@ def _first_part(spec: TensorSpec, part: float) -> NDArray[np.bool_]:
 
 def _as_integers(values: Reals, spec: TensorSpec, recipe: Recipe) -> NDArray[Any]:
     if spec.dtype == "bool":
-        return np.asarray(values != 0.0)
+        return np.not_equal(values, 0.0)
     whole, limits = np.rint(values), np.iinfo(spec.dtype)
     low, high = (whole.min(), whole.max()) if whole.size else (0.0, 0.0)
     if low < limits.min or high > limits.max:
