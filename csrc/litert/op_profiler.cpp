@@ -339,7 +339,7 @@ abi::Status Session::timed_delegate(const Hook& hook, abi::Context* context, abi
   const FineClock clock(start_ns, {readings_.get(), readings_ == nullptr ? 0 : kMostReadings});
   const abi::Status status = hook.original(context, node);
   const int64_t duration_ns = monotonic_ns() - start_ns;
-  refine_kernels(hook, clock.readings(), duration_ns);
+  refine_kernels(hook, clock.readings());
   keep_node(hook, start_ns, duration_ns);
   return status;
 }
@@ -350,13 +350,12 @@ bool Session::is_kernel_of(const Record& record, const Hook& hook) const noexcep
 
 // The kernels of the node that has just run, which lie last, from what was reported of them to nanoseconds. Believed
 // only where every kernel ends at a reading of the clock, the first begins at the first, and the last ends at the last.
-void Session::refine_kernels(const Hook& hook, std::span<const int64_t> readings, int64_t duration_ns) noexcept {
+void Session::refine_kernels(const Hook& hook, std::span<const int64_t> readings) noexcept {
   size_t begin = records_.size();
-  int64_t total = 0;
-  for (; begin > 0 && is_kernel_of(records_[begin - 1], hook); --begin) total += records_[begin - 1].duration_us;
-  // Not through the planted clock: they are microseconds.
-  if (readings.empty() || total <= duration_ns / kNanosecondsPerMicrosecond) return;
+  while (begin > 0 && is_kernel_of(records_[begin - 1], hook)) --begin;
   const std::span<Record> kernels = std::span(records_).subspan(begin);
+  // A reading at the start and one per kernel at least, or they were not timed by the planted clock: microseconds.
+  if (kernels.empty() || readings.size() <= kernels.size()) return;
   size_t at = 0;
   for (Record& kernel : kernels) {
     const size_t first = at;

@@ -163,7 +163,7 @@ class Session final : public abi::Profiler {
   void forget_interpreter(Registry& registry) noexcept;
   abi::Status timed(const Hook& hook, abi::Context* context, abi::Node* node);
   abi::Status timed_delegate(const Hook& hook, abi::Context* context, abi::Node* node);
-  void refine_kernels(const Hook& hook, std::span<const int64_t> readings, int64_t duration_ns) noexcept;
+  void refine_kernels(const Hook& hook, std::span<const int64_t> readings) noexcept;
   bool is_kernel_of(const Record& record, const Hook& hook) const noexcept;
   void keep_node(const Hook& hook, int64_t start_ns, int64_t duration_ns) noexcept;
   int intern(const char* tag);

@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprof.findings.difference_table import DifferenceRow, DifferenceTable, MeasuredVariant, OpTimes
+from qprof.findings.resolution import resolution_us, widened
 from qprof.record.ops import OpMeta
 from qprof.runtimes.match_ops import OpMatch
 from qprof.stats.intervals import Interval, percentile_interval, resample_weights
@@ -153,18 +154,28 @@ def decompose(table: DifferenceTable, sides: Sides, phase: str, settings: Settin
     weights = resample_weights(len(times.rounds), _RESAMPLES, seed=0)
     parts: dict[Mechanism, list[OpPart]] = {}
     replicates: dict[Mechanism, NDArray[np.float64]] = {}
+    unsure_us: dict[Mechanism, float] = {}
     for line in _lines(table, sides):
         for mechanism, value, drawn, by in _split(line, times, debts, weights, settings):
             if value == 0.0 and not drawn.any():
                 continue
             parts.setdefault(mechanism, []).append(_part(line, value, by))
             replicates[mechanism] = replicates.get(mechanism, np.zeros(_RESAMPLES)) + drawn
+            # One clock is wrong alike in both kinds of blocks that a debt is the difference of.
+            unsure_us[mechanism] = unsure_us.get(mechanism, 0.0) + (0.0 if by else resolution_us([line.a, line.b]))
 
     rows = [
         MechanismRow(
             mechanism,
-            percentile_interval(
-                math.fsum(part.delta_us for part in found), replicates[mechanism], _LEVEL, len(times.rounds), "expanded"
+            widened(
+                percentile_interval(
+                    math.fsum(part.delta_us for part in found),
+                    replicates[mechanism],
+                    _LEVEL,
+                    len(times.rounds),
+                    "expanded",
+                ),
+                unsure_us[mechanism],
             ),
             tuple(sorted(found, key=lambda part: -abs(part.delta_us))),
         )

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprof.findings.margins import LATENCY_MARGIN
+from qprof.findings.resolution import resolution_us, widened
 from qprof.record.ops import OpMeta
 from qprof.runtimes.match_ops import OpMatch
 from qprof.stats.intervals import (
@@ -162,7 +163,8 @@ def difference(
         replicates = times.replicates(op_weights, line.i, line.j)
         ops += replicates
         a_us, b_us, delta_us = times.means(line.i, line.j)
-        rows.append(line.row(a_us, b_us, interval(delta_us, replicates)))
+        unsure_us = resolution_us([line.a, line.b])
+        rows.append(line.row(a_us, b_us, widened(interval(delta_us, replicates), unsure_us)))
         for key in (("kind", line.kind), ("type", line.names.type)):
             groups.setdefault(key, _Group(np.zeros(resamples))).add(a_us, b_us, replicates)
 

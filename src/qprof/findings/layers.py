@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from qprof.findings.difference_table import MeasuredVariant
 from qprof.findings.measured import measured_variant
+from qprof.findings.resolution import resolution_us, widened
 from qprof.record.model import Structure
 from qprof.record.ops import FUSED, OpMeta
 from qprof.stats.intervals import Interval, quantile_interval
@@ -28,6 +29,10 @@ class LayerRow:
     `share`: part of the profiled end-to-end time (midmean, so that all shares and the rest make 1).
     `gflop_per_s`: 2 x MACs over the median time. `runs`: how often it ran in an inference, on average; MACs and
     activations are those of all runs. `None` where it is not told, or not the same for all.
+
+    `resolution_us`: how far the clock may be off in every inference alike, which the interval of `p50_us` holds; `None`
+    where it was not recorded. `timed`: how it was timed, as `qprof.record.ops.SOURCES` has it; `None` for several ways,
+    and where nothing was.
     """
 
     label: str
@@ -44,6 +49,8 @@ class LayerRow:
     meta: OpMeta | None = None
     runs: float | None = None
     reason: str | None = None
+    resolution_us: float | None = None
+    timed: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +95,10 @@ def layers(run: Run, variant: str, by: By = "op", phase: str | None = None) -> L
     measured = measured_variant(run, variant, phase)
     midmean = conditional_midmean(measured.op_us, measured.profiled_us, measured.profiled_round)
     shares = np.asarray(midmean.means) / midmean.total
+    sources = run.op_sources(variant, phase)
     rows = [
-        _row(measured, members, label, float(shares[members].sum()), by) for label, members in _groups(measured.ops, by)
+        _row(measured, members, label, float(shares[members].sum()), by, sources)
+        for label, members in _groups(measured.ops, by)
     ]
     # A subgraph that is called twice has its partitions once.
     divided = {(op.delegate, op.partition) for op in run.ops_of(variant, phase) if op.type == "DELEGATE"}
@@ -138,7 +147,14 @@ def _label(op: OpMeta, position: int, by: By) -> object:
     return position  # names need not be unique
 
 
-def _row(measured: MeasuredVariant, members: NDArray[np.intp], label: str, share: float, by: By) -> LayerRow:
+def _row(
+    measured: MeasuredVariant,
+    members: NDArray[np.intp],
+    label: str,
+    share: float,
+    by: By,
+    sources: Mapping[str, str],
+) -> LayerRow:
     ops = [measured.ops[i] for i in members]
     one = ops[0] if by == "op" else None
     ran = [op for op in ops if op.kernel != FUSED and op.runs != 0]
@@ -146,6 +162,9 @@ def _row(measured: MeasuredVariant, members: NDArray[np.intp], label: str, share
     p50 = None
     if ran:
         p50 = quantile_interval(measured.op_us[:, members].sum(axis=1), measured.profiled_round, method="expanded")
+        p50 = widened(p50, resolution_us(ran))
+        if p50.low is not None and p50.low < 0.0:
+            p50 = replace(p50, low=0.0)
     macs = _total([op.macs for op in ops])
     return LayerRow(
         label=label,
@@ -162,6 +181,8 @@ def _row(measured: MeasuredVariant, members: NDArray[np.intp], label: str, share
         meta=one,
         reason=None if ran else _IDLE if idle else _NO_KERNEL,
         runs=_shared_count([op.runs for op in ops]),
+        resolution_us=resolution_us(ran) if all(op.resolution_us is not None for op in ran) else None,
+        timed=_shared([sources.get(op.op) for op in ran]) if ran else None,
     )
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from qprof.findings.comparison import Comparison
 from qprof.findings.decomposition import Mechanism, MechanismRow, OpPart
 from qprof.findings.difference_table import DifferenceRow, MeasuredVariant
+from qprof.findings.resolution import ClockedEffect, resolution_us
 from qprof.record.ops import OpMeta
 from qprof.stats.intervals import Interval
 from qprof.stats.rounds import RoundEffect
@@ -40,7 +41,9 @@ class OpCosts:
     """Times of ops in microseconds per inference.
 
     Every round gives one number, the median of its profiled inferences, so that one disturbed inference or round does
-    not carry a sum. They are scaled to the clean p50: what instrumentation adds is not the ops'.
+    not carry a sum. They are scaled to the clean p50: what instrumentation adds is not the ops'. Intervals also hold
+    what the ops' clocks cannot tell (`OpMeta.resolution_us`), so that no cost is taken for sure, and nothing predicted
+    from it, that may be an error of the clock alone.
     Raises `StoreError` where ops were not timed.
     """
 
@@ -66,15 +69,18 @@ class OpCosts:
     def difference(self, rows: Iterable[DifferenceRow]) -> RoundEffect:
         """The ops of some rows: variant minus baseline."""
         a, b = self._split(rows)
-        return RoundEffect(self._b.by_round(b, self._rounds) - self._a.by_round(a, self._rounds))
+        differences = self._b.by_round(b, self._rounds) - self._a.by_round(a, self._rounds)
+        return ClockedEffect(differences, resolution_us([*a, *b]))
 
     def of_baseline(self, rows: Iterable[DifferenceRow]) -> RoundEffect:
         """What the ops of some rows take in the baseline."""
-        return RoundEffect(self._a.by_round(self._split(rows)[0], self._rounds))
+        ops = self._split(rows)[0]
+        return ClockedEffect(self._a.by_round(ops, self._rounds), resolution_us(ops))
 
     def of_variant(self, rows: Iterable[DifferenceRow]) -> RoundEffect:
         """What the ops of some rows take in the variant."""
-        return RoundEffect(self._b.by_round(self._split(rows)[1], self._rounds))
+        ops = self._split(rows)[1]
+        return ClockedEffect(self._b.by_round(ops, self._rounds), resolution_us(ops))
 
     def without(
         self, cost_us: float, known: Interval | RoundEffect, of_us: float, more_us: float = 0.0

@@ -40,8 +40,10 @@ _HARDLY = 0.1
 #: A part this much above the whole of the time is no longer the spread of the ceilings.
 _DISTURBED = 1.2
 
-#: Delegates report whole microseconds: two ticks at least, or the error is as large as the time.
-_SHORTEST_IN_DELEGATE_US = 2.0
+#: Of a clock in whole microseconds, whose error is half of one, two: a share of a shorter time would say little.
+_SHORTEST_IN_ERRORS = 4.0
+#: The error of a delegate's clock in runs that did not record it.
+_DELEGATE_ERROR_US = 0.5
 
 #: Ops that read as many rows of a table as they put out.
 _LOOKUPS = ("Embedding", "EMBEDDING_LOOKUP", "GATHER")
@@ -216,8 +218,9 @@ def _unusable(op: OpMeta, us: float | None) -> str | None:
         return "no kernel of its own: fused into a neighbour or folded when the model was loaded"
     if us is None or us <= 0:
         return "no time was measured"
-    if op.delegate is not None and us < _SHORTEST_IN_DELEGATE_US:
-        return f"too short for the clock of {op.delegate}, which counts whole microseconds"
+    error_us = op.resolution_us if op.resolution_us is not None else _DELEGATE_ERROR_US if op.delegate else 0.0
+    if us < _SHORTEST_IN_ERRORS * error_us:
+        return f"too short for the clock of {op.delegate or 'the ops'}, which may be off by {error_us:.2g} µs"
     return None
 
 

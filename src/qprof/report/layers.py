@@ -124,8 +124,30 @@ def _notes(table: Layers, rows: Sequence[LayerRow]) -> list[str]:
     if any(row.type in _LOOPS for row in rows):
         notes.append("WHILE, IF, calls: what their own ops leave over, to go round and to hand tensors over")
     if table.partitions:
-        notes.append("times inside a delegate: its kernels' whole microseconds, scaled to the delegate's nanoseconds")
+        notes += _clock_notes(rows)
     return notes + _split_notes(table.split)
+
+
+def _clock_notes(rows: Sequence[LayerRow]) -> list[str]:
+    """How times inside delegates came about, where that differs from row to row also of how many."""
+    ways = {
+        "clocked": "measured in nanoseconds by the delegate's own clock, less the cost of its readings",
+        "kernel": "estimated: its kernels' whole microseconds, scaled to the delegate's nanoseconds",
+    }
+    found = {way: [row for row in rows if row.timed == way] for way in ways}
+    notes = []
+    for way, says in ways.items():
+        if found[way]:
+            which = "" if sum(map(bool, found.values())) == 1 else f" ({len(found[way])} rows)"
+            notes.append(f"times inside a delegate{which}: {says}")
+    unsure = [row for row in rows if row.resolution_us and row.p50_us and row.p50_us.value < 2.0 * row.resolution_us]
+    if unsure:
+        worst = max(row.resolution_us or 0.0 for row in unsure)
+        notes.append(
+            f"{len(unsure)} rows are too short for their clock, which may be off by {worst:.2g} µs: "
+            "their intervals hold it, and nothing is concluded from them"
+        )
+    return notes
 
 
 #: Kernels that a note on dequantization names.

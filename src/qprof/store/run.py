@@ -217,6 +217,16 @@ class Run:
         columns["op"] = codes[columns["op"]] if len(codes) else columns["op"]
         return OpTimes(**{name: columns[name] for name in OpTimes.__slots__})
 
+    def op_sources(self, variant: str, phase: str | None = None) -> dict[str, str]:
+        """How each op of a variant and phase was timed (`qprof.record.ops.SOURCES`), by its id; an op that was timed in
+        several ways, or in none, is left out."""
+        columns = _filtered(self.op_events, variant=variant, kind="profiled", phase=self.phase(phase))
+        pairs = np.unique(np.column_stack([columns["op"], columns["source"]]), axis=0)
+        ops, counts = np.unique(pairs[:, 0], return_counts=True)
+        once = set(ops[counts == 1].tolist())
+        names, sources = columns["op.names"], columns["source.names"]
+        return {names[op]: sources[source] for op, source in pairs.tolist() if op in once}
+
 
 def _filtered(table: Any, **equal: str) -> dict[str, Any]:
     """Columns of the rows whose dictionary columns have the given values; dictionary columns stay codes + names."""
