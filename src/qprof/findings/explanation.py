@@ -25,6 +25,7 @@ from qprof.findings.pairs import RunPairs
 from qprof.findings.plausibility import Mend, plausibility
 from qprof.findings.sameness import Sameness, sameness
 from qprof.findings.summary import VariantSummary, summarize
+from qprof.findings.unshrunk import unshrunk_variants
 from qprof.findings.verdicts import FigureVerdict, verdicts
 from qprof.findings.verify import Claim, Verification, carry_out, kept, plan_verification
 from qprof.measure.progress import ProgressDisplay, SilentProgress
@@ -148,7 +149,11 @@ def explain(
         limits=limits,
         choice=Choice(None) if broken else choose(candidates, limits, pairs),
         remarks=tuple(finding for _, finding in found if finding.hypothesis.remark),
-        notes=(*notes, *reasons),
+        notes=(
+            *notes,
+            *reasons,
+            *(f"{name}: {found.sentence}" for name, found in unshrunk_variants(run.variants)),
+        ),
         plausibility=tuple(broken),
         calibration=tuple(uncovered(run)),
         along=tuple(divided),

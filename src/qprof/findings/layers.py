@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from qprof.findings.difference_table import MeasuredVariant
 from qprof.findings.measured import measured_variant
 from qprof.findings.resolution import resolution_us, widened
+from qprof.findings.unshrunk import unshrunk
 from qprof.record.model import Structure
 from qprof.record.ops import FUSED, OpMeta
 from qprof.stats.intervals import Interval, quantile_interval
@@ -73,7 +74,8 @@ class Split:
 class Layers:
     """All rows of a variant. `end_to_end_us` is the profiled inferences' median, `clean_us` that of the clean blocks;
     `rest_share` is the part of the profiled time that no op accounts for; `partitions`: delegate -> partitions. `split`
-    tells how quantized layers were taken apart (see `Split`), `None` where there are none."""
+    tells how quantized layers were taken apart (see `Split`), `None` where there are none. `stored`: what did not
+    shrink of its file, in words, `None` where there is nothing to say of it."""
 
     variant: str
     phase: str
@@ -85,6 +87,7 @@ class Layers:
     inferences: int
     partitions: dict[str, int]
     split: Split | None = None
+    stored: str | None = None
 
 
 def layers(run: Run, variant: str, by: By = "op", phase: str | None = None) -> Layers:
@@ -113,6 +116,7 @@ def layers(run: Run, variant: str, by: By = "op", phase: str | None = None) -> L
         rest_share=float(midmean.rest / midmean.total),
         inferences=len(measured.profiled_us),
         partitions=dict(partitions),
+        stored=found.sentence if (found := unshrunk(run.variant(variant))) else None,
         split=_split(run, variant, run.phase(phase)) if any(op.quantization for op in measured.ops) else None,
     )
 

@@ -10,6 +10,7 @@ import numpy as np
 from qprof.findings.doubts import withholding
 from qprof.findings.latency import compared_latency, p50_us
 from qprof.findings.margins import LATENCY_MARGIN
+from qprof.findings.unshrunk import unshrunk
 from qprof.record.manifest import VariantEntry
 from qprof.record.phases import Phase
 from qprof.record.readings import SCORED_TOKENS
@@ -110,7 +111,7 @@ def _summary(run: Run, name: str, baseline: str, columns: list[str]) -> VariantS
         arena_bytes=entry.arena_bytes,
         scores={metric: run.score(name, metric) for metric in columns},
         reasons=reasons,
-        notes=list(entry.notes),
+        notes=[*entry.notes, *([found.sentence] if (found := unshrunk(entry)) else [])],
     )
 
 

@@ -125,6 +125,8 @@ def _notes(table: Layers, rows: Sequence[LayerRow]) -> list[str]:
         notes.append("WHILE, IF, calls: what their own ops leave over, to go round and to hand tensors over")
     if table.partitions:
         notes += _clock_notes(rows)
+    if table.stored:
+        notes.append(table.stored)
     return notes + _split_notes(table.split)
 
 

@@ -18,6 +18,7 @@ from qprof.runtimes.litert.flatbuffer import read_model
 from qprof.runtimes.litert.model_facts import ModelFacts
 from qprof.runtimes.litert.signatures import arguments, notes_on_inputs
 from qprof.runtimes.litert.state import state_of
+from qprof.runtimes.litert.stored_formats import stored_formats
 from qprof.runtimes.litert.valid_ranges import constants_of, valid_ranges
 
 #: What a variant may ask for: LiteRT's default (XNNPACK on a CPU), or the interpreter's builtin kernels alone.
@@ -120,6 +121,7 @@ class LiteRTModel:
             notes=[*notes_on_inputs(self.facts, specs, sorted(self._resized)), *filter(None, [self._state.says])],
             keeps_state=bool(self._state.says),
             resets_state=self._state.resets,
+            facts={"stored": stored_formats(self.facts)},
         )
 
     def _described(self, detail: Mapping[str, Any]) -> TensorSpec:

@@ -158,14 +158,14 @@ def describe_quantization(op: OpFacts, subgraph: SubgraphFacts) -> str | None:
     tensors = subgraph.tensors
     if op.type in _CONVERSIONS and op.inputs and op.outputs and op.inputs[0] >= 0:
         source, target = tensors[op.inputs[0]], tensors[op.outputs[0]]
-        return f"{source.dtype} to {target.dtype}" if _is_reduced(source) or _is_reduced(target) else None
+        return f"{source.dtype} to {target.dtype}" if is_reduced(source) or is_reduced(target) else None
     weights = _weights(op, subgraph)
     handled = (tensors[index] for index in _activations(op, tensors, subgraph.constant_behind))
-    activation = next((tensor for tensor in handled if tensor.dtype in _FLOATS or _is_reduced(tensor)), None)
+    activation = next((tensor for tensor in handled if tensor.dtype in _FLOATS or is_reduced(tensor)), None)
     parts = []
-    if weights is not None and (_is_reduced(weights) or weights.sparse):
+    if weights is not None and (is_reduced(weights) or weights.sparse):
         parts.append(_describe_weights(weights, converted=weights.index not in op.inputs))
-    if activation is not None and (_is_reduced(activation) or (weights is not None and _is_quantized(weights))):
+    if activation is not None and (is_reduced(activation) or (weights is not None and _is_quantized(weights))):
         parts.append(f"{activation.dtype} activations")
     return ", ".join(parts) or None
 
@@ -182,7 +182,7 @@ def _is_quantized(tensor: TensorFacts) -> bool:
     return tensor.quantization.kind != "none" and tensor.dtype not in _FLOATS
 
 
-def _is_reduced(tensor: TensorFacts) -> bool:
+def is_reduced(tensor: TensorFacts) -> bool:
     """Whether a tensor's numbers are stored in less than float32."""
     return _is_quantized(tensor) or (tensor.dtype in _FLOATS and _BITS[tensor.dtype] < 32)
 
