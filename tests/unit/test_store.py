@@ -52,6 +52,7 @@ from qprof.store.writer import (
     RunWriter,
     plausibility_saved,
     save_layer_errors,
+    save_output_distances,
     save_plausibility,
     save_predictions,
     save_scores,
@@ -376,6 +377,11 @@ def test_tables_without_rows_keep_their_columns(blocks: list[Block], tmp_path: P
     assert tables.op_meta_table({}).schema == tables.op_meta_table({"a": ops_rows("a")}).schema
 
 
+def whole_distance(given: dict[str, Any]) -> dict[str, Any]:
+    known = {"baseline_output": "out", "meaning": "values", "elements": 4, "identical": False, "nonfinite": 0}
+    return {**given, **known, "relative_error": 0.1, "signal": 2.0, "noise": 0.02}
+
+
 def whole_layer_row(**changes: Any) -> LayerErrorRow:
     values = {name: None for name in columns(LayerErrorRow)}
     values |= {"variant": "a", "op": "conv", "name": "conv/name", "type": "CONV", "samples": 3, **changes}
@@ -396,6 +402,8 @@ def test_columns_of_every_table_are_those_of_its_rows(tmp_path: Path) -> None:
     save_scores(tmp_path / "run", "a", [ScoreRow("a", "AP", 3, 0.5)])
     save_layer_errors(tmp_path / "run", "b", [whole_layer_row(variant="b", sqnr_db=20.0, identical=False)])
     save_plausibility(tmp_path / "run", "a", [PlausibilityRow("a", "", "as configured", 3, 1.0, 2.0)])
+    blank = dict.fromkeys(columns(rows.OutputDistanceRow)) | {"variant": "b", "output": "out", "sample": 3}
+    save_output_distances(tmp_path / "run", "b", [rows.OutputDistanceRow(**whole_distance(blank))])
     writer.finalize(SOURCES)
     writer.close()
     expected = {
@@ -406,6 +414,7 @@ def test_columns_of_every_table_are_those_of_its_rows(tmp_path: Path) -> None:
         "scores": columns(ScoreRow),
         "layer_errors": columns(LayerErrorRow),
         "plausibility": columns(PlausibilityRow),
+        "output_distances": columns(rows.OutputDistanceRow),
     }
     assert {path.stem for path in (tmp_path / "run").glob("*.parquet")} == expected.keys()
     for name, kinds in expected.items():

@@ -41,12 +41,15 @@ def print_summary(run: Run, summaries: Sequence[VariantSummary]) -> None:
 
 
 def print_doubts(run: Run) -> None:
-    """What speaks against a run's latencies."""
+    """What speaks against a run's latencies, and against how near the outputs of its variants are."""
     import sys
 
+    from qprof.findings.distance import output_distances
     from qprof.findings.doubts import doubts
+    from qprof.report.distance import random_line
     from qprof.report.doubts import doubt_lines
     from qprof.report.terminal import print_lines
 
-    doubtful = list(doubt_lines(doubts(run)))
+    random = random_line(output_distances(run))
+    doubtful = [*doubt_lines(doubts(run)), *([random] if random else [])]
     print_lines([*doubtful, ""] if doubtful else [], sys.stdout)

@@ -24,9 +24,12 @@ def run(options: argparse.Namespace) -> int:
 
     from qprof.errors import QprofError
     from qprof.findings.difference import differ
+    from qprof.findings.distance import output_distances
     from qprof.report.difference import difference_table
+    from qprof.report.distance import distance_lines
     from qprof.report.export import write_json
     from qprof.report.table import print_table
+    from qprof.report.terminal import print_lines
     from qprof.store.run import Run, find_run
 
     if len(options.words) not in (2, 3):
@@ -40,4 +43,6 @@ def run(options: argparse.Namespace) -> int:
     else:
         print_doubts(found)
         print_table(difference_table(table, options.by, options.top, found.phase(options.phase)), sys.stdout)
+        of_b = [one for one in output_distances(found) if (one.baseline, one.variant) in ((a, b), (b, a))]
+        print_lines(distance_lines(of_b), sys.stdout)
     return 0

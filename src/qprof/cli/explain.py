@@ -98,6 +98,7 @@ def print_explanation(
 
     from qprof.findings.explanation import explain, save
     from qprof.probes.clock import MonotonicClock
+    from qprof.report.distance import random_line
     from qprof.report.doubts import doubt_lines
     from qprof.report.explain import explanation_lines, verdict_table
     from qprof.report.export import write_json
@@ -115,7 +116,8 @@ def print_explanation(
         return
     print_lines(plausibility_lines(explanation.baseline, explanation.plausibility), sys.stdout)
     print_lines(calibration_lines(explanation.calibration), sys.stdout)
-    doubtful = list(doubt_lines(explanation.doubts))
+    random = random_line(explanation.distances)
+    doubtful = [*doubt_lines(explanation.doubts), *([random] if random else [])]
     print_lines([*doubtful, ""] if doubtful else [], sys.stdout)
     print_table(verdict_table(explanation), sys.stdout)
     print_lines(["", *explanation_lines(explanation, remarks=remarks)], sys.stdout)

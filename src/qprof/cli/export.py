@@ -1,6 +1,7 @@
 """export a run to CSV or JSON files
 
-Writes summary, layers (one row per op and variant), samples (one per inference), scores and readings.
+Writes summary, layers (one row per op and variant), samples (one per inference), scores, outputs (one per output and
+input) and readings.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run_argument(parser)
     parser.add_argument("--format", choices=["csv", "json"], default="csv")
     parser.add_argument("-o", "--output", type=Path, help="folder to write into (default: RUN/export)")
-    parser.add_argument("--only", help="comma-separated: summary,layers,samples,scores,readings")
+    parser.add_argument("--only", help="comma-separated: summary,layers,samples,scores,outputs,readings")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprof.errors import StoreError
-from qprof.findings.choice import Candidate, Limits
+from qprof.findings.choice import ROUNDING, Candidate, Limits
 from qprof.findings.effects import PERPLEXITY, score_difference_between
 from qprof.findings.explanation import candidates_of
 from qprof.findings.verdicts import verdicts
@@ -48,13 +48,14 @@ def check_limits(run: Run, limits: Limits, variants: list[str]) -> list[Check]:
 
 
 def _of_limits(one: Candidate, limits: Limits) -> Iterator[Check]:
+    drop = f"{one.score_name} drop"
     asked = (
-        ("accuracy drop", one.score_drop, one.most_drop, limits.score_drop),
+        (drop, one.score_drop, one.most_drop, limits.score_drop),
         ("p50", one.latency_us, one.most_latency_us, limits.latency_us),
         ("size", one.size_bytes, one.size_bytes, limits.size_bytes),
         ("energy", one.energy_j, one.energy_j, limits.energy_j),
     )
-    units = {"accuracy drop": (100.0, "points"), "p50": (1e-3, "ms"), "size": (1e-6, "MB"), "energy": (1e3, "mJ")}
+    units = {drop: (100.0, "points"), "p50": (1e-3, "ms"), "size": (1e-6, "MB"), "energy": (1e3, "mJ")}
     for name, value, most, limit in asked:
         if limit is None:
             continue
@@ -63,7 +64,7 @@ def _of_limits(one: Candidate, limits: Limits) -> Iterator[Check]:
             yield Check(one.variant, name, "failed", "is not known")
             continue
         says = f"{value * factor:.4g} {unit}, limit {limit * factor:.4g} {unit}"
-        if value > limit:
+        if value > limit + ROUNDING:
             yield Check(one.variant, name, "failed", says)
         elif most is not None and most > limit:
             yield Check(one.variant, name, "doubtful", f"{says}, interval up to {most * factor:.4g} {unit}")

@@ -14,6 +14,9 @@ from typing import Protocol
 from qprof.findings.verdicts import FigureVerdict
 from qprof.stats.verdict import Kind
 
+#: 0.95 lies 0.05 below 1, and as floating-point numbers a trifle more.
+ROUNDING = 1e-9
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -22,7 +25,7 @@ class Candidate:
     `score`: of the metric that leads the run's table, higher is better; `score_drop`: baseline minus variant, and
     `most_drop` the upper bound of its interval. `latency_us`: p50 of each phase, added where one request runs them all;
     `most_latency_us` with the upper bounds. `energy_j`: per request, of `energy_source`. `peak_memory_bytes`: above the
-    bare runtime.
+    bare runtime. `score_name`: "accuracy", or without labels the name of what stands for it.
     """
 
     variant: str
@@ -35,6 +38,7 @@ class Candidate:
     energy_j: float | None = None
     energy_source: str | None = None
     peak_memory_bytes: int | None = None
+    score_name: str = "accuracy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +171,7 @@ def _slower(
 
 def _broken(one: Candidate, limits: Limits) -> list[str]:
     checks = (
-        ("accuracy", one.score_drop, limits.score_drop, _points),
+        (one.score_name, one.score_drop, limits.score_drop, _points),
         ("p50", one.latency_us, limits.latency_us, _time),
         ("size", one.size_bytes, limits.size_bytes, _megabytes),
         ("energy", one.energy_j, limits.energy_j, _millijoules),
@@ -176,8 +180,8 @@ def _broken(one: Candidate, limits: Limits) -> list[str]:
     for name, value, limit, text in checks:
         if limit is not None and value is None:
             found.append(f"its {name} is not known")
-        elif limit is not None and value is not None and value > limit:
-            lost = "loses " if name == "accuracy" else f"{name} "
+        elif limit is not None and value is not None and value > limit + ROUNDING:
+            lost = f"loses {_of(one)}" if name == one.score_name else f"{name} "
             found.append(f"{lost}{text(value)}, the limit is {text(limit)}")
     return found
 
@@ -185,10 +189,15 @@ def _broken(one: Candidate, limits: Limits) -> list[str]:
 def _doubts(one: Candidate, limits: Limits) -> list[str]:
     found = []
     if limits.score_drop is not None and one.most_drop is not None and one.most_drop > limits.score_drop:
-        found.append(f"its accuracy may be {_points(one.most_drop)} lower: the interval passes the limit")
+        found.append(f"its {one.score_name} may be {_points(one.most_drop)} lower: the interval passes the limit")
     if limits.latency_us is not None and one.most_latency_us is not None and one.most_latency_us > limits.latency_us:
         found.append(f"its p50 may be {_time(one.most_latency_us)}: the interval passes the limit")
     return found
+
+
+def _of(one: Candidate) -> str:
+    """Which score, where it is none of accuracy."""
+    return "" if one.score_name == "accuracy" else f"{one.score_name} "
 
 
 def _points(value: float) -> str:

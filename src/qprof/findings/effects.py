@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 
 from qprof.errors import DataError
 from qprof.findings.latency import latency_difference_us, latency_ratio
+from qprof.record.distances import DECIDING
 from qprof.stats.paired_outcomes import PairedOutcomes, paired_bootstrap
-from qprof.stats.verdict import Effect, Replicates, Unbounded
+from qprof.stats.verdict import Effect, Known, NoGain, Replicates, Unbounded
 from qprof.store.run import Run
 from qprof.tasks import registry as tasks
 
@@ -44,8 +45,16 @@ def score_difference(run: Run, a: str, b: str, metric: str, relative: bool = Fal
     if first is not None and second is not None and _of_whole_set(run, metric):
         return _whole_set_difference((run, a), (run, b), metric, second - first)
     if len(paired[0]):
-        return _paired(*paired)
+        return _near(run, a, b, _paired(*paired)) if metric in DECIDING else _paired(*paired)
     return None if first is None or second is None else Unbounded(second - first, f"{metric} is not known by sample")
+
+
+def _near(run: Run, a: str, b: str, found: Effect) -> Effect:
+    """Nothing is nearer to the baseline than itself, and the same file is as near, on whatever inputs."""
+    if a != run.baseline:
+        return found
+    compared = run.variant(b).outputs_compared
+    return Known(0.0) if compared is not None and compared.same and found.value == 0.0 else NoGain(found)
 
 
 def _of_whole_set(run: Run, metric: str) -> bool:
@@ -107,6 +116,9 @@ def score_difference_between(first: Run, second: Run, variant: str, metric: str)
         return _whole_set_difference((first, variant), (second, variant), metric, values[1] - values[0])
     name = _BY_SAMPLE.get(metric, metric)
     before_rows, after_rows = (run.sample_scores(variant, name) for run in (first, second))
+    if metric in DECIDING:  # how many inputs there was time for is chance; they are the same ones
+        common = before_rows.keys() & after_rows.keys()
+        before_rows, after_rows = ({sample: rows[sample] for sample in common} for rows in (before_rows, after_rows))
     if not before_rows or before_rows.keys() != after_rows.keys():
         return Unbounded(values[1] - values[0], f"{metric}: the runs did not score the same samples")
     order = sorted(before_rows)

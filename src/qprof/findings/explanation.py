@@ -17,10 +17,12 @@ from qprof.findings.causes.base import Finding
 from qprof.findings.choice import Candidate, Choice, Dominance, Limits, choose, dominated
 from qprof.findings.comparison import Comparison
 from qprof.findings.decomposition import Decomposition, with_outside
+from qprof.findings.distance import VariantDistance, output_distances
 from qprof.findings.doubts import Doubt, doubts, withheld
 from qprof.findings.effects import LATENCY
 from qprof.findings.energy import COMPARED_SOURCES, EnergyRow, EnergyTable, energy_table
 from qprof.findings.judgement import checked, findings, machine_notes
+from qprof.findings.margins import DISTANCE_DROPS
 from qprof.findings.pairs import RunPairs
 from qprof.findings.plausibility import Mend, plausibility
 from qprof.findings.sameness import Sameness, sameness
@@ -29,6 +31,7 @@ from qprof.findings.unshrunk import unshrunk_variants
 from qprof.findings.verdicts import FigureVerdict, verdicts
 from qprof.findings.verify import Claim, Verification, carry_out, kept, plan_verification
 from qprof.measure.progress import ProgressDisplay, SilentProgress
+from qprof.record.distances import DECIDING
 from qprof.runtimes.interventions import Impossible
 from qprof.stats.intervals import Interval
 from qprof.store.files import write_json
@@ -80,7 +83,7 @@ class Explanation:
     rest, by the verdicts; the others are the Pareto front. `doubts`: why the latencies may be those of another machine.
     `remarks`: what would be seen by older metrics, or without a warm-up; they explain no difference. `plausibility`:
     what mends a baseline that is broken itself, on which nothing is recommended; `calibration`: variants that were
-    calibrated on other data than they are scored on."""
+    calibrated on other data than they are scored on. `distances`: how near the outputs are to the baseline's."""
 
     run: str
     baseline: str
@@ -99,6 +102,7 @@ class Explanation:
     plausibility: tuple[Mend, ...] = ()
     calibration: tuple[Uncovered, ...] = ()
     along: tuple[Along, ...] = ()
+    distances: tuple[VariantDistance, ...] = ()
 
 
 def explain(
@@ -157,6 +161,7 @@ def explain(
         plausibility=tuple(broken),
         calibration=tuple(uncovered(run)),
         along=tuple(divided),
+        distances=tuple(output_distances(run)),
     )
 
 
@@ -168,6 +173,8 @@ def save(run: Run, explanation: Explanation) -> None:
 def _accuracy(run: Run, judged: Sequence[FigureVerdict]) -> list[AccuracyChange]:
     """One level below every loss of the leading score that is sure."""
     metric = run.metric
+    if metric in DECIDING:
+        return []  # it has no labels to go by: `distances` says all that there is
     lost = [one.variant for one in judged if one.figure == metric and one.kind == "worse"]
     return [accuracy_change(run, run.baseline, name) for name in lost]
 
@@ -290,8 +297,8 @@ def _unexplained(comparison: Comparison, own: Sequence[Finding]) -> Iterator[Une
 
 def default_limits(candidates: Sequence[Candidate]) -> Limits:
     """Where nothing is asked for: a little of the leading score, and nothing where no variant has one."""
-    scored = any(candidate.score_drop is not None for candidate in candidates)
-    return Limits(score_drop=DEFAULT_SCORE_DROP if scored else None)
+    scored = [candidate.score_name for candidate in candidates if candidate.score_drop is not None]
+    return Limits(score_drop=DISTANCE_DROPS.get(scored[0], DEFAULT_SCORE_DROP) if scored else None)
 
 
 def candidates_of(
@@ -328,6 +335,7 @@ def _candidate(
     return Candidate(
         variant=summary.name,
         score=score,
+        score_name=metric if metric in DECIDING else "accuracy",
         score_drop=None if score is None or base is None else base - score,
         most_drop=-drop.change.low if drop and drop.change and drop.change.low is not None else None,
         latency_us=sum(time.value * count for time, count in known) if whole else None,

@@ -11,6 +11,7 @@ from qprof.findings.doubts import withholding
 from qprof.findings.latency import compared_latency, p50_us
 from qprof.findings.margins import LATENCY_MARGIN
 from qprof.findings.unshrunk import unshrunk
+from qprof.record.distances import DECIDING, SQNR
 from qprof.record.manifest import VariantEntry
 from qprof.record.phases import Phase
 from qprof.record.readings import SCORED_TOKENS
@@ -81,6 +82,8 @@ class VariantSummary:
 def summarize(run: Run) -> list[VariantSummary]:
     """All variants of a run, baseline first; those that failed carry their reason."""
     columns = list(run.manifest.score_columns)
+    if run.metric in DECIDING:  # what closeness is in the words of the trade
+        columns.append(SQNR)
     baseline = run.baseline
     return [_summary(run, entry.name, baseline, columns) for entry in run.variants]
 

@@ -246,6 +246,30 @@ class CompareLayers(Request[ComparedAnswer], frozen=True, kw_only=True, tag="lay
     samples: int
 
 
+class OutputsAnswer(Struct, frozen=True, kw_only=True):
+    """How far each output is from the baseline's on each input (rows of `OutputDistanceRow`); `random`: whether the
+    inputs were made."""
+
+    rows: list[dict[str, Any]]
+    samples: int
+    random: bool
+    seconds: float
+    notes: list[str]
+
+
+class CompareOutputs(Request[OutputsAnswer], frozen=True, kw_only=True, tag="output_distances"):
+    """Compare the outputs of a variant with the baseline's on the first `samples` inputs of a task, on fewer where that
+    takes longer than `max_s`."""
+
+    answer = OutputsAnswer
+    name: str
+    baseline: LoadedVariant
+    variant: LoadedVariant
+    task: PreparedTask
+    samples: int
+    max_s: float
+
+
 class PlausibilityAnswer(Struct, frozen=True, kw_only=True):
     """What the baseline scores under other settings (rows of `PlausibilityRow`); no facts where there are none."""
 
@@ -321,6 +345,7 @@ AnyRequest = (
     | ScoreVariant
     | Tabulate
     | CompareLayers
+    | CompareOutputs
     | TryAlternatives
     | MeasureCeilings
     | PreloadEstimator

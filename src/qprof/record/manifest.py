@@ -112,6 +112,16 @@ class LayersCompared(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     seconds: float
 
 
+class OutputsCompared(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The inputs, `samples` of them, on which a variant's outputs were compared with the baseline's. `inputs`: whether
+    they were given, or made at random. `same`: the file and the options are the baseline's own."""
+
+    samples: int
+    inputs: Literal["given", "random"]
+    seconds: float
+    same: bool = False
+
+
 class PlausibilityFacts(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The score by which other settings were tried on the baseline; `unit`: "share" (0 to 1) or "nats"."""
 
@@ -156,6 +166,7 @@ class VariantEntry(Struct, forbid_unknown_fields=True, kw_only=True):
     timing: Timing | None = None
     layer_errors: LayersCompared | None = None
     plausibility: PlausibilityFacts | None = None
+    outputs_compared: OutputsCompared | None = None
 
     @property
     def failed(self) -> bool:

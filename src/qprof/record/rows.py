@@ -121,6 +121,33 @@ class PlausibilityRow:
     whole: float
 
 
+@dataclass(frozen=True, slots=True)
+class OutputDistanceRow:
+    """How far one output of a variant is from the baseline's on one input (`output_distances.parquet`).
+
+    `meaning`: what the output was taken for, "probabilities", "logits", "values" or "exact"; the figures are those of
+    `qprof.stats.output_distance.OutputDistance`.
+    """
+
+    variant: str
+    output: str
+    baseline_output: str
+    meaning: str
+    sample: Int32
+    elements: int
+    identical: bool
+    nonfinite: int
+    relative_error: float
+    signal: float | None
+    noise: float | None
+    cosine: float | None
+    rows: int | None
+    same_top: int | None
+    tied: int | None
+    baseline_top: int | None
+    kl: float | None
+
+
 IN_BLOCK_COLUMNS = columns(InBlock)
 SAMPLE_COLUMNS = columns(SampleRow)
 OP_COLUMNS = columns(OpRow)
@@ -128,5 +155,6 @@ READING_COLUMNS = columns(ReadingRow)
 SCORE_COLUMNS = columns(ScoreRow)
 LAYER_ERROR_COLUMNS = columns(LayerErrorRow)
 PLAUSIBILITY_COLUMNS = columns(PlausibilityRow)
+OUTPUT_DISTANCE_COLUMNS = columns(OutputDistanceRow)
 #: Of `op_meta.parquet`: an op of one variant.
 OP_META_COLUMNS = {"variant": "string", **columns(OpMeta)}

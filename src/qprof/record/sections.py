@@ -66,7 +66,8 @@ class ProtocolSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     stacks are sampled, where py-spy is installed. `layer_errors`: samples on which every layer of a variant is compared
     with the baseline's, 0 for none. `ceilings`: whether the machine's ceilings are measured where they are not known
     yet. `plausibility`: scored samples on which the baseline is tried with other settings of its task (labels, boxes,
-    preprocessing), 0 for none.
+    preprocessing), 0 for none. `output_samples`: inputs on which the outputs of a variant are compared with the
+    baseline's, 0 for none; where it is left out, up to 1000 for a task without labels and none for others.
     """
 
     threads: Positive = 1
@@ -88,3 +89,4 @@ class ProtocolSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     layer_errors: Annotated[int, Meta(ge=0, le=10_000)] = 8
     ceilings: bool = True
     plausibility: Annotated[int, Meta(ge=0, le=10_000)] = 50
+    output_samples: Annotated[int, Meta(ge=0, le=100_000)] | None = None

@@ -6,12 +6,14 @@ from collections.abc import Iterator, Sequence
 
 from qprof.findings.accuracy import AccuracyChange
 from qprof.findings.along import Along
-from qprof.findings.choice import Candidate, Dominance, Limits
+from qprof.findings.choice import Candidate, Dominance
 from qprof.findings.explanation import Explanation
 from qprof.findings.verdicts import FigureVerdict
 from qprof.report.causes import comparison_lines, finding_lines
+from qprof.report.distance import distance_lines
 from qprof.report.op_names import short_names
 from qprof.report.ratio import change_text
+from qprof.report.scores import score_text
 from qprof.report.table import Column, Table
 from qprof.report.units import duration, energy, percent, size
 from qprof.stats.intervals import Interval
@@ -71,7 +73,7 @@ def _value(value: float | None, unit: str) -> str | None:
         return duration(value)
     if unit == "J":
         return energy(value * 1e3)
-    return size(value) if unit == "bytes" else f"{value:.3f}"
+    return size(value) if unit == "bytes" else score_text(value)
 
 
 def explanation_lines(explanation: Explanation, evidence: bool = True, remarks: bool = False) -> Iterator[str]:
@@ -88,6 +90,9 @@ def explanation_lines(explanation: Explanation, evidence: bool = True, remarks: 
         count = len(explanation.remarks)
         told = f"{count} remark{'s' * (count > 1)}"
         yield f"{told} on what older metrics or a timing without warm-up would show: qprof explain --remarks"
+        yield ""
+    if explanation.distances:
+        yield from distance_lines(explanation.distances)
         yield ""
     divided = {one.variant: one for one in explanation.along}
     for change in explanation.accuracy:
@@ -228,7 +233,7 @@ def _deployment(explanation: Explanation) -> Iterator[str]:
     if explanation.plausibility:
         yield f"  nothing is recommended on a broken baseline: mend it first ({explanation.plausibility[0].setting})"
         return
-    limits = _limits(explanation.limits)
+    limits = _limits(explanation)
     choice = explanation.choice
     if all(candidate.score is None for candidate in explanation.candidates):
         yield "  no accuracy was scored: this goes by latency, size, memory and energy"
@@ -263,10 +268,11 @@ def _why(explanation: Explanation, limits: str) -> str:
     return f"as fast as any {keeps}, and of those alike {then}" if timed else f"{then} {keeps}"
 
 
-def _limits(limits: Limits) -> str:
-    parts = []
+def _limits(explanation: Explanation) -> str:
+    limits, parts = explanation.limits, []
     if limits.score_drop is not None:
-        parts.append(f"at most {limits.score_drop * 100:g} points of accuracy lost")
+        name = next((candidate.score_name for candidate in explanation.candidates), "accuracy")
+        parts.append(f"at most {limits.score_drop * 100:g} points of {name} lost")
     if limits.latency_us is not None:
         parts.append(f"p50 at most {duration(limits.latency_us)}")
     if limits.size_bytes is not None:
@@ -278,7 +284,7 @@ def _limits(limits: Limits) -> str:
 
 def _figures(explanation: Explanation, candidate: Candidate) -> str:
     parts: Sequence[str] = [
-        *([f"{explanation.metric} {candidate.score:.3f}"] if candidate.score is not None else []),
+        *([f"{explanation.metric} {score_text(candidate.score)}"] if candidate.score is not None else []),
         *([f"p50 {duration(candidate.latency_us)}"] if candidate.latency_us is not None else []),
         *([f"size {size(candidate.size_bytes)}"] if candidate.size_bytes is not None else []),
         *([f"peak memory {size(candidate.peak_memory_bytes)}"] if candidate.peak_memory_bytes is not None else []),

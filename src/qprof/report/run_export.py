@@ -104,5 +104,6 @@ TABLES: dict[str, Callable[[Run], Rows]] = {
     "layers": _layers,
     "samples": lambda run: _table(run.samples.to_pylist()),
     "scores": lambda run: _table(map(asdict, run.scores)),
+    "outputs": lambda run: _table(map(asdict, run.output_distances)),
     "readings": _readings,
 }

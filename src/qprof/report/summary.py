@@ -6,9 +6,11 @@ import math
 from collections.abc import Sequence
 
 from qprof.findings.device import device_audits
+from qprof.findings.distance import output_distances
 from qprof.findings.summary import PhaseSummary, VariantSummary
+from qprof.report.distance import distance_line
 from qprof.report.ratio import RATIO_NOTE
-from qprof.report.scores import score_text
+from qprof.report.scores import cell_text
 from qprof.report.table import Column, Table
 from qprof.report.units import Kind, duration, interval, percent, scaled_column, scaled_intervals
 from qprof.stats.intervals import Interval
@@ -24,7 +26,7 @@ def summary_table(run: Run, summaries: Sequence[VariantSummary]) -> Table:
             "variant": summary.name if summary.status == "ok" else f"{summary.name} (failed)",
             "dtype": summary.dtype,
             "kernel": summary.kernel,
-            **{f"score.{metric}": score_text(summary.scores.get(metric)) for metric in metrics},
+            **{f"score.{metric}": cell_text(metric, summary.scores) for metric in metrics},
         }
         for summary in summaries
     ]
@@ -111,6 +113,7 @@ def _notes(run: Run, summaries: Sequence[VariantSummary]) -> list[str]:
     notes += _token_notes(run, summaries)
     if any(phase.overhead is not None for summary in summaries for phase in summary.phases):
         notes.append("profiling: how much slower instrumented inferences are; latency is never taken from them")
+    notes += [f"{one.variant}: {distance_line(one)}" for one in output_distances(run)]
     latencies = [phase.latency_us for summary in summaries for phase in summary.phases]
     missing = next((latency.reason for latency in latencies if latency and latency.reason), None)
     if missing:

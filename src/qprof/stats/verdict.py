@@ -14,7 +14,7 @@ it is there all the same. "Inconclusive" is never "equivalent": that has to be s
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Literal, Protocol
 
@@ -124,6 +124,43 @@ class Unbounded:
 
     def p_below(self, bound: float) -> None:
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """An effect that is known without error, of a variant that is the other; an `Effect`."""
+
+    value: float
+
+    def interval(self, level: float = 0.95) -> Interval:
+        return Interval(self.value, self.value, self.value, level)
+
+    def p_above(self, bound: float) -> float:
+        return 0.0 if self.value > bound else 1.0
+
+    def p_below(self, bound: float) -> float:
+        return 0.0 if self.value < bound else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class NoGain:
+    """An effect that cannot be above 0, whatever its interval reaches; an `Effect`."""
+
+    of: Effect
+
+    @property
+    def value(self) -> float:
+        return self.of.value
+
+    def interval(self, level: float = 0.95) -> Interval:
+        found = self.of.interval(level)
+        return found if found.high is None else replace(found, high=min(found.high, 0.0))
+
+    def p_above(self, bound: float) -> float | None:
+        return self.of.p_above(bound) if bound < 0.0 else 1.0
+
+    def p_below(self, bound: float) -> float | None:
+        return self.of.p_below(bound) if bound <= 0.0 else 0.0
 
 
 def judge(

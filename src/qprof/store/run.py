@@ -18,7 +18,7 @@ from qprof.record.blocks import Block, BlockEntry
 from qprof.record.manifest import VariantEntry
 from qprof.record.ops import OpMeta
 from qprof.record.phases import Phase
-from qprof.record.rows import LayerErrorRow, PlausibilityRow, ScoreRow
+from qprof.record.rows import LayerErrorRow, OutputDistanceRow, PlausibilityRow, ScoreRow
 from qprof.store import tables
 from qprof.store.blocks import block_files, read_block
 from qprof.store.manifests import read_manifest
@@ -157,6 +157,15 @@ class Run:
         if not self.complete or not path.is_file():
             return []
         return msgspec.convert(tables.read_table(path).to_pylist(), list[PlausibilityRow])
+
+    @cached_property
+    def output_distances(self) -> list[OutputDistanceRow]:
+        """Rows of `output_distances.parquet`: how far each output of a variant is from the baseline's on each input;
+        empty for a run that is not finished, or in which outputs were not compared."""
+        path = self.folder / "output_distances.parquet"
+        if not self.complete or not path.is_file():
+            return []
+        return msgspec.convert(tables.read_table(path).to_pylist(), list[OutputDistanceRow])
 
     @cached_property
     def _whole_scores(self) -> dict[tuple[str, str], float | None]:

@@ -18,11 +18,13 @@ from qprof.record.rows import (
     LAYER_ERROR_COLUMNS,
     OP_COLUMNS,
     OP_META_COLUMNS,
+    OUTPUT_DISTANCE_COLUMNS,
     PLAUSIBILITY_COLUMNS,
     READING_COLUMNS,
     SAMPLE_COLUMNS,
     SCORE_COLUMNS,
     LayerErrorRow,
+    OutputDistanceRow,
     PlausibilityRow,
     ScoreRow,
 )
@@ -102,6 +104,11 @@ def layer_errors_table(rows: Iterable[LayerErrorRow]) -> Any:
 def plausibility_table(rows: Iterable[PlausibilityRow]) -> Any:
     """One row per setting that was tried on the baseline, and sample."""
     return rows_table(map(asdict, rows), PLAUSIBILITY_COLUMNS)
+
+
+def output_distances_table(rows: Iterable[OutputDistanceRow]) -> Any:
+    """One row per output that was compared, and input."""
+    return rows_table(map(asdict, rows), OUTPUT_DISTANCE_COLUMNS)
 
 
 def rows_table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> Any:

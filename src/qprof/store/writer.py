@@ -14,7 +14,7 @@ from qprof.errors import StoreError
 from qprof.record.blocks import Block, BlockEntry
 from qprof.record.manifest import Manifest
 from qprof.record.ops import OpMeta
-from qprof.record.rows import LayerErrorRow, PlausibilityRow, ScoreRow
+from qprof.record.rows import LayerErrorRow, OutputDistanceRow, PlausibilityRow, ScoreRow
 from qprof.store import tables
 from qprof.store.blocks import block_files, read_block, read_predictions, write_block
 from qprof.store.files import make_folder, read_json, store_error, write_json
@@ -136,6 +136,21 @@ def plausibility_saved(folder: Path, variant: str) -> bool:
     return _part(folder, "plausibility", variant).exists()
 
 
+def save_output_distances(folder: Path, variant: str, rows: Sequence[OutputDistanceRow]) -> None:
+    """Keep how far a variant's outputs are from the baseline's, in an unfinished run."""
+    write_json(_part(folder, "outputs", variant), [asdict(row) for row in rows], indent=None)
+
+
+def saved_output_distances(folder: Path, variant: str) -> list[OutputDistanceRow] | None:
+    """What `save_output_distances` kept, also before the run was interrupted; `None` where nothing was."""
+    return _saved_rows(folder, "outputs", variant, OutputDistanceRow)
+
+
+def save_distance_scores(folder: Path, variant: str, rows: Sequence[ScoreRow]) -> None:
+    """Keep the scores of a variant that need no labels, beside those that its task gave it."""
+    write_json(_part(folder, "distances", variant), [asdict(row) for row in rows], indent=None)
+
+
 def save_predictions(folder: Path, variant: str, value: Any) -> None:
     """Write a variant's results file (a COCO results list, for a detector)."""
     make_folder(folder / PREDICTIONS)
@@ -159,9 +174,11 @@ def write_tables(folder: Path, variants: Sequence[str], sources: Sequence[str]) 
     blocks = [read_block(path, predictions=False) for path in block_files(folder / PARTS)]
     ops = {variant: found for variant in variants if (found := saved_ops(folder, variant)) is not None}
     scores = [row for variant in variants for row in _saved_rows(folder, "scores", variant, ScoreRow) or ()]
+    scores += [row for variant in variants for row in _saved_rows(folder, "distances", variant, ScoreRow) or ()]
     layers = [row for variant in variants for row in _saved_rows(folder, "layers", variant, LayerErrorRow) or ()]
     tried = [row for variant in variants for row in _saved_rows(folder, "plausibility", variant, PlausibilityRow) or ()]
-    return write_run_tables(folder, blocks, ops, scores, layers, sources, tried)
+    outputs = [row for variant in variants for row in saved_output_distances(folder, variant) or ()]
+    return write_run_tables(folder, blocks, ops, scores, layers, sources, tried, outputs)
 
 
 def write_run_tables(
@@ -172,6 +189,7 @@ def write_run_tables(
     layers: Sequence[LayerErrorRow],
     sources: Sequence[str],
     plausibility: Sequence[PlausibilityRow] = (),
+    outputs: Sequence[OutputDistanceRow] = (),
 ) -> list[BlockEntry]:
     """Write the tables of a run from what is recorded in memory; returns what the manifest keeps of each block."""
     op_ids = {variant: [op.op for op in found] for variant, found in ops.items()}
@@ -182,6 +200,7 @@ def write_run_tables(
     tables.write_table(folder / "scores.parquet", tables.scores_table(scores))
     tables.write_table(folder / "layer_errors.parquet", tables.layer_errors_table(layers))
     tables.write_table(folder / "plausibility.parquet", tables.plausibility_table(plausibility))
+    tables.write_table(folder / "output_distances.parquet", tables.output_distances_table(outputs))
     return [block.entry() for block in blocks]
 
 

@@ -133,6 +133,13 @@ class Task(ABC):
         """What to do where the bound variant fails on these samples; "" where they are not to blame."""
         return ""
 
+    # -- of tasks whose outputs can be compared between variants ------------------------------------------------------
+
+    #: Whether the inputs are made at random, so that they need not be like those that a model meets in use.
+    random_inputs: bool = False
+    #: What the real-valued outputs are, for whoever compares them; "auto": what they look like.
+    outputs_are: Literal["auto", "probabilities", "logits", "values"] = "auto"
+
     # -- of tasks whose settings can be tried -------------------------------------------------------------------------
 
     #: What `trial_parts` adds up to, `None` for a task that has no settings to try.
@@ -251,7 +258,8 @@ class TaskKind(ABC, Generic[Section]):
 
     `section`: the keys that a profile may give such a task; `gives`: what its samples are, which a runtime must take;
     `item`: what a sample is to who counts joules, `None` where nothing; `whole_set_metrics`: figures that are no means
-    over samples; `settings_tried`: whether its tasks have a `trial_score`.
+    over samples; `settings_tried`: whether its tasks have a `trial_score`; `labelled`: whether they know right from
+    wrong; where they do not, the outputs of the variants are compared with the baseline's.
     """
 
     name: str
@@ -260,6 +268,7 @@ class TaskKind(ABC, Generic[Section]):
     item: str | None = None
     whole_set_metrics: frozenset[str] = frozenset()
     settings_tried: bool = False
+    labelled: bool = True
 
     def check(self, section: Section) -> None:
         """What no single key shows. Raises `ProfileError`."""

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 
 import msgspec
 
-from qprof.errors import ModelError, QprofError, WorkerError
+from qprof.errors import QprofError, WorkerError
 from qprof.measure.parent.ceilings import machine_ceilings
 from qprof.measure.parent.process import WorkerProcess, closing_worker
+from qprof.measure.parent.two_models import require_memory
 from qprof.measure.parent.variants import loaded_variant
 from qprof.measure.progress import ProgressDisplay
 from qprof.measure.requests import CompareLayers, TryAlternatives
-from qprof.probes.machine import available_memory_bytes
 from qprof.record.manifest import LayersCompared, VariantEntry
 from qprof.record.ops import OpMeta
 from qprof.record.rows import LayerErrorRow, PlausibilityRow
@@ -30,8 +30,6 @@ from qprof.store.writer import (
 )
 from qprof.tasks import registry as tasks
 
-#: Two variants are held at once, with the activations of both: their files may take this part of the free memory.
-_MOST_MEMORY = 0.3
 #: A check is to take no longer than this, unless already so few samples do.
 _MOST_TRYING_S = 60.0
 
@@ -106,12 +104,7 @@ class AfterBlocks:
         save_plausibility(self._writer.folder, baseline.name, msgspec.convert(answer.rows, list[PlausibilityRow]))
 
     def _compare(self, worker: WorkerProcess, baseline: VariantEntry, entry: VariantEntry) -> None:
-        needed, free = (baseline.bytes or 0) + (entry.bytes or 0), available_memory_bytes()
-        if free is not None and needed > _MOST_MEMORY * free:
-            raise ModelError(
-                f"both files have {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB of memory are free, too little to hold "
-                "both with their activations; protocol.layer_errors = 0 leaves the comparison out"
-            )
+        require_memory(baseline, entry, "protocol.layer_errors")
         assert self._manifest.task is not None  # it was prepared before anything was measured
         request = CompareLayers(
             name=entry.name,

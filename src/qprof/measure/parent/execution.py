@@ -12,6 +12,7 @@ from qprof.errors import ProfileError, QprofError, StoreError
 from qprof.measure.models import model_path
 from qprof.measure.parent.after_blocks import AfterBlocks
 from qprof.measure.parent.blocks import Measurement
+from qprof.measure.parent.output_distances import OutputComparison
 from qprof.measure.parent.process import closing_worker
 from qprof.measure.parent.sensors import Estimator, SampledProbe, Sensors, open_probes, open_watch
 from qprof.measure.parent.variants import Crew
@@ -154,6 +155,7 @@ class Execution:
         for entry in self._crew.living() if self._protocol.scored else ():
             self._progress.phase("scoring", f"variant {entry.name}")
             self._score(entry)
+        OutputComparison(self._writer, self._protocol, self._progress).run(self._crew.living())
         self._progress.phase("writing", "tables")
         self._writer.finalize(SOURCES, self._tabulate)
 

@@ -95,6 +95,12 @@ class Server:
         return measure_layer_errors(request)
 
     @answer.register
+    def _compare_outputs(self, request: requests.CompareOutputs) -> requests.OutputsAnswer:
+        from qprof.measure.worker.output_distances import measure_output_distances
+
+        return measure_output_distances(request)
+
+    @answer.register
     def _try_alternatives(self, request: requests.TryAlternatives) -> requests.PlausibilityAnswer:
         from qprof.measure.worker.plausibility import try_alternatives
 

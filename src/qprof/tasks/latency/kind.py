@@ -25,7 +25,8 @@ class LatencySection(TaskSection, frozen=True, forbid_unknown_fields=True, kw_on
     `random`: input (by name, signature argument or position; "*" for all others) -> recipe, as "tokens:30522"; see
     `qprof.tasks.latency.random_inputs.KINDS`. `calibration_inputs`: files to calibrate static variants on; without them
     every second of `inputs` does, where these are 4 .npz files or more, or the same ones that are run, where they are
-    fewer, or random numbers, where there are none. `calibration_samples`: how many at most.
+    fewer, or random numbers, where there are none. `calibration_samples`: how many at most. `outputs_are`: what the
+    outputs hold, for the comparison with the baseline's; "auto": what they look like.
     """
 
     kind: Literal["latency"] = "latency"
@@ -34,6 +35,7 @@ class LatencySection(TaskSection, frozen=True, forbid_unknown_fields=True, kw_on
     random: dict[str, str] = field(default_factory=dict)
     calibration_inputs: list[FilePath] = field(default_factory=list)
     calibration_samples: Annotated[int, Meta(ge=0)] = 100
+    outputs_are: Literal["auto", "probabilities", "logits", "values"] = "auto"
 
 
 class LatencyKind(TaskKind[LatencySection]):
@@ -41,6 +43,7 @@ class LatencyKind(TaskKind[LatencySection]):
 
     name = "latency"
     section = LatencySection
+    labelled = False
 
     def check(self, section: LatencySection) -> None:
         if section.random and section.inputs:
@@ -54,7 +57,8 @@ class LatencyKind(TaskKind[LatencySection]):
     def prepare(self, section: LatencySection) -> Prepared:
         task = self.build(section, ())
         division = _division(section)
-        settings = [section.kind, section.calibration_samples, section.samples, sorted(section.random.items())]
+        # Calibration inputs do not depend on how many samples there are, and are none of them.
+        settings = [section.kind, section.calibration_samples, "apart", sorted(section.random.items())]
         digest = digests.of_parts([*settings, [digests.of_file(str(path)) for path in division.calibrate]])
         says, invented = _calibration(section, division)
         ready = PreparedTask(section=msgspec.to_builtins(section), calibration=says, calibration_invented=invented)
@@ -63,12 +67,14 @@ class LatencyKind(TaskKind[LatencySection]):
 
     def build(self, section: LatencySection, skip: Sequence[int]) -> LatencyTask:
         division = _division(section)
-        return LatencyTask(
+        task = LatencyTask(
             division.run or None,
             samples=section.samples,
             recipes=section.random,
             calibration_files=division.calibrate or None,
         )
+        task.outputs_are = section.outputs_are
+        return task
 
     def with_samples(self, section: LatencySection, count: int) -> LatencySection:
         return msgspec.structs.replace(section, samples=max(section.samples, count))

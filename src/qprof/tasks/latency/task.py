@@ -18,6 +18,9 @@ from qprof.tasks.base import Task
 from qprof.tasks.latency.given_inputs import GivenInputs
 from qprof.tasks.latency.random_inputs import RandomInputs
 
+#: Random inputs for calibration are numbered from here on: none is ever a sample.
+CALIBRATION_FROM = 1 << 30
+
 
 class LatencyTask(Task):
     """Samples for timing alone.
@@ -51,6 +54,7 @@ class LatencyTask(Task):
         self._given = None if files is None else GivenInputs(files)
         self._calibrating = self._given if calibration_files is None else GivenInputs(calibration_files)
         self._random = RandomInputs(recipes or {}, seed)
+        self.random_inputs = files is None
         self._samples = samples
         self._inputs: list[TensorSpec] | None = None
         self._outputs: list[TensorSpec] = []
@@ -100,7 +104,7 @@ class LatencyTask(Task):
                 yield self._calibrating.real(sample, specs)
             return
         for n in range(count):
-            yield [self._random.real(self._samples + n, i, spec) for i, spec in enumerate(specs)]
+            yield [self._random.real(CALIBRATION_FROM + n, i, spec) for i, spec in enumerate(specs)]
 
     def notes(self) -> list[str]:
         """A remark where a quantized input spans another range than float inputs get."""
