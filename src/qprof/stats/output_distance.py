@@ -21,6 +21,8 @@ Meaning = Literal["probabilities", "logits", "values", "exact"]
 
 #: Probabilities add up to 1 up to this, and up to half a step of each element where they are quantized.
 _SUM_TOLERANCE = 0.01
+#: The step of a quantized softmax (TensorFlow Lite 8-bit quantization specification).
+_SOFTMAX_STEP = 1.0 / 256.0
 #: An embedding has length 1 up to this.
 _LENGTH_TOLERANCE = 1e-3
 #: Elements that are turned into float64 at once.
@@ -109,9 +111,13 @@ def _are_probabilities(array: NDArray[Any], step: float) -> bool:
     rows = _rows(array).astype(np.float64)
     if rows.shape[1] < 2 or array.size == 0 or not np.isfinite(rows).all():
         return False
-    tolerance = _SUM_TOLERANCE + rows.shape[1] * step / 2.0
-    # So coarse that anything near 0 would add up to 1: then it is not known by its sum.
-    return tolerance < 1.0 and bool(rows.min() >= -step and np.abs(rows.sum(axis=1) - 1.0).max() <= tolerance)
+    lost = rows.shape[1] * step / 2.0
+    # Where anything near 0 may add up to 1, the sum says nothing: but a step of 1/256 is that of a softmax.
+    if lost >= 1.0 - _SUM_TOLERANCE and abs(step - _SOFTMAX_STEP) > 1e-6:
+        return False
+    sums, largest = rows.sum(axis=1), np.count_nonzero(rows, axis=1) * step / 2.0 + 1.0 + _SUM_TOLERANCE
+    least = max(1.0 - _SUM_TOLERANCE - lost, step / 2.0)
+    return bool(rows.min() >= -step and (sums >= least).all() and (sums <= largest).all())
 
 
 def _has_length_one(array: NDArray[Any]) -> bool:
