@@ -89,6 +89,7 @@ def test_scores_below_one_do_not_look_like_one() -> None:
 def test_nothing_is_nearer_to_the_baseline_than_itself() -> None:
     all_same = NoGain(PairedOutcomes(1000, 0, 0))
     interval = all_same.interval()
+    assert all_same.p_above(0.0) == 1.0 and all_same.p_below(0.001) == 0.0
     assert interval.high == 0.0 and interval.low is not None and -0.005 < interval.low < -0.003
     assert judge(all_same, 0.005, lower_is_better=False).kind == "equivalent"
     assert judge(NoGain(PairedOutcomes(8, 0, 0)), 0.005, lower_is_better=False).kind == "inconclusive"

@@ -108,6 +108,7 @@ def test_no_signal() -> None:
     assert output_distance(zero, one, "values").relative_error == 1.0
     assert output_distance(zero, one, "values").cosine is None
     assert output_distance(zero, zero, "values").relative_error == 0.0
+    assert output_distance(zero, zero, "values").cosine == 1.0
     assert relative_error(0.0, 0.0) == 0.0
 
 
@@ -255,6 +256,10 @@ def test_outputs_go_together_by_name_then_by_shape_in_order() -> None:
     assert notes == [
         "outputs without a counterpart were not compared: count [1] of the baseline, n [1] of int8",
     ]
+    swapped, _ = matched_outputs(
+        [spec("x", [1, 10]), spec("y", [1, 10])], [spec("y", [1, 10]), spec("x", [1, 10])], "b"
+    )
+    assert [(i, j) for i, j, _, _ in swapped] == [(0, 1), (1, 0)]
     with pytest.raises(DataError, match="none of its outputs"):
         matched_outputs([spec("a", [1, 5])], [spec("a", [1, 6])], "int8")
 

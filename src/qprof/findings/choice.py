@@ -188,7 +188,7 @@ def _broken(one: Candidate, limits: Limits) -> list[str]:
 
 def _doubts(one: Candidate, limits: Limits) -> list[str]:
     found = []
-    if limits.score_drop is not None and one.most_drop is not None and one.most_drop > limits.score_drop:
+    if limits.score_drop is not None and one.most_drop is not None and one.most_drop > limits.score_drop + ROUNDING:
         found.append(f"its {one.score_name} may be {_points(one.most_drop)} lower: the interval passes the limit")
     if limits.latency_us is not None and one.most_latency_us is not None and one.most_latency_us > limits.latency_us:
         found.append(f"its p50 may be {_time(one.most_latency_us)}: the interval passes the limit")
