@@ -343,7 +343,7 @@ def test_every_request_is_one_that_a_worker_can_be_asked() -> None:
     everything = (value for value in vars(requests).values() if isinstance(value, type))
     declared = {kind for kind in everything if issubclass(kind, Request) and kind is not Request}
     assert declared == set(REQUESTS)
-    assert len({kind.__struct_config__.tag for kind in REQUESTS}) == len(REQUESTS) == 17
+    assert len({kind.__struct_config__.tag for kind in REQUESTS}) == len(REQUESTS) == 18
 
 
 @pytest.mark.parametrize("kind", REQUESTS, ids=lambda kind: kind.__name__)
