@@ -111,20 +111,19 @@ def open_sequence_net(width: int = 16) -> bytes:
 
 
 def two_signatures_net(width: int = 8) -> bytes:
-    """ "double" adds an input to itself; "square" calls a third subgraph that multiplies it by itself."""
-    graphs = [Graph(name) for name in ("double", "square", "body")]
+    """ "double" adds an input to itself; "square" calls it, and multiplies what comes out by itself."""
+    graphs = [Graph(name) for name in ("double", "square")]
     sources = [graph.input("x", (1, width)) for graph in graphs]
     graphs[0].outputs = [graphs[0].add("doubled", sources[0], sources[0])]
-    graphs[1].outputs = [graphs[1].tensor("squared", (1, width))]
+    called = graphs[1].tensor("called", (1, width))
     composite = schema.StableHLOCompositeOptionsT()
-    composite.compositeAttributes = np.frombuffer(flexbuffers.Dumps({"power": 2}), np.uint8)
-    composite.name, composite.decompositionSubgraphIndex, composite.version = "square", 2, 1
-    graphs[1].op("STABLEHLO_COMPOSITE", [sources[1]], graphs[1].outputs, composite)
-    graphs[2].outputs = [graphs[2].multiply("product", sources[2], sources[2])]
-    keys = ("double", "square")
+    composite.compositeAttributes = np.frombuffer(flexbuffers.Dumps({"times": 2}), np.uint8)
+    composite.name, composite.decompositionSubgraphIndex, composite.version = "double", 0, 1
+    graphs[1].op("STABLEHLO_COMPOSITE", [sources[1]], [called], composite)
+    graphs[1].outputs = [graphs[1].multiply("squared", called, called)]
     signatures = [
         Signature(key, subgraph=n, inputs={"x": sources[n]}, outputs={"y": graphs[n].outputs[0]})
-        for n, key in enumerate(keys)
+        for n, key in enumerate(("double", "square"))
     ]
     return build_model(graphs, signatures=signatures)
 
