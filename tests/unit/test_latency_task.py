@@ -16,6 +16,7 @@ from qprof.record.quantization import dequantize
 from qprof.record.tensors import TensorSpec
 from qprof.tasks.base import Task
 from qprof.tasks.latency import LatencyTask
+from qprof.tasks.latency.kind import KIND, LatencySection
 
 
 def spec(
@@ -224,3 +225,36 @@ def test_digests_of_nothing_finite_of_booleans_and_of_strings() -> None:
     assert booleans["mean"] == 0.5
     assert strings["mean"] is None and len(strings["sha256"]) == 16
     assert empty["mean"] is None and empty["nonfinite"] == 0
+
+
+def image(scale: float | None = None, zero_point: int | None = None) -> TensorSpec:
+    return TensorSpec("image", (1, 4), "float32" if scale is None else "int8", scale, zero_point)
+
+
+def test_a_float_variant_is_given_what_a_quantized_one_can_hold() -> None:
+    """0..1 in int8 beside float32: random numbers of -1..1 would be cut off in one of them alone."""
+    pair = [[image()], [image(1 / 255, -128)]]
+    section, (note,) = KIND.settled(LatencySection(), pair)
+    assert section.random == {"0": "uniform:0:1"} and "'image' lie in 0..1" in note
+    task = KIND.build(section, ())
+    task.bind(described([image()], ()))
+    numbers = np.concatenate([task.inputs(n)[0] for n in range(task.sample_count())])
+    assert 0.0 <= numbers.min() < 0.1 and 0.9 < numbers.max() <= 1.0
+    wide, narrow = image(2 / 255, -128), image(1 / 255, -64)
+    assert KIND.settled(LatencySection(), [[wide], [narrow]])[0].random == {"0": "uniform:0:0.74902"}
+
+
+@pytest.mark.parametrize(
+    ("section", "inputs"),
+    [
+        (LatencySection(), [[image()], [image()]]),  # nothing tells a range
+        (LatencySection(), [[image()], []]),  # to be made of the float model
+        (LatencySection(), [[image(0.1, 0)], [image(0.1, 0)]]),  # all alike
+        (LatencySection(random={"image": "pixels"}), [[image()], [image(0.1, 0)]]),
+        (LatencySection(random={"*": "pixels"}), [[image()], [image(0.1, 0)]]),
+        (LatencySection(inputs=["a.npz"]), [[image()], [image(0.1, 0)]]),
+        (LatencySection(), [[image(0.1, -128)], [image(0.1, 127)]]),  # no number is held by both
+    ],
+)
+def test_inputs_are_left_as_they_are(section: LatencySection, inputs: list[list[TensorSpec]]) -> None:
+    assert KIND.settled(section, inputs) == (section, [])

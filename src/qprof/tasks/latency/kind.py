@@ -11,7 +11,9 @@ from msgspec import Meta, field
 
 from qprof.errors import ProfileError
 from qprof.record.manifest import PreparedTask
+from qprof.record.quantization import is_quantized, real_range
 from qprof.record.sections import FilePath, Positive, TaskSection
+from qprof.record.tensors import TensorSpec
 from qprof.tasks import digests
 from qprof.tasks.base import Prepared, TaskKind
 from qprof.tasks.latency.given_inputs import Division, divided
@@ -53,6 +55,29 @@ class LatencyKind(TaskKind[LatencySection]):
                 parse(text)
             except ProfileError as error:
                 raise ProfileError(f"task.random.{key}: {error}") from error
+
+    def settled(
+        self, section: LatencySection, inputs: Sequence[Sequence[TensorSpec]]
+    ) -> tuple[LatencySection, list[str]]:
+        """Random numbers within what quantized inputs hold: a float variant would else be given others."""
+        if section.inputs or "*" in section.random:
+            return section, []
+        recipes, notes = dict(section.random), []
+        for position, specs in enumerate(zip(*(known for known in inputs if known), strict=False)):
+            ranges = {real_range(spec) for spec in specs if is_quantized(spec)}
+            names = {str(position), *(name for spec in specs for name in spec.names)}
+            low, high = (max(low for low, _ in ranges), min(high for _, high in ranges)) if ranges else (0.0, 0.0)
+            if (
+                low < high
+                and len(ranges) + any(not is_quantized(spec) for spec in specs) > 1
+                and not names & set(recipes)
+            ):
+                recipes[str(position)] = f"uniform:{low:.6g}:{high:.6g}"
+                notes.append(
+                    f"random numbers for input {specs[0].name!r} lie in {low:.4g}..{high:.4g}, which all quantized "
+                    "variants hold: all are given the same"
+                )
+        return msgspec.structs.replace(section, random=recipes), notes
 
     def prepare(self, section: LatencySection) -> Prepared:
         task = self.build(section, ())
