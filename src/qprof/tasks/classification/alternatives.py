@@ -9,7 +9,8 @@ from typing import Any
 
 from qprof.record.quantization import FLOAT_DTYPES
 from qprof.tasks.base import Fitted
-from qprof.tasks.classification.pixels import RANGES, ImageConfig, Pixels, Value
+from qprof.tasks.classification.pixels import ImageConfig, Pixels
+from qprof.tasks.images.conventions import RANGES, Value
 
 #: Crops that the published models of ImageNet were evaluated with, as shares of the shorter side (timm, `crop_pct`).
 _CROPS = (0.875, 1.0)

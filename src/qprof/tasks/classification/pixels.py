@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from qprof.errors import ProfileError
 from qprof.record.quantization import FLOAT_DTYPES, is_quantized, real_range
 from qprof.record.tensors import TensorSpec
+from qprof.tasks.images.conventions import IMAGENET, RANGES, Value
 from qprof.tasks.images.preprocess import COLORS, INTERPOLATIONS, LAYOUTS, PreprocessConfig, Preprocessor
 
 if TYPE_CHECKING:
@@ -19,24 +20,11 @@ if TYPE_CHECKING:
 
 RESIZES = ("auto", "crop", "stretch", "letterbox", "letterbox-topleft")
 
-#: Channel means and standard deviations of ImageNet, in pixel values, red first: those of torchvision's models.
-IMAGENET = ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375])
-
 #: Outputs of a model that was trained on ImageNet, without a background class and with one.
 _IMAGENET_OUTPUTS = (1000, 1001)
 
 #: An input whose range is off by more than this share of that of the pixels says something else.
 _RANGE_TOLERANCE = 0.25
-
-Value = float | list[float]
-
-#: In words, mean, std: how pixels of 0..255 become the numbers that models take.
-RANGES: tuple[tuple[str, Value, Value], ...] = (
-    ("pixels scaled to -1..1", 127.5, 127.5),
-    ("pixels scaled to 0..1", 0.0, 255.0),
-    ("pixels as they are, 0..255", 0.0, 1.0),
-    ("pixels normalized by ImageNet's mean and deviation", *IMAGENET),
-)
 
 
 @dataclass(frozen=True)

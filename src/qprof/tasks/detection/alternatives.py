@@ -12,17 +12,9 @@ from qprof.record.quantization import FLOAT_DTYPES
 from qprof.record.tensors import TensorSpec
 from qprof.tasks.detection.categories import CategoryConfig, CategoryMap
 from qprof.tasks.detection.heads import HeadConfig, get
+from qprof.tasks.images.conventions import RANGES
 from qprof.tasks.images.preprocess import RESIZES, PreprocessConfig
 
-#: Channel means and standard deviations of ImageNet, in pixel values, red first: those of torchvision's models.
-_IMAGENET = ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375])
-#: Pixel values 0..255 as a model may want them: in words, mean, std.
-_RANGES: tuple[tuple[str, float | list[float], float | list[float]], ...] = (
-    ("pixels scaled to -1..1", 127.5, 127.5),
-    ("pixels scaled to 0..1", 0.0, 255.0),
-    ("pixels as they are, 0..255", 0.0, 1.0),
-    ("pixels normalized by ImageNet's mean and deviation", *_IMAGENET),
-)
 #: A limit beyond these cuts off what COCO's evaluation would count: 100 detections an image, whatever their score.
 _ALL_SCORES, _ALL_DETECTIONS = 0.001, 100
 #: The IoU of duplicates in the TensorFlow Object Detection API; a threshold outside this range leaves duplicates, or
@@ -148,7 +140,7 @@ def _pixels(now: Settings) -> Iterator[Change]:
 
 def _ranges(now: Settings) -> Iterator[Change]:
     config, is_float = now.preprocess, now.input.dtype in FLOAT_DTYPES
-    for says, mean, std in _RANGES:
+    for says, mean, std in RANGES:
         if config.color == "grey" and isinstance(mean, list):
             continue
         if config.color == "bgr" and isinstance(mean, list) and isinstance(std, list):
