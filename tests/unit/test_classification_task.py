@@ -170,7 +170,7 @@ def test_only_models_of_imagenets_classes_are_cropped_by_default() -> None:
         ({"crop": 0.0}, "no share of an image's side"),
         ({"resize": "shrink"}, "is not one of auto, crop"),
         ({"mean": 1.0, "std": 1.0, "raw_pixels": True}, "without effect"),
-        ({"mean": [1.0], "std": 1.0, "color": "rgb"}, "has 1 values"),
+        ({"mean": [1.0, 2.0], "std": 1.0, "color": "rgb"}, "has 2 values"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], message: str) -> None:
