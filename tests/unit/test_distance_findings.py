@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Literal, cast
 
+from qprof.findings.check import _of_limits
 from qprof.findings.choice import Candidate, Limits, choose
-from qprof.findings.distance import OutputFigures, VariantDistance
+from qprof.findings.comparison import Comparison
+from qprof.findings.distance import OutputFigures, VariantDistance, on_random_inputs
 from qprof.findings.explanation import default_limits
+from qprof.findings.float_layers import loses
 from qprof.findings.verdicts import FigureVerdict
+from qprof.record.manifest import OutputsCompared, VariantEntry
 from qprof.report.distance import distance_line, distance_lines, random_line
 from qprof.report.scores import cell_text, score_text
 from qprof.stats.intervals import Interval
@@ -55,6 +61,9 @@ def test_what_the_figures_rest_on() -> None:
     assert "same top answer as" not in text
     assert "shared by several on 3 of 256 inputs" in text and "2 elements are not finite" in text
     assert "taken for probabilities" in text
+    few = "no interval: 4 inputs given, at least 5 are needed"
+    assert few in "\n".join(distance_lines([replace(INT8, inputs=4)]))
+    assert "no interval" not in "\n".join(distance_lines([replace(INT8, inputs=5)]))
     assert list(distance_lines([])) == []
 
 
@@ -108,6 +117,41 @@ class NoPairs:
 
 def candidate(name: str, drop: float, score_name: str = "same_top") -> Candidate:
     return Candidate(name, 1.0 - drop, 1.0 - (1.0 - drop), drop, 100.0 - drop, None, 10, score_name=score_name)
+
+
+def test_what_holds_on_random_inputs_alone_is_doubtful() -> None:
+    near, far = (replace(candidate("int8", drop), random_inputs=True) for drop in (0.01, 0.2))
+    limits = Limits(score_drop=0.05)
+    choice = choose([near], limits, NoPairs())
+    assert (choice.variant, choice.doubts) == (
+        "int8",
+        ["its same_top is that on random inputs, which bound nothing on yours"],
+    )
+    assert choose([near], Limits(size_bytes=20), NoPairs()).doubts == []
+    assert [check.outcome for one in (near, far) for check in _of_limits(one, limits)] == ["doubtful", "failed"]
+    (given,) = _of_limits(candidate("int8", 0.01), limits)
+    assert given.outcome == "passed"
+    # The upper bound lies on the limit, but for rounding.
+    (at_limit,) = _of_limits(replace(candidate("int8", 0.01), most_drop=1.0 - 0.95), limits)
+    assert at_limit.outcome == "passed"
+
+
+def test_the_baselines_own_file_is_near_on_any_input() -> None:
+    def entry(inputs: Literal["given", "random"], same: bool) -> VariantEntry:
+        compared = OutputsCompared(samples=8, inputs=inputs, seconds=0.1, same=same)
+        return VariantEntry(name="b", outputs_compared=compared)
+
+    assert on_random_inputs(entry("random", same=False))
+    assert not on_random_inputs(entry("random", same=True)) and not on_random_inputs(entry("given", same=False))
+
+
+def test_nobody_knows_the_accuracy_without_labels() -> None:
+    def told(metric: str) -> str:
+        names = SimpleNamespace(run=SimpleNamespace(metric=metric), baseline="float32", variant="int8")
+        return loses(cast(Comparison, names))
+
+    assert told("AP") == told("accuracy") == "int8 loses its accuracy"
+    assert told("closeness") == told("same_top") == "int8 moves away from float32's outputs"
 
 
 def test_limits_without_labels_are_their_own() -> None:

@@ -25,7 +25,8 @@ class Candidate:
     `score`: of the metric that leads the run's table, higher is better; `score_drop`: baseline minus variant, and
     `most_drop` the upper bound of its interval. `latency_us`: p50 of each phase, added where one request runs them all;
     `most_latency_us` with the upper bounds. `energy_j`: per request, of `energy_source`. `peak_memory_bytes`: above the
-    bare runtime. `score_name`: "accuracy", or without labels the name of what stands for it.
+    bare runtime. `score_name`: "accuracy", or without labels the name of what stands for it;
+    `random_inputs`: that is known on random inputs alone.
     """
 
     variant: str
@@ -39,6 +40,7 @@ class Candidate:
     energy_source: str | None = None
     peak_memory_bytes: int | None = None
     score_name: str = "accuracy"
+    random_inputs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +192,8 @@ def _doubts(one: Candidate, limits: Limits) -> list[str]:
     found = []
     if limits.score_drop is not None and one.most_drop is not None and one.most_drop > limits.score_drop + ROUNDING:
         found.append(f"its {one.score_name} may be {_points(one.most_drop)} lower: the interval passes the limit")
+    elif limits.score_drop is not None and one.random_inputs:
+        found.append(f"its {one.score_name} is that on random inputs, which bound nothing on yours")
     if limits.latency_us is not None and one.most_latency_us is not None and one.most_latency_us > limits.latency_us:
         found.append(f"its p50 may be {_time(one.most_latency_us)}: the interval passes the limit")
     return found

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from qprof.measure.distance_scores import by_sample, noise_arrays, one_answer
 from qprof.record.distances import CLOSENESS, COSINE, KL, SAME_TOP
+from qprof.record.manifest import VariantEntry
 from qprof.record.rows import OutputDistanceRow
 from qprof.stats.intervals import Interval
 from qprof.stats.output_distance import sqnr_interval
@@ -83,6 +84,12 @@ def output_distances(run: Run) -> list[VariantDistance]:
             )
         )
     return found
+
+
+def on_random_inputs(entry: VariantEntry) -> bool:
+    """Whether a variant is known to be near on random inputs alone. The baseline's own file is near on any."""
+    compared = entry.outputs_compared
+    return compared is not None and compared.inputs == "random" and not compared.same
 
 
 def _figures(output: str, rows: Sequence[OutputDistanceRow]) -> OutputFigures:

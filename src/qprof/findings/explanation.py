@@ -17,7 +17,7 @@ from qprof.findings.causes.base import Finding
 from qprof.findings.choice import Candidate, Choice, Dominance, Limits, choose, dominated
 from qprof.findings.comparison import Comparison
 from qprof.findings.decomposition import Decomposition, with_outside
-from qprof.findings.distance import VariantDistance, output_distances
+from qprof.findings.distance import VariantDistance, on_random_inputs, output_distances
 from qprof.findings.doubts import Doubt, doubts, withheld
 from qprof.findings.effects import LATENCY
 from qprof.findings.energy import COMPARED_SOURCES, EnergyRow, EnergyTable, energy_table
@@ -336,6 +336,7 @@ def _candidate(
         variant=summary.name,
         score=score,
         score_name=metric if metric in DECIDING else "accuracy",
+        random_inputs=metric in DECIDING and on_random_inputs(run.variant(summary.name)),
         score_drop=None if score is None or base is None else base - score,
         most_drop=-drop.change.low if drop and drop.change and drop.change.low is not None else None,
         latency_us=sum(time.value * count for time, count in known) if whole else None,

@@ -15,6 +15,7 @@ from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Predi
 from qprof.findings.comparison import Comparison, interventions_of
 from qprof.findings.effects import PERPLEXITY, effect
 from qprof.findings.margins import SCORE_MARGIN
+from qprof.record.distances import DECIDING
 from qprof.record.manifest import VariantEntry
 from qprof.record.rows import INPUT, LayerErrorRow
 from qprof.runtimes.interventions import Impossible, Interventions, Section
@@ -131,6 +132,13 @@ def lost_score(comparison: Comparison) -> tuple[str, Interval] | None:
         return None
     verdict = judge(found, SCORE_MARGIN, lower_is_better=False)
     return (metric, verdict.effect) if verdict.kind == "worse" else None
+
+
+def loses(comparison: Comparison) -> str:
+    """What is told of a variant whose leading score fell: without labels, nobody knows its accuracy."""
+    if comparison.run.metric in DECIDING:
+        return f"{comparison.variant} moves away from {comparison.baseline}'s outputs"
+    return f"{comparison.variant} loses its accuracy"
 
 
 def section_in_float(

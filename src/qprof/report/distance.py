@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from qprof.findings.distance import OutputFigures, VariantDistance
-from qprof.stats.intervals import Interval
+from qprof.stats.intervals import FEWEST_BLOCKS, Interval
 
 #: Outputs of a model that are told one by one: those that are furthest off.
 _TOLD = 4
@@ -62,6 +62,8 @@ def _remarks(one: VariantDistance) -> Iterator[str]:
             f"{one.baseline} gives the same top answer on all of these inputs, so that agreeing with it says nothing: "
             "give inputs on which it answers differently"
         )
+    if one.inputs < FEWEST_BLOCKS:
+        yield f"no interval: {one.inputs} input{'s' * (one.inputs != 1)} given, at least {FEWEST_BLOCKS} are needed"
     if whole.tied:
         yield (
             f"the largest element is shared by several on {whole.tied} of {one.inputs} inputs; the first of them is "

@@ -9,7 +9,15 @@ import numpy as np
 
 from qprof.findings.causes.base import Evidence, Hypothesis
 from qprof.findings.comparison import Comparison
-from qprof.findings.float_layers import FEWEST_LAYERS, LayerError, hypothesis, layer_errors, most_layers, saturated
+from qprof.findings.float_layers import (
+    FEWEST_LAYERS,
+    LayerError,
+    hypothesis,
+    layer_errors,
+    loses,
+    most_layers,
+    saturated,
+)
 
 #: Ten times the noise of the layer in the middle: in variants without a fault, layers spread over less than that.
 _BELOW_MIDDLE_DB = 10.0
@@ -46,7 +54,7 @@ class BadLayer:
             comparison,
             self.name,
             bad,
-            f"{comparison.variant} loses its accuracy in {len(bad)} of {len(layers)} layers, whose own error stands "
+            f"{loses(comparison)} in {len(bad)} of {len(layers)} layers, whose own error stands "
             f"apart from that of the others ({middle:.1f} dB in the middle): {listed}{_coarser(comparison, bad)}",
             (
                 *(

@@ -6,7 +6,15 @@ from collections.abc import Iterator
 
 from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Prediction
 from qprof.findings.comparison import Comparison
-from qprof.findings.float_layers import BACK, SATURATED_SHARE, SPOILED_DB, counterparts, error_rows, lost_score
+from qprof.findings.float_layers import (
+    BACK,
+    SATURATED_SHARE,
+    SPOILED_DB,
+    counterparts,
+    error_rows,
+    loses,
+    lost_score,
+)
 from qprof.record.rows import INPUT, LayerErrorRow
 from qprof.runtimes.interventions import Impossible, Section
 
@@ -33,7 +41,7 @@ class CoarseInput:
         yield Hypothesis(
             cause=self.name,
             claim=(
-                f"{comparison.variant} loses its accuracy at its input, whose range and steps are not those of the "
+                f"{loses(comparison)} at its input, whose range and steps are not those of the "
                 f"samples: {listed}; {metric} {change.value:+.3f}"
             ),
             figure=metric,

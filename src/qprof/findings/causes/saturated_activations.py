@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from qprof.findings.causes.base import Evidence, Hypothesis
 from qprof.findings.comparison import Comparison
-from qprof.findings.float_layers import hypothesis, layer_errors, saturated
+from qprof.findings.float_layers import hypothesis, layer_errors, loses, saturated
 
 #: Layers that a claim names, the worst first.
 _NAMED = 3
@@ -29,7 +29,7 @@ class SaturatedActivations:
             comparison,
             self.name,
             layers,
-            f"{comparison.variant} loses its accuracy in {len(layers)} layers whose calibrated range cuts off a part "
+            f"{loses(comparison)} in {len(layers)} layers whose calibrated range cuts off a part "
             f"of their numbers: {listed}",
             tuple(
                 Evidence(f"{what} of {layer.label}", value, unit, f"layer_errors.parquet: {column}")

@@ -10,7 +10,7 @@ from qprof.findings.causes import collapsed_output
 from qprof.findings.causes.bad_layer import apart
 from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Prediction
 from qprof.findings.comparison import Comparison
-from qprof.findings.float_layers import FEWEST_LAYERS, layer_errors, lost_score, saturated
+from qprof.findings.float_layers import FEWEST_LAYERS, layer_errors, loses, lost_score, saturated
 from qprof.runtimes.interventions import Impossible
 
 #: The width of a weight at the beginning of how an op is quantized: "int4 ...", "4-bit ...".
@@ -45,7 +45,7 @@ class TooFewBits:
         yield Hypothesis(
             cause=self.name,
             claim=(
-                f"{comparison.variant} loses its accuracy by its {few} bits, in all of {len(known)} layers "
+                f"{loses(comparison)} by its {few} bits, in all of {len(known)} layers "
                 f"alike ({middle:.1f} dB in the middle): {metric} {change.value:+.3f}"
             ),
             figure=metric,
