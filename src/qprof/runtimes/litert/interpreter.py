@@ -19,7 +19,7 @@ from qprof.runtimes.litert.model_facts import ModelFacts
 from qprof.runtimes.litert.signatures import arguments, notes_on_inputs
 from qprof.runtimes.litert.state import state_of
 from qprof.runtimes.litert.stored_formats import stored_formats
-from qprof.runtimes.litert.valid_ranges import constants_of, valid_ranges
+from qprof.runtimes.litert.valid_ranges import constants_of, shapes_of, valid_ranges
 
 #: What a variant may ask for: LiteRT's default (XNNPACK on a CPU), or the interpreter's builtin kernels alone.
 DELEGATES = ("xnnpack", "none")
@@ -109,7 +109,7 @@ class LiteRTModel:
         outputs = self.interpreter.get_output_details()
         self._input_indices = [int(detail["index"]) for detail in inputs]
         self._output_indices = [int(detail["index"]) for detail in outputs]
-        ranges = valid_ranges(self.facts, constants_of(self.interpreter))
+        ranges = valid_ranges(self.facts, constants_of(self.interpreter), shapes_of(self.interpreter))
         specs = [
             replace(self._described(detail), valid_range=ranges.get(index))
             for detail, index in zip(inputs, self._input_indices, strict=True)

@@ -24,6 +24,8 @@ from qprof.runtimes.litert.model_facts import ModelFacts, OpFacts, SubgraphFacts
 Range = tuple[int | None, int | None]
 #: The numbers of a constant tensor of the main subgraph; `None` where they cannot be read.
 ReadConstant = Callable[[int], NDArray[Any] | None]
+#: The shape of a tensor of the main subgraph as it is allocated.
+ReadShape = Callable[[int], Sequence[int]]
 
 _INTEGERS = ("int32", "int64", "uint32", "uint64", "int16", "uint16", "int8", "uint8")
 
@@ -58,8 +60,8 @@ _PASSED_ON: Mapping[str, tuple[int, ...] | None] = {
 _ALTERNATIVES = ("SELECT", "SELECT_V2")
 _SIZES = {"RESIZE_BILINEAR": 1, "RESIZE_NEAREST_NEIGHBOR": 1, "BROADCAST_TO": 1, "TILE": 1, "FILL": 0}
 _DIVISIONS = ("DIV", "FLOOR_DIV", "FLOOR_MOD")
-#: Calls inside calls that are followed.
-_DEPTH = 8
+#: Calls of subgraphs that are followed. Each is, once for the same numbers; a file may have them call each other.
+_CALLS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,10 @@ class _Held:
         return _Held(self.low + low, self.high + high)
 
 
+#: A subgraph and what it is called with: input of it -> numbers of the model's inputs.
+_Call = tuple[int, frozenset[tuple[int, frozenset[tuple[int, _Held]]]]]
+
+
 @dataclass(slots=True)
 class _Graph:
     """One subgraph while it is walked. `held`: tensor -> input of the model -> how its numbers stand in the tensor."""
@@ -80,10 +86,11 @@ class _Graph:
     facts: SubgraphFacts
     options: _Options
     constant: ReadConstant
+    shape: ReadShape
     held: dict[int, dict[int, _Held]] = field(default_factory=dict)
 
 
-def valid_ranges(facts: ModelFacts, constant: ReadConstant) -> dict[int, Range]:
+def valid_ranges(facts: ModelFacts, constant: ReadConstant, shape: ReadShape) -> dict[int, Range]:
     """Tensor of an input of the main subgraph -> what it may hold; inputs that nothing bounds are left out."""
     main = facts.subgraphs[0]
     inputs = [
@@ -93,12 +100,12 @@ def valid_ranges(facts: ModelFacts, constant: ReadConstant) -> dict[int, Range]:
         return {}
     found: dict[int, list[Range]] = {}
     with _Options(facts.path) as options:
-        graph = _Graph(main, options, constant, {i: {i: _Held()} for i in inputs})
-        _walk(graph, facts, found, _DEPTH)
+        graph = _Graph(main, options, constant, shape, {i: {i: _Held()} for i in inputs})
+        _walk(graph, facts, found, set())
     return {tensor: both for tensor, ranges in found.items() if (both := _intersection(ranges)) is not None}
 
 
-def _walk(graph: _Graph, facts: ModelFacts, found: dict[int, list[Range]], depth: int) -> None:
+def _walk(graph: _Graph, facts: ModelFacts, found: dict[int, list[Range]], calls: set[_Call]) -> None:
     for op in graph.facts.ops:
         for position, tensor in enumerate(op.inputs):
             allowed = _allowed(graph, op, position) if tensor in graph.held else None
@@ -107,23 +114,25 @@ def _walk(graph: _Graph, facts: ModelFacts, found: dict[int, list[Range]], depth
                     low, high = allowed
                     own = (None if low is None else low - held.low, None if high is None else high - held.high)
                     found.setdefault(source, []).append(own)
-        if op.subgraphs and depth:
-            for child in op.subgraphs:
-                _walk_child(graph, facts, found, op, child, depth)
+        for child in op.subgraphs:
+            _walk_child(graph, facts, found, op, child, calls)
         passed = _passed_on(graph, op)
         for output in op.outputs if passed else ():
             graph.held[output] = passed
 
 
 def _walk_child(
-    graph: _Graph, facts: ModelFacts, found: dict[int, list[Range]], op: OpFacts, child: int, depth: int
+    graph: _Graph, facts: ModelFacts, found: dict[int, list[Range]], op: OpFacts, child: int, calls: set[_Call]
 ) -> None:
     """What a subgraph is called with are the last of the op's inputs: a condition comes before them."""
     inner = facts.subgraphs[child]
     given = op.inputs[len(op.inputs) - len(inner.inputs) :] if len(inner.inputs) <= len(op.inputs) else ()
     held = {own: graph.held[tensor] for own, tensor in zip(inner.inputs, given, strict=False) if tensor in graph.held}
-    if held:
-        _walk(_Graph(inner, graph.options, lambda tensor: None, held), facts, found, depth - 1)
+    call = (child, frozenset((own, frozenset(numbers.items())) for own, numbers in held.items()))
+    if held and call not in calls and len(calls) < _CALLS:
+        calls.add(call)
+        inside = _Graph(inner, graph.options, lambda tensor: None, lambda tensor: inner.tensors[tensor].shape, held)
+        _walk(inside, facts, found, calls)
 
 
 def _passed_on(graph: _Graph, op: OpFacts) -> dict[int, _Held]:
@@ -150,6 +159,8 @@ def _passed_on(graph: _Graph, op: OpFacts) -> dict[int, _Held]:
 def _shifted(graph: _Graph, op: OpFacts) -> dict[int, _Held]:
     """A constant added or subtracted; `c - x` turns the range round and is not followed."""
     for moving, fixed in ((0, 1), (1, 0)) if op.type == "ADD" else ((0, 1),):
+        if len(op.inputs) < 2:
+            continue
         held = graph.held.get(op.inputs[moving])
         numbers = _numbers(graph, op.inputs[fixed]) if held else None
         if held and numbers is not None:
@@ -168,15 +179,14 @@ def _numbers(graph: _Graph, tensor: int) -> NDArray[Any] | None:
 
 def _allowed(graph: _Graph, op: OpFacts, position: int) -> Range | None:
     """What the op takes there; `None` where it takes anything, or that is not known."""
-    tensors = graph.facts.tensors
-    shapes = [tensors[index].shape if index >= 0 else () for index in op.inputs]
+    shapes = [_shape(graph, index) for index in op.inputs]
     if op.type == "GATHER" and position == 1:
         axis = graph.options.integer(graph.facts.index, op.index, "GatherOptions", "Axis")
         return _rows(shapes[0], axis)
     if op.type == "GATHER_ND" and position == 1:
         depth = shapes[1][-1] if shapes[1] else 0
         return _rows((min(shapes[0][:depth]),), 0) if 0 < depth <= len(shapes[0]) else None
-    if op.type == "EMBEDDING_LOOKUP" and position == 0:
+    if op.type == "EMBEDDING_LOOKUP" and position == 0 and len(shapes) > 1:
         return _rows(shapes[1], 0)
     if op.type == "ONE_HOT" and position == 0:
         depth_of = _numbers(graph, op.inputs[1]) if len(op.inputs) > 1 else None
@@ -186,6 +196,14 @@ def _allowed(graph: _Graph, op: OpFacts, position: int) -> Range | None:
     if op.type == "TOPK_V2" and position == 1:
         return (1, shapes[0][-1]) if shapes[0] else None
     return (1, None) if _SIZES.get(op.type) == position else None
+
+
+def _shape(graph: _Graph, tensor: int) -> Sequence[int]:
+    """As allocated, where the file leaves it open: what it writes down for an open dimension is 1."""
+    if tensor < 0:
+        return ()
+    known = graph.facts.tensors[tensor]
+    return graph.shape(tensor) if -1 in known.shape_signature else known.shape
 
 
 def _rows(shape: Sequence[int], axis: int | None) -> Range | None:
@@ -242,5 +260,16 @@ def constants_of(interpreter: Any) -> ReadConstant:
             return np.array(interpreter.get_tensor(tensor))
         except ValueError:  # of a constant that a delegate has taken away
             return None
+
+    return read
+
+
+def shapes_of(interpreter: Any) -> ReadShape:
+    """Reads shapes as they are allocated; -1 where an extent is known only when the model runs."""
+
+    def read(tensor: int) -> Sequence[int]:
+        details = interpreter._get_tensor_details(tensor, 0) if hasattr(interpreter, "_get_tensor_details") else None
+        found = details or next(one for one in interpreter.get_tensor_details() if one["index"] == tensor)
+        return [int(extent) for extent in found["shape"]]
 
     return read
