@@ -258,3 +258,66 @@ def test_a_float_variant_is_given_what_a_quantized_one_can_hold() -> None:
 )
 def test_inputs_are_left_as_they_are(section: LatencySection, inputs: list[list[TensorSpec]]) -> None:
     assert KIND.settled(section, inputs) == (section, [])
+
+
+def test_arrays_are_found_by_any_name_of_the_input(tmp_path: Path) -> None:
+    called = TensorSpec("serving_default_ids:0", (1, 2), "int32", argument="input_ids")
+    for key in ("serving_default_ids:0", "input_ids", "ids"):
+        np.savez(tmp_path / "a.npz", **{key: np.array([[3, 4]], np.int32), "unused": np.zeros(1)})
+        assert bound(called, files=[tmp_path / "a.npz"]).inputs(0)[0].tolist() == [[3, 4]]
+
+
+def section(tmp_path: Path, count: int, suffix: str = "npz", **more: Any) -> LatencySection:
+    files = []
+    for n in range(count):
+        path = tmp_path / f"{n}.{suffix}"
+        np.savez(path, x=np.full((1, 3), n, np.float32)) if suffix == "npz" else np.save(path, np.zeros((1, 3)))
+        files.append(str(path))
+    return LatencySection(inputs=files, **more)
+
+
+def drawn(chosen: LatencySection) -> tuple[list[float], list[float]]:
+    """First value of the samples that are run, and of those that calibrate."""
+    task = KIND.build(chosen, ())
+    task.bind(described([spec(shape=(1, 3))], ()))
+    run = [float(task.inputs(n)[0].flat[0]) for n in range(task.sample_count())]
+    return run, [float(sample[0].flat[0]) for sample in task.calibration(100)]
+
+
+def test_few_inputs_are_run_and_calibrate_and_that_is_said(tmp_path: Path) -> None:
+    chosen = section(tmp_path, 3)
+    assert drawn(chosen) == ([0, 1, 2], [0, 1, 2])
+    ready = KIND.prepare(chosen)
+    assert not ready.task.calibration_invented and "the very inputs that are run" in ready.notes[0]
+
+
+def test_every_second_of_many_inputs_calibrates_and_is_not_run(tmp_path: Path) -> None:
+    chosen = section(tmp_path, 7)
+    assert drawn(chosen) == ([0, 2, 4, 6], [1, 3, 5])
+    ready = KIND.prepare(chosen)
+    assert ready.samples == 4 and not ready.task.calibration_invented
+    assert "3 of the 7 input files, every second one, which are not run; the other 4 are" in ready.notes[0]
+    assert drawn(section(tmp_path, 7, calibration_samples=2)) == ([0, 2, 4, 5, 6], [1, 3])
+
+
+def test_where_nothing_is_calibrated_all_inputs_are_run(tmp_path: Path) -> None:
+    chosen = KIND.without_calibration(section(tmp_path, 7))
+    assert drawn(chosen)[0] == [0, 1, 2, 3, 4, 5, 6]
+    ready = KIND.prepare(chosen)
+    assert ready.notes == [] and not ready.task.calibration_invented
+
+
+def test_inputs_of_their_own_calibrate(tmp_path: Path) -> None:
+    np.savez(tmp_path / "own.npz", x=np.full((1, 3), 9, np.float32))
+    chosen = section(tmp_path, 5, calibration_inputs=[str(tmp_path / "own.npz")])
+    assert drawn(chosen) == ([0, 1, 2, 3, 4], [9])
+    ready = KIND.prepare(chosen)
+    assert ready.notes == [] and not ready.task.calibration_invented
+    other = KIND.prepare(section(tmp_path, 5))
+    # What is made on the one is not to be taken from the cache for the other.
+    assert ready.calibration_digest != other.calibration_digest
+
+
+def test_random_calibration_is_said_to_be_invented() -> None:
+    ready = KIND.prepare(LatencySection(random={"x": "pixels"})).task
+    assert ready.calibration_invented and ready.calibration == "random numbers (x = pixels)"
