@@ -154,7 +154,10 @@ def test_a_shape_is_of_given_files_and_of_made_variants(qprof: CommandLine, vari
     for variant in found.manifest.variants:
         assert tuple(variant.inputs[0].shape) == (1, 24, WIDTH)
         assert not any("leaves its shape open" in note for note in variant.notes)
-    for wrong, says in (("1x24", "give all its 3 dimensions"), ("1x24x9", "cannot have input 'words'")):
+    for wrong, says in (
+        ("1x24", "give all its 3 dimensions"),
+        ("1x24x9", "given words = [1, 24, 9], and its file says words = [1, -1, 8], where -1 is open"),
+    ):
         assert says in refusal(qprof, qprof.folder / "open.tflite", "--shape", f"words={wrong}")
 
 

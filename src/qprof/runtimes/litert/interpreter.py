@@ -68,7 +68,7 @@ class LiteRTModel:
                 experimental_op_resolver_type=resolver,
             )
             self._resize(input_shapes or {})
-            self.interpreter.allocate_tensors()
+            self._allocate(input_shapes or {})
         self.run_once: Callable[[], None] = self._bare_invoke()
         # Held here too, and let go of after `run_once`, which keeps the interpreter underneath alive.
         self._plugins = tuple(plugins)
@@ -104,6 +104,20 @@ class LiteRTModel:
             self.interpreter.resize_tensor_input(details[position]["index"], list(shape))
             self._resized.add(position)
 
+    def _allocate(self, asked: Mapping[str, Sequence[int]]) -> None:
+        try:
+            self.interpreter.allocate_tensors()
+        except RuntimeError as error:
+            if not asked:
+                raise
+            inputs = [self.facts.subgraphs[0].tensors[index] for index in self.facts.subgraphs[0].inputs]
+            wanted = ", ".join(f"{key} = {list(shape)}" for key, shape in asked.items())
+            written = ", ".join(f"{one.name} = {list(one.shape_signature)}" for one in inputs)
+            raise RuntimeError(
+                f"{str(error).strip()}; input_shapes: it was given {wanted}, and its file says {written}, "
+                "where -1 is open"
+            ) from error
+
     def _read_details(self) -> None:
         inputs = self.interpreter.get_input_details()
         outputs = self.interpreter.get_output_details()
@@ -135,7 +149,7 @@ class LiteRTModel:
         try:
             with _runtime_errors(self.path, "resize"):
                 self._resize(input_shapes)
-                self.interpreter.allocate_tensors()
+                self._allocate(input_shapes)
         finally:
             self.run_once = self._bare_invoke()
         self._read_details()
