@@ -105,3 +105,16 @@ def test_nothing_left(tmp_path: Path) -> None:
 def test_variants_whose_ops_were_not_timed(tmp_path: Path) -> None:
     world = MOBILE.world(DYNAMIC, manifest={"profile": {"protocol": {"profiled": False}}})
     assert found(world, tmp_path / "run") == []
+
+
+def test_what_cannot_be_tested_is_said_of_what_was_given(tmp_path: Path) -> None:
+    """Conversions cost as much as what left, so that without the delegate something would be left: of a variant that
+    qprof made of a float model, nobody is told to give one."""
+    layers = [Layer("one", "CONV_2D", {"float": 100.0}, {"float": 900.0, "static": 800.0})]
+    file = "/nowhere/int8.tflite"
+    machine = Machine(layers, conversion_us=300.0, files={file: "int8"})
+    (made,) = found(machine.world("int8"), tmp_path / "made")
+    (given,) = found(machine.world({"name": "given", "file": file}), tmp_path / "given")
+    assert made.intervention is None and given.intervention is None
+    assert "no other ops of it are quantized" in str(made.untestable) and "file" not in str(made.untestable)
+    assert "ready-made file" in str(given.untestable) and "let qprof make it from the float" in str(given.untestable)
