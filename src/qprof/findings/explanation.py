@@ -26,6 +26,7 @@ from qprof.findings.margins import DISTANCE_DROPS
 from qprof.findings.pairs import RunPairs
 from qprof.findings.plausibility import Mend, plausibility
 from qprof.findings.sameness import Sameness, sameness
+from qprof.findings.size import MemoryDifference, SizeDifference, memory_differences, size_differences
 from qprof.findings.summary import VariantSummary, summarize
 from qprof.findings.unshrunk import unshrunk_variants
 from qprof.findings.verdicts import FigureVerdict, verdicts
@@ -103,6 +104,8 @@ class Explanation:
     calibration: tuple[Uncovered, ...] = ()
     along: tuple[Along, ...] = ()
     distances: tuple[VariantDistance, ...] = ()
+    sizes: tuple[SizeDifference, ...] = ()
+    memory: tuple[MemoryDifference, ...] = ()
 
 
 def explain(
@@ -162,6 +165,8 @@ def explain(
         calibration=tuple(uncovered(run)),
         along=tuple(divided),
         distances=tuple(output_distances(run)),
+        sizes=tuple(size_differences(run)),
+        memory=tuple(memory_differences(run)),
     )
 
 

@@ -19,6 +19,7 @@ from qprof.record.ops import OpEvents, OpMeta
 from qprof.record.phases import Phase
 from qprof.record.readings import Reading
 from qprof.record.sensors import CodeCarbonFacts, Missing
+from qprof.record.stored import StoredFiles
 from qprof.record.tensors import TensorSpec
 
 Answer = TypeVar("Answer")
@@ -69,6 +70,7 @@ class MadeAnswer(Struct, frozen=True, kw_only=True):
     facts: dict[str, Any]
     notes: list[str]
     calibrated: bool = False
+    stored: StoredFiles | None = None
 
 
 class MakeVariant(Request[MadeAnswer], frozen=True, kw_only=True, tag="make"):

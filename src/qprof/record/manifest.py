@@ -13,6 +13,7 @@ from qprof.record.model import Structure
 from qprof.record.phases import Phase
 from qprof.record.sections import ProtocolSection
 from qprof.record.sensors import SensorFacts
+from qprof.record.stored import StoredFiles
 from qprof.record.tensors import TensorSpec
 
 SCHEMA_VERSION = 5
@@ -133,7 +134,7 @@ class PlausibilityFacts(Struct, frozen=True, forbid_unknown_fields=True, kw_only
 class VariantEntry(Struct, forbid_unknown_fields=True, kw_only=True):
     """What is known of one variant. What comes later than the step at which it failed is empty or `None`.
 
-    `section`: as the profile resolves it. Made: `runtime` to `making`. Loaded: `inputs` to `options`; `facts`: what its
+    `section`: as the profile resolves it. Made: `runtime` to `stored`. Loaded: `inputs` to `options`; `facts`: what its
     runtime tells; `scored`: samples that are predicted in passes of their own. Instrumented: the rest.
     """
 
@@ -148,6 +149,7 @@ class VariantEntry(Struct, forbid_unknown_fields=True, kw_only=True):
     sha256: str | None = None
     bytes: int | None = None
     making: Making = field(default_factory=Making)
+    stored: StoredFiles | None = None
 
     inputs: list[TensorSpec] = field(default_factory=list)
     outputs: list[TensorSpec] = field(default_factory=list)

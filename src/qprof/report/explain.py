@@ -14,6 +14,7 @@ from qprof.report.distance import distance_lines
 from qprof.report.op_names import short_names
 from qprof.report.ratio import change_text
 from qprof.report.scores import score_text
+from qprof.report.sizes import all_lines
 from qprof.report.table import Column, Table
 from qprof.report.units import duration, energy, percent, size
 from qprof.stats.intervals import Interval
@@ -81,6 +82,7 @@ def explanation_lines(explanation: Explanation, evidence: bool = True, remarks: 
     seen by older metrics or without a warm-up."""
     for comparison in explanation.comparisons:
         yield from comparison_lines(comparison, evidence)
+    yield from all_lines(explanation.sizes, explanation.memory)
     if explanation.remarks and remarks:
         yield "Measured otherwise"
         for finding in explanation.remarks:

@@ -17,6 +17,7 @@ from qprof.record.model import Model, PromptShape, RunOptions
 from qprof.record.ops import OpEvents, OpMeta
 from qprof.record.phases import INFERENCE
 from qprof.record.sections import FileVariantSection, ModelSection, ProtocolSection, VariantSection
+from qprof.record.stored import StoredFiles
 from qprof.record.tensors import TensorSpec
 from qprof.runtimes.interventions import Interventions
 
@@ -206,6 +207,10 @@ class Runtime(ABC):
         """The inputs of a model by its file alone, which is not loaded; none where that does not tell. Raises
         `ModelError`."""
         return []
+
+    def stored(self, path: Path) -> StoredFiles | None:
+        """The parts that a variant's files are made of, `None` for a runtime that cannot tell. Raises `ModelError`."""
+        return None
 
     def preload(self, run: Mapping[str, Any]) -> None:  # noqa: B027  (most import nothing heavy)
         """Import everything that a variant with these `Made.run` needs, so that its memory is counted above it."""

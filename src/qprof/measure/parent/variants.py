@@ -245,7 +245,7 @@ def loaded_variant(entry: VariantEntry) -> LoadedVariant:
 
 def _keep_made(entry: VariantEntry, made: MadeAnswer) -> None:
     entry.runtime, entry.path, entry.sha256, entry.bytes = made.runtime, made.path, made.sha256, made.bytes
-    entry.notes = list(made.notes)
+    entry.notes, entry.stored = list(made.notes), made.stored
     entry.making = Making(
         method=made.method,
         tool=made.tool,

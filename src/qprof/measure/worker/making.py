@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from qprof.errors import ModelError
 from qprof.measure.models import model_path
 from qprof.measure.requests import MadeAnswer, MakeVariant, PreparedAnswer, PrepareTask
+from qprof.record.stored import StoredFiles
 from qprof.record.tensors import TensorSpec
 from qprof.runtimes import registry
-from qprof.runtimes.base import Calibration, VariantMaker
+from qprof.runtimes.base import Calibration, Runtime, VariantMaker
 from qprof.tasks import registry as tasks
 
 _makers: dict[str, VariantMaker] = {}
@@ -79,4 +80,13 @@ def make_variant(request: MakeVariant) -> MadeAnswer:
         run=dict(made.run),
         facts=dict(made.facts),
         notes=list(made.notes),
+        stored=_stored(runtime, made.path),
     )
+
+
+def _stored(runtime: Runtime, path: Path) -> StoredFiles | None:
+    """A variant whose parts cannot be told is none the worse for it: loading it says what is wrong."""
+    try:
+        return runtime.stored(path)
+    except (ModelError, OSError) as error:
+        return StoredFiles(reason=f"{path.name}: its parts cannot be told: {error}")

@@ -15,6 +15,7 @@ from qprof.errors import ModelError
 from qprof.record.ceilings import Ceiling
 from qprof.record.model import Model, RunOptions
 from qprof.record.sections import FileVariantSection, ModelSection, VariantSection
+from qprof.record.stored import StoredFiles
 from qprof.record.tensors import TensorSpec
 from qprof.runtimes import base
 from qprof.runtimes.litert.interpreter import DELEGATES, LiteRTModel
@@ -84,6 +85,11 @@ class LiteRTRuntime(base.Runtime):
             zero_point = None if scale is None else tensor.quantization.first_zero_point or 0
             found.append(TensorSpec(tensor.name, tensor.shape, tensor.dtype, scale, zero_point, tensor.shape_signature))
         return found
+
+    def stored(self, path: Path) -> StoredFiles:
+        from qprof.runtimes.litert.parts import stored_files
+
+        return stored_files(path)
 
     def preload(self, run: Mapping[str, Any]) -> None:
         import ai_edge_litert.interpreter  # noqa: F401

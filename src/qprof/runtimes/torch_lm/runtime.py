@@ -14,6 +14,7 @@ from qprof.errors import ModelError
 from qprof.record.ceilings import Ceiling
 from qprof.record.model import Model, PromptShape, RunOptions
 from qprof.record.sections import ModelSection, VariantSection
+from qprof.record.stored import StoredFiles
 from qprof.runtimes import base, hub
 from qprof.runtimes.tool_output import tool_output_to_log
 from qprof.runtimes.torch_lm import library
@@ -67,6 +68,11 @@ class TorchLMRuntime(base.Runtime):
 
     def require(self) -> None:
         library.require()
+
+    def stored(self, path: Path) -> StoredFiles:
+        from qprof.runtimes.torch_lm.parts import stored_files
+
+        return stored_files(path)
 
     def preload(self, run: Mapping[str, Any]) -> None:
         """The quantizer's library too, also for an unquantized variant: all variants' memory is counted above the same

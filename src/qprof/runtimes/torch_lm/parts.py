@@ -1,0 +1,54 @@
+"""The bytes of a checkpoint's folder by what they hold, from the headers of its files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qprof.record.stored import PartKind, StoredFiles, StoredPart
+from qprof.runtimes.torch_lm import safetensors_header
+from qprof.runtimes.torch_lm.checkpoint import QuantizedFormat, inspect
+from qprof.runtimes.torch_lm.safetensors_header import StoredTensor
+
+#: What belongs to a packed weight beside its numbers: scales, zero points, and which group a row belongs to.
+_BESIDE = ("scales", "qzeros", "g_idx")
+_WORD_BITS = 32
+
+
+def stored_files(path: Path) -> StoredFiles:
+    """Every byte of the files that make the model what it is in one part. Raises `ModelError`."""
+    found = inspect(path)
+    parts: list[StoredPart] = []
+    total = 0
+    for file in found.content_files():
+        size = file.stat().st_size
+        total += size
+        if file not in found.weight_files:
+            parts.append(StoredPart(name=file.name, kind="file", bytes=size))
+            continue
+        tensors = safetensors_header.read(file)
+        packed = {name.removesuffix(".qweight") for name in tensors if name.endswith(".qweight")}
+        parts += [_part(name, tensor, packed, found.quantization) for name, tensor in tensors.items()]
+        header = size - sum(tensor.bytes for tensor in tensors.values())
+        parts.append(StoredPart(name=f"header of {file.name}", kind="structure", bytes=header))
+    return StoredFiles(bytes=total, parts=parts)
+
+
+def _part(name: str, tensor: StoredTensor, packed: set[str], quantized: QuantizedFormat | None) -> StoredPart:
+    module, _, operand = name.rpartition(".")
+    kind: PartKind = "scales" if module in packed and operand in _BESIDE else "tensor"
+    dtype, elements, why = tensor.dtype, tensor.elements, ""
+    if quantized is not None and operand == "qweight":
+        dtype, elements = f"int{quantized.bits}", tensor.elements * _WORD_BITS // quantized.bits
+        operand = "weight"
+    elif quantized is not None and tensor.is_float and len(tensor.shape) > 1 and module not in packed:
+        why = f"its {quantized.quant_method.upper()} checkpoint packs the decoder's linear layers, and not this one"
+    return StoredPart(
+        name=name,
+        kind=kind,
+        bytes=tensor.bytes,
+        dtype=dtype,
+        elements=elements,
+        op=module.rpartition(".")[2],
+        at=f"{module}.{operand}",
+        why=why,
+    )
