@@ -184,9 +184,9 @@ def _why(part: StoredPart | None, variant: VariantEntry) -> str:
 
 def _other_rows(a: StoredFiles, b: StoredFiles) -> Iterator[SizeRow]:
     for kind, what in _KINDS.items():
-        sums = [sum(part.bytes for part in side.parts if part.kind == kind) for side in (a, b)]
-        if any(sums):
-            yield SizeRow(kind, what, *sums)
+        a_bytes, b_bytes = (sum(part.bytes for part in side.parts if part.kind == kind) for side in (a, b))
+        if a_bytes or b_bytes:
+            yield SizeRow(kind, what, a_bytes, b_bytes)
 
 
 def _could_save(pairs: Sequence[_Pair]) -> int | None:

@@ -11,6 +11,8 @@ from qprof.report.units import percent, size
 _NAMED = 3
 #: What is left in float is named where it is at least this part of the file, or where the file shrank too little.
 _TOLD = 0.1
+#: Longer names are told by their ends.
+_LONGEST_NAME = 60
 
 
 def size_lines(found: SizeDifference) -> Iterator[str]:
@@ -77,7 +79,11 @@ def _stays(row: SizeRow) -> str:
 
 
 def _name(part: SizePart) -> str:
-    return f"{part.op}'s {part.name}" if part.op else part.name
+    # Converters join the names of all that they fused into one.
+    name = part.name.partition(";")[0]
+    name = name if len(name) <= _LONGEST_NAME else f"…{name[1 - _LONGEST_NAME :]}"
+    # A module's type is the end of its own name already.
+    return f"{part.op}'s {name}" if part.op and f".{part.op}." not in f".{name}" else name
 
 
 def all_lines(sizes: Sequence[SizeDifference], memory: Sequence[MemoryDifference]) -> Iterator[str]:

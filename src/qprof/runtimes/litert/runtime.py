@@ -175,11 +175,15 @@ class LiteRTMaker:
         return LiteRTModel(made.path, input_shapes=shapes)
 
     def make(self, section: VariantSection, calibration: base.Calibration) -> base.Made:
+        from qprof.runtimes.litert import float_tables
+
         made = self._maker.make(self._request(section, calibration))
         patch = section.patch if isinstance(section, LiteRTFile) else None
         if patch:
             patch_files(made.path, Path(patch.baseline), patch.ops)  # here, where a failure is told as one of making
         own = patch_settings(Path(patch.baseline), patch.ops) if patch else {}
+        selects = section if isinstance(section, QuantizedVariant) else QuantizedVariant(name=section.name)
+        tables = float_tables.notes(made.path, made.method, selects.ops or None, selects.skip_ops)
         return base.Made(
             made.path,
             made.sha256,
@@ -189,7 +193,7 @@ class LiteRTMaker:
             tool_version=made.tool_version,
             make_seconds=made.seconds,
             facts={"settings": made.settings | own},
-            notes=list(made.notes),
+            notes=[*made.notes, *tables],
         )
 
     def _request(self, section: VariantSection, calibration: base.Calibration | None = None) -> MakeRequest:
