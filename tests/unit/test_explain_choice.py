@@ -193,4 +193,10 @@ def test_a_choice_among_latencies_that_are_not_told_apart_is_a_doubt() -> None:
     found = chosen_of(two, Limits(), unsure=["latency"])
     assert (found.variant, found.by) == ("small", ["size"])
     assert found.doubts == ["it may be slower than float, by less than this run can tell"]
+    far = [FLOAT, candidate("small", latency_us=13_000.0, size_bytes=1_000_000)]
+    found = chosen_of(far, Limits(), unsure=["latency"])
+    assert (found.variant, found.by) == ("float", ["latency"])
+    assert found.doubts == [
+        "that small takes longer is by the estimates alone, on which there is no verdict; measure again"
+    ]
     assert chosen_of(two, Limits()).variant == "float"

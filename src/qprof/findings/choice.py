@@ -11,11 +11,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
+from qprof.findings.margins import LATENCY_MARGIN
 from qprof.findings.verdicts import FigureVerdict
 from qprof.stats.verdict import Kind
 
 #: 0.95 lies 0.05 below 1, and as floating-point numbers a trifle more.
 ROUNDING = 1e-9
+
+#: Where no verdict is given on two latencies, one that is beyond so many times the other by its estimate is not taken
+#: for as fast: ten times the margin within which latencies count as equal.
+_FAR = 1.0 + 10.0 * LATENCY_MARGIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,23 +120,46 @@ def _dominance(pairs: Pairs, beaten: str, by: str) -> Dominance | None:
 
 
 def choose(candidates: Sequence[Candidate], limits: Limits, pairs: Pairs) -> Choice:
-    """Of the variants that keep every limit those that are not shown to be slower than the fastest; of these the
-    smallest, then the one with the least memory, then with the least energy, then the first.
+    """Of the variants that keep every limit those that are not shown to be slower than the fastest, or, where that is
+    not decided, are not far slower by their estimates; of these the smallest, then the one with the least memory, then
+    with the least energy, then the first.
 
     A figure that is not known breaks its limit, and loses against one that is.
     """
     misses = {one.variant: broken for one in candidates if (broken := _broken(one, limits))}
-    left = [one for one in candidates if one.variant not in misses]
+    left = fitting = [one for one in candidates if one.variant not in misses]
     if not left:
         return Choice(None, misses)
     by = []
+    far = _far_slower(fitting, pairs)
+    left = [one for one in fitting if one.variant not in far]
     for figure, value, kind in _ORDER:
         narrowed = _least(left, value, partial(kind, pairs))
-        if len(narrowed) < len(left):
+        if len(narrowed) < len(left) or (figure == "latency" and far):
             by.append(figure)
         left = narrowed
     best = left[0]
-    return Choice(best.variant, misses, [*_doubts(best, limits), *_slower(best, candidates, misses, pairs)], by)
+    doubts = [*_doubts(best, limits), *_slower(best, candidates, misses, pairs)]
+    if far:
+        named = ", ".join(far)
+        told = "takes" if len(far) == 1 else "take"
+        doubts.append(
+            f"that {named} {told} longer is by the estimates alone, on which there is no verdict; measure again"
+        )
+    return Choice(best.variant, misses, doubts, by)
+
+
+def _far_slower(candidates: Sequence[Candidate], pairs: Pairs) -> list[str]:
+    """Those that are `_FAR` slower than the fastest by their estimates, where no verdict is given on that."""
+    timed = [(one.latency_us, one.variant) for one in candidates if one.latency_us is not None]
+    if not timed:
+        return []
+    least_us, fastest = min(timed)
+    return [
+        name
+        for latency_us, name in timed
+        if latency_us > _FAR * least_us and pairs.request(fastest, name) == "inconclusive"
+    ]
 
 
 def _least(
