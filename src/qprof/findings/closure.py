@@ -39,17 +39,22 @@ def closures(run: Run) -> Iterator[Closure]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    timed = {
+        (entry.name, phase.name): ops
+        for entry in run.manifest.living()
+        for phase in run.phases()
+        if (ops := run.ops_of(entry.name, phase.name))
+    }
+    if not timed:
+        return
     whole = _sums(run.samples.filter(pc.equal(run.samples["kind"].cast(pa.string()), "profiled")), "variant", "phase")
     events = run.op_events.filter(pc.equal(run.op_events["kind"].cast(pa.string()), "profiled"))
     ops_ns = _sums(events, "variant", "phase", "op")
-    for entry in run.manifest.living():
-        for phase in run.phases():
-            ops = run.ops_of(entry.name, phase.name)
-            total = whole.get((entry.name, phase.name))
-            if ops and total:
-                times = np.array([[ops_ns.get((entry.name, phase.name, op.op), 0) for op in ops]], np.float64)
-                own = own_times(ops, times)[:, ~is_container(ops)]
-                yield Closure(entry.name, phase.name, float(own.sum()) / total)
+    for place, ops in timed.items():
+        if total := whole.get(place):
+            times = np.array([[ops_ns.get((*place, op.op), 0) for op in ops]], np.float64)
+            own = own_times(ops, times)[:, ~is_container(ops)]
+            yield Closure(*place, float(own.sum()) / total)
 
 
 def _sums(table: object, *by: str) -> dict[tuple[str, ...], int]:
