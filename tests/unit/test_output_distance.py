@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from qprof.errors import DataError
 from qprof.measure.distance_scores import by_sample, noise_arrays, one_answer, score_rows, sqnr_of
-from qprof.measure.worker.output_distances import matched_outputs, same_inputs
+from qprof.measure.worker.output_distances import matched_outputs
+from qprof.measure.worker.shared_inputs import same_inputs
 from qprof.record.rows import OutputDistanceRow
 from qprof.record.tensors import TensorSpec
 from qprof.stats import output_distance as module
@@ -272,8 +273,12 @@ def test_random_inputs_are_the_same_real_numbers() -> None:
     assert its[0] is stored
     mine, its = same_inputs([quantized], [real], [stored], [np.zeros((1, 4), np.float32)])
     assert its[0].tolist() == [[0.0, 128.0, 133.0, 255.0]]
-    ids = spec("ids", [1, 4], "int64")
+    ids, numbers = spec("ids", [1, 4], "int64"), np.array([[5, 6, 7, 300]])
+    _, its = same_inputs([ids], [spec("ids", [1, 4], "int32")], [numbers], [numbers * 0])
+    assert its[0].tolist() == numbers.tolist() and its[0].dtype == np.int32
+    with pytest.raises(DataError, match="cannot hold all of int64"):
+        same_inputs([ids], [spec("ids", [1, 4], "uint8")], [numbers], [numbers])
     with pytest.raises(DataError, match="no random number is the same in both"):
-        same_inputs([ids], [spec("ids", [1, 4], "int32")], [stored], [stored])
+        same_inputs([ids], [real], [numbers], [numbers])
     with pytest.raises(DataError, match="not the same"):
         same_inputs([real], [spec("in", [1, 5])], [stored], [stored])

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from qprof.errors import DataError
 from qprof.measure.channel import json_safe
 from qprof.measure.requests import ComparedAnswer, CompareLayers, LoadedVariant
+from qprof.measure.worker.shared_inputs import SharedInputs
 from qprof.record.rows import LayerErrorRow
 from qprof.runtimes import registry
 from qprof.runtimes.base import Side
@@ -31,6 +32,13 @@ def measure_layer_errors(request: CompareLayers) -> ComparedAnswer:
     baseline, variant = _side(request.baseline), _side(request.variant)
     task = tasks.build(request.task, at_least=request.samples)
     task.bind(baseline.model)
+    inputs_of = task.inputs
+    if task.random_inputs:  # those on which the outputs are compared, too
+        shared = SharedInputs(request.task, request.samples, baseline.model, variant.model)
+
+        def inputs_of(sample: int) -> list[NDArray[Any]]:
+            return shared.both(sample)[0]
+
     samples = spread(task.sample_count(), request.samples)
     collected: dict[tuple[str, str], QuantizationError] = {}
 
@@ -40,7 +48,7 @@ def measure_layer_errors(request: CompareLayers) -> ComparedAnswer:
     comparison = registry.get(request.variant.runtime).compare_layers(baseline, variant, request.pairs)
     comparison.weights(record)
     for sample in samples:
-        comparison.sample(task.inputs(sample), record)
+        comparison.sample(inputs_of(sample), record)
     rows = [
         LayerErrorRow(variant=request.name, **op, **_figures(str(op["op"]), collected), samples=len(samples))  # type: ignore[arg-type]
         for op in comparison.ops

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter_ns
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from numpy.typing import NDArray
@@ -14,14 +14,13 @@ from numpy.typing import NDArray
 from qprof.errors import DataError
 from qprof.measure.channel import json_safe
 from qprof.measure.requests import CompareOutputs, LoadedVariant, OutputsAnswer
-from qprof.record.model import Model
-from qprof.record.quantization import FLOAT_DTYPES, dequantize, is_quantized, quantize
+from qprof.measure.worker.shared_inputs import SharedInputs
+from qprof.record.model import Loaded, Model
+from qprof.record.quantization import FLOAT_DTYPES, dequantize, is_quantized
 from qprof.record.rows import OutputDistanceRow
 from qprof.record.tensors import TensorSpec
 from qprof.runtimes import registry
 from qprof.stats.output_distance import Meaning, output_distance, output_meanings
-from qprof.tasks import registry as tasks
-from qprof.tasks.base import Task
 
 Arrays = list[NDArray[Any]]
 
@@ -39,37 +38,36 @@ def measure_output_distances(request: CompareOutputs) -> OutputsAnswer:
     Raises `QprofError` where the two cannot be given the same inputs, or where no outputs go together.
     """
     started_ns = perf_counter_ns()
-    sides = [_Side(one, request) for one in (request.baseline, request.variant)]
+    sides = [_Side(one) for one in (request.baseline, request.variant)]
+    inputs = SharedInputs(request.task, request.samples, sides[0].model, sides[1].model)
     pairs, notes = matched_outputs(sides[0].model.loaded.outputs, sides[1].model.loaded.outputs, request.name)
-    random = sides[0].task.random_inputs
-    available = min(request.samples, *(side.task.sample_count() for side in sides))
-    wanted = min(available, max(_LEAST_SAMPLES, _MOST_ROWS // len(pairs)))
-    first = [_run(sides, sample, random, pairs) for sample in range(min(_DECIDING_SAMPLES, wanted))]
-    meanings = _meanings(sides[0], [pair[0] for pair in pairs], [outputs[0] for outputs in first])
+    wanted = min(request.samples, inputs.count, max(_LEAST_SAMPLES, _MOST_ROWS // len(pairs)))
+    first = [_run(sides, inputs.both(sample), pairs) for sample in range(min(_DECIDING_SAMPLES, wanted))]
+    meanings = _meanings(
+        sides[0].model.loaded, [pair[0] for pair in pairs], [outputs[0] for outputs in first], inputs.outputs_are
+    )
     rows: list[OutputDistanceRow] = []
     samples = 0
     deadline_ns = started_ns + int(request.max_s * 1e9)
     while samples < wanted and (samples < _LEAST_SAMPLES or perf_counter_ns() < deadline_ns):
-        both = first[samples] if samples < len(first) else _run(sides, samples, random, pairs)
+        both = first[samples] if samples < len(first) else _run(sides, inputs.both(samples), pairs)
         rows += _rows(request.name, samples, pairs, meanings, both)
         samples += 1
     return OutputsAnswer(
         rows=[json_safe(asdict(row)) for row in rows],
         samples=samples,
-        random=random,
+        random=inputs.random,
         seconds=(perf_counter_ns() - started_ns) / 1e9,
         notes=[*notes, *_nonfinite(rows)],
     )
 
 
 class _Side:
-    """One of the two, loaded, with a task that is bound to it."""
+    """One of the two, loaded."""
 
-    def __init__(self, loaded: LoadedVariant, request: CompareOutputs) -> None:
+    def __init__(self, loaded: LoadedVariant) -> None:
         runtime = registry.get(loaded.runtime)
         self.model: Model = runtime.load(Path(loaded.path), msgspec.convert(loaded.options, runtime.options_type))
-        self.task: Task = tasks.build(request.task, at_least=request.samples)
-        self.task.bind(self.model)
 
     def outputs(self, inputs: Sequence[NDArray[Any]]) -> Arrays:
         """Of an inference with no history: the first phase is entered anew."""
@@ -82,53 +80,14 @@ class _Side:
 Pair = tuple[int, int, TensorSpec, TensorSpec]
 
 
-def _run(sides: Sequence[_Side], sample: int, random: bool, pairs: Sequence[Pair]) -> tuple[Arrays, Arrays]:
+def _run(sides: Sequence[_Side], inputs: Sequence[Arrays], pairs: Sequence[Pair]) -> tuple[Arrays, Arrays]:
     """The outputs that go together, of both on one input: real values where they are real."""
-    given = [side.task.inputs(sample) for side in sides]
-    if random:
-        given = list(same_inputs(sides[0].model.loaded.inputs, sides[1].model.loaded.inputs, *given))
-    first, second = (side.outputs(arrays) for side, arrays in zip(sides, given, strict=True))
+    first, second = (side.outputs(arrays) for side, arrays in zip(sides, inputs, strict=True))
     return [_real(first[i], a) for i, _, a, _ in pairs], [_real(second[j], b) for _, j, _, b in pairs]
 
 
 def _real(array: NDArray[Any], spec: TensorSpec) -> NDArray[Any]:
     return dequantize(array, spec) if is_quantized(spec) else array
-
-
-def same_inputs(
-    a_specs: Sequence[TensorSpec], b_specs: Sequence[TensorSpec], a: Sequence[NDArray[Any]], b: Sequence[NDArray[Any]]
-) -> tuple[Arrays, Arrays]:
-    """Random inputs of two variants, made the same real numbers: those of the side that stores them quantized, which
-    can hold no others; of the first where both or neither do. Raises `DataError` where there are no such."""
-    partner = _inputs_of(a_specs, b_specs)
-    mine, its = list(a), list(b)
-    for i, j in enumerate(partner):
-        spec, other = a_specs[i], b_specs[j]
-        if is_quantized(other) and not is_quantized(spec):
-            mine[i] = quantize(dequantize(b[j], other), spec)
-        elif is_quantized(spec) or (spec.dtype in FLOAT_DTYPES and other.dtype in FLOAT_DTYPES):
-            its[j] = quantize(dequantize(a[i], spec), other)
-        elif spec.dtype == other.dtype:
-            its[j] = a[i]
-        else:
-            raise DataError(
-                f"input {spec.name!r} is {spec.dtype} in the baseline, {other.name!r} is {other.dtype}: no random "
-                "number is the same in both; give inputs by files"
-            )
-    return mine, its
-
-
-def _inputs_of(a_specs: Sequence[TensorSpec], b_specs: Sequence[TensorSpec]) -> list[int]:
-    """Which input of the second is each of the first: by name, else by order."""
-    shapes = [[list(spec.shape) for spec in specs] for specs in (a_specs, b_specs)]
-    names = [[spec.name for spec in specs] for specs in (a_specs, b_specs)]
-    if sorted(names[0]) == sorted(names[1]) and len(set(names[0])) == len(names[0]):
-        partner = [names[1].index(name) for name in names[0]]
-    else:
-        partner = list(range(len(a_specs)))
-    if len(a_specs) != len(b_specs) or any(shapes[0][i] != shapes[1][j] for i, j in enumerate(partner)):
-        raise DataError(f"the inputs are of shapes {shapes[0]} in the baseline, and {shapes[1]} here: not the same")
-    return partner
 
 
 def matched_outputs(
@@ -174,16 +133,14 @@ def _is_real(spec: TensorSpec) -> bool:
     return spec.dtype in FLOAT_DTYPES or is_quantized(spec)
 
 
-def _meanings(side: _Side, indices: Sequence[int], samples: Sequence[Arrays]) -> list[Meaning]:
+def _meanings(loaded: Loaded, indices: Sequence[int], samples: Sequence[Arrays], told: str) -> list[Meaning]:
     """Of the outputs that are compared; a model's other outputs say nothing here."""
-    loaded = side.model.loaded
     steps = [loaded.outputs[i].scale or 0.0 for i in indices]
     lengths = {spec.shape[1] for spec in loaded.inputs if spec.dtype in ("int32", "int64") and len(spec.shape) == 2}
     looks = output_meanings(samples, steps, lengths)
-    told = side.task.outputs_are
     if told == "auto":
         return looks
-    return [look if look == "exact" else told for look in looks]
+    return [look if look == "exact" else cast(Meaning, told) for look in looks]
 
 
 def _rows(

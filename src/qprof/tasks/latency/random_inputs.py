@@ -285,8 +285,8 @@ class RandomInputs:
             if abs(floor - low) + abs(ceiling - high) > 0.02 * (high - low):
                 notes.append(
                     f"random inputs {spec.name!r} span {floor:.4g}..{ceiling:.4g}, those of a float variant "
-                    f"{low:g}..{high:g}: to compare outputs "
-                    "across variants, give inputs by files, or a recipe (random)"
+                    f"{low:g}..{high:g}; to time all on the same, give inputs by files, or a recipe (random). "
+                    "Outputs are compared on the same, those of the quantized one"
                 )
         return notes
 
