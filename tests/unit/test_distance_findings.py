@@ -86,7 +86,7 @@ def test_scores_below_one_do_not_look_like_one() -> None:
         "1.000",
         "0.9996",
         "0.99999",
-        "<1",
+        ">0.99999",
         "0.500",
         None,
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from qprof.findings.distance import OutputFigures, VariantDistance
+from qprof.report.scores import score_text
 from qprof.stats.intervals import FEWEST_BLOCKS, Interval
 
 #: Outputs of a model that are told one by one: those that are furthest off.
@@ -95,7 +96,7 @@ def _figures(figures: OutputFigures) -> str:
     if figures.closeness is not None:
         parts.append(f"error {_percent(_error(figures.closeness))} of the output")
     if figures.cosine is not None:
-        parts.append(f"cosine {figures.cosine.value:.4f}")
+        parts.append(f"cosine {score_text(figures.cosine.value)}")
     if figures.kl is not None:
         parts.append(f"KL {_bounded(figures.kl, '.3g', ' nats')}")
     return ", ".join(parts)

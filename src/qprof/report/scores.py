@@ -20,7 +20,7 @@ def score_text(value: float | None) -> str | None:
         return None
     if 0.9 < value < 1.0:
         fitting = (text for digits in range(3, _MOST_DIGITS) if float(text := f"{value:.{digits}f}") < 1.0)
-        return next(fitting, "<1")
+        return next(fitting, ">0.99999")
     return f"{value:.3f}" if abs(value) < _LARGE else f"{value:.2e}"
 
 
