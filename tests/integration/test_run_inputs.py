@@ -54,7 +54,7 @@ def kinds(found: Run) -> set[str]:
 
 
 def divided(folder: Path) -> Path:
-    """96 // n: zero ends the process, as in FLOOR_DIV's kernel of LiteRT 2.3.0 it does."""
+    """96 // n: LiteRT refuses to divide by zero."""
     graph = Graph()
     n = graph.input("n", (1,), "int32")
     graph.outputs = [graph.tensor("quotient", (1,), "int32")]
