@@ -114,7 +114,13 @@ def test_own_times_add_up_to_the_ops_at_the_top(profiled: Callable[..., Profiled
     np.add.at(times, (events.inference, events.op), events.duration_ns)
     own = own_times(ops, times)[:, ~is_container(ops)].sum(axis=1)
     top = times[:, [op.parent is None for op in ops]].sum(axis=1)
-    assert own == pytest.approx(top, rel=1e-3)
+    # A partition's kernels are timed by the clock that the delegate reads: what it does around them is nobody's.
+    around = np.zeros(4)
+    for place, op in enumerate(ops):
+        if op.type == "DELEGATE":
+            around += times[:, place] - times[:, [inside.parent == op.op for inside in ops]].sum(axis=1)
+    assert own + around == pytest.approx(top, rel=1e-9)
+    assert (around >= 0).all() and around.sum() < 0.1 * top.sum()
     assert (own_times(ops, times) >= 0).all()
 
 
@@ -156,7 +162,7 @@ def test_a_shared_subgraph_behind_another_shared_one(tmp_path: Path) -> None:
     nodes = [(2, 0, 1), (0, 0, 0), (2, 0, 4), (1, 0, 3), (0, 1, 2), (2, 0, 7), (1, 0, 6), (0, 2, 5), (2, 0, 8)]
     records = np.zeros(len(nodes), record_dtype)
     for place, (subgraph, node, start) in enumerate(nodes):
-        records[place] = (KIND_NODE, 0, subgraph, node, -1, -1, start, 1, 0)
+        records[place] = (KIND_NODE, 0, subgraph, node, -1, -1, start, 1, 0, 0)
     assert calls.assign(records)["subgraph"].tolist() == [2, 0, 3, 1, 0, 5, 4, 0, -1]
     assert records["subgraph"].tolist() == [row[0] for row in nodes], "the profiler's own records stay"
 
@@ -164,10 +170,10 @@ def test_a_shared_subgraph_behind_another_shared_one(tmp_path: Path) -> None:
 def test_a_caller_that_left_no_record_does_not_lend_its_ops_to_the_next(tmp_path: Path) -> None:
     calls = Calls(facts([[1], [1]], [], tmp_path=tmp_path))
     records = np.zeros(4, record_dtype)
-    records[0] = (KIND_NODE, 0, 1, 0, -1, -1, 10, 5, 0)  # of the first caller, which is not timed
-    records[1] = (KIND_KERNEL, 0, 1, 0, 0, 0, 0, 0, 3)
-    records[2] = (KIND_NODE, 0, 1, 0, -1, -1, 30, 5, 0)
-    records[3] = (KIND_NODE, 0, 0, 1, -1, -1, 29, 7, 0)
+    records[0] = (KIND_NODE, 0, 1, 0, -1, -1, 10, 5, 0, 0)  # of the first caller, which is not timed
+    records[1] = (KIND_KERNEL, 0, 1, 0, 0, 0, 0, 0, 3, 0)
+    records[2] = (KIND_NODE, 0, 1, 0, -1, -1, 30, 5, 0, 0)
+    records[3] = (KIND_NODE, 0, 0, 1, -1, -1, 29, 7, 0, 0)
     assert calls.assign(records)["subgraph"].tolist() == [-1, 2, 2, 0]
 
 

@@ -317,15 +317,20 @@ def test_ops_that_are_not_the_same_layer_are_named(baseline: Path) -> None:
     assert errors.notes == ["1 ops have outputs of another size than the baseline's: wide"]
 
 
-def test_a_request_gives_one_row_per_op_that_json_can_hold(baseline: Path, ranges: calibrate.ActivationRanges) -> None:
+def test_a_request_gives_one_row_per_op_that_json_can_hold(
+    baseline: Path, ranges: calibrate.ActivationRanges, tmp_path: Path
+) -> None:
     variant = int8(baseline, ranges)
+    files = [tmp_path / f"{n}.npz" for n in range(3)]
+    for file, (image,) in zip(files, images(3, seed=2), strict=True):
+        np.savez(file, image0=image)
     options = msgspec.to_builtins(OPTIONS)
     answer = measure_layer_errors(
         CompareLayers(
             name="int8",
             baseline=LoadedVariant(runtime="litert", path=str(baseline), options=options),
             variant=LoadedVariant(runtime="litert", path=str(variant), options=options),
-            task=PreparedTask(section=msgspec.to_builtins(LatencySection(samples=2))),
+            task=PreparedTask(section=msgspec.to_builtins(LatencySection(inputs=[str(file) for file in files]))),
             pairs=by_name(LiteRTModel(baseline), LiteRTModel(variant)),
             samples=3,
         )
