@@ -117,7 +117,7 @@ def _effect(value: float, figure: str, relative: bool) -> str:
         return percent(math.expm1(value), signed=True)
     if figure == PERPLEXITY:
         return f"{value:+.3g}"
-    return _signed_duration(value) if figure == LATENCY else f"{value * 100:+.2f} pt"
+    return _signed_duration(value) if figure == LATENCY else f"{value * 100 + 0.0:+.2f} pt"  # no "-0.00"
 
 
 def _signed_interval(interval: Interval) -> str:
