@@ -29,8 +29,8 @@ class SaturatedActivations:
             comparison,
             self.name,
             layers,
-            f"{loses(comparison)} in {len(layers)} layer{'s' * (len(layers) > 1)} whose calibrated range cuts off a part "
-            f"of their numbers: {listed}",
+            f"{loses(comparison)} in {len(layers)} layer{'s' * (len(layers) > 1)} whose calibrated range cuts off a "
+            f"part of their numbers: {listed}",
             tuple(
                 Evidence(f"{what} of {layer.label}", value, unit, f"layer_errors.parquet: {column}")
                 for layer in layers[:_NAMED]
