@@ -85,8 +85,9 @@ def test_a_broken_baseline_is_the_first_line(place: CommandLine) -> None:
     arguments = ("--images", "data", "-o", "broken", "-q", *QUICK, "--set=protocol.plausibility=50")
     done = place("run", "net.tflite", *arguments, "--set=task.preprocess.color=bgr")
     assert done.code == 0, done.err
-    first, second = place("explain", "broken").out.splitlines()[:2]
-    assert first.startswith("THE BASELINE IS BROKEN: net") and 'task.preprocess.color = "rgb"' in second
+    shown = (done, place("show", "broken"), place("explain", "broken"))
+    for first, second in (one.out.splitlines()[:2] for one in shown):
+        assert first.startswith("THE BASELINE IS BROKEN: net") and 'task.preprocess.color = "rgb"' in second
 
 
 @pytest.mark.parametrize(

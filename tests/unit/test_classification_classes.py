@@ -122,4 +122,4 @@ def test_what_does_not_fit_is_refused(
 def test_one_class_and_repeated_names_are_told() -> None:
     notes = mapped(Labels([0, 0], ["tench"]), "data", 6, names(*IMAGENET)).notes
     assert any("all samples of data are of one class ('tench')" in note for note in notes)
-    assert any("gives 1 names to more than one class (e.g. 'crane')" in note for note in notes)
+    assert any("gives the same name to more than one class (1 such, e.g. 'crane')" in note for note in notes)

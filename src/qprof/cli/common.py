@@ -30,12 +30,17 @@ def add_run_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def print_summary(run: Run, summaries: Sequence[VariantSummary]) -> None:
-    """A run's table, with what speaks against its latencies above it."""
+    """A run's table; above it what breaks its scores, and what speaks against its latencies."""
     import sys
 
+    from qprof.findings.plausibility import plausibility
+    from qprof.report.plausibility import plausibility_lines
     from qprof.report.summary import summary_table
     from qprof.report.table import print_table
+    from qprof.report.terminal import print_lines
 
+    # Scores of a broken baseline say nothing of quantization: they are not shown without what mends them.
+    print_lines(plausibility_lines(run.baseline, plausibility(run)), sys.stdout)
     print_doubts(run)
     print_table(summary_table(run, summaries), sys.stdout)
 

@@ -186,8 +186,8 @@ def _remarks(labels: Labels, where: str, used: Sequence[int], names: ClassNames 
         twice = [name for name, count in plain.items() if count > 1]
         if twice:
             notes.append(
-                f"{names.path.name} gives {len(twice)} names to more than one class (e.g. {twice[0]!r}): number the "
-                "samples of these"
+                f"{names.path.name} gives the same name to more than one class ({len(twice)} such, e.g. {twice[0]!r}): "
+                "number the samples of these"
             )
     if len(used) == 1:
         notes.append(
