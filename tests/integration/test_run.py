@@ -383,6 +383,7 @@ def test_termination_is_an_interruption(qprof: CommandLine, models: Path) -> Non
     assert ended == 130
     assert err.splitlines()[-1] == "qprof: interrupted"
     assert manifest_of(qprof.folder / "r")["status"] == "interrupted"
+    assert qprof("explain", "r").out.startswith("THIS RUN IS NOT FINISHED (interrupted)")
 
 
 def resumed_and_stopped_again(qprof: CommandLine, contents: dict[str, bytes]) -> dict[int, list[int]]:

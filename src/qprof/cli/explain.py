@@ -114,6 +114,10 @@ def print_explanation(
     if as_json:
         write_json(sys.stdout, asdict(explanation))
         return
+    if not run.complete:
+        state = run.manifest.status
+        unfinished = f"THIS RUN IS NOT FINISHED ({state}): what follows rests on the part that is measured."
+        print_lines([unfinished, f"  go on with qprof run --resume {run.name}", ""], sys.stdout)
     print_lines(plausibility_lines(explanation.baseline, explanation.plausibility), sys.stdout)
     print_lines(calibration_lines(explanation.calibration), sys.stdout)
     random = random_line(explanation.distances)
