@@ -44,5 +44,5 @@ def run(options: argparse.Namespace) -> int:
         print_doubts(found)
         print_table(difference_table(table, options.by, options.top, found.phase(options.phase)), sys.stdout)
         of_b = [one for one in output_distances(found) if (one.baseline, one.variant) in ((a, b), (b, a))]
-        print_lines(distance_lines(of_b), sys.stdout)
+        print_lines(["", *distance_lines(of_b)] if of_b else [], sys.stdout)
     return 0
