@@ -83,5 +83,7 @@ def test_layers_in_float_are_made_and_measured(run: Run) -> None:
     assert rows[0].file_bytes is not None and rows[1].file_bytes is not None
     assert rows[1].file_bytes > rows[0].file_bytes
     assert rows[1].latency_change_us is not None and rows[1].latency_change_us.low is not None
-    assert (rows[1].score, rows[1].predicted) == (None, None)  # nothing is scored without labels
+    # Without labels, what is scored is how near the outputs are to the float model's.
+    assert rows[0].score is not None and rows[1].score is not None and rows[1].score > rows[0].score + 0.01
+    assert rows[1].predicted is not None
     assert rows[1].noise_share > 0.5
