@@ -181,17 +181,7 @@ def test_options_that_are_wrong_are_one_line(qprof: CommandLine) -> None:
         assert done.code == 2 and says in done.err and len(done.err.strip().splitlines()) == 1, done.err
 
 
-#: Its instrumented twin, a second copy, begins from another state than the first is in by then.
-STATEFUL = pytest.mark.xfail(reason="outputs of a stateful model are compared after unequal histories", strict=False)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(path.stem, marks=STATEFUL if path.stem == "stateful_var" else ())
-        for path in sorted(CASES.glob("*.tflite"))
-    ],
-)
+@pytest.mark.parametrize("name", sorted(path.stem for path in CASES.glob("*.tflite")))
 def test_every_case_that_is_here(name: str, qprof: CommandLine) -> None:
     """Files that were wrong, or ended the process."""
     known = CASES / INPUTS.get(name, "none")
