@@ -90,6 +90,25 @@ def test_a_broken_baseline_is_the_first_line(place: CommandLine) -> None:
         assert first.startswith("THE BASELINE IS BROKEN: net") and 'task.preprocess.color = "rgb"' in second
 
 
+def test_a_score_of_nothing_that_no_setting_mends_is_doubted(place: CommandLine) -> None:
+    """Four images under names that have nothing to do with them: nothing can be fitted to one image of a class."""
+    folder = place.folder / "mixed"
+    folder.mkdir()
+    named = {"ash": "green", "blue": "red", "brown": "ash", "coal": "orange"}
+    for colour in named:
+        image = next((place.folder / "data" / colour).iterdir())
+        (folder / f"{colour}.png").write_bytes(image.read_bytes())
+    (place.folder / "mixed.csv").write_text("".join(f"{colour}.png,{name}\n" for colour, name in named.items()))
+    (place.folder / "names.txt").write_text("\n".join(COLOURS))
+    where = ("--images", "mixed", "--truth", "mixed.csv", "--labels", "names.txt", "-o", "nothing", "-q")
+    done = place("run", "net.tflite", "net.tflite", *where, *QUICK, "--set=protocol.plausibility=50")
+    assert done.code == 0, done.err
+    explained = place("explain", "nothing")
+    for shown in (done.out, place("show", "nothing").out, explained.out):
+        assert "DOUBT  net: it scores 0.000 in top1, and no setting of the task that was tried mends that" in shown
+    assert "nothing is recommended where net scores next to nothing" in explained.out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

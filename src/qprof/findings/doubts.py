@@ -18,6 +18,7 @@ import numpy as np
 from qprof.findings.causes.thread_starvation import usable_cores
 from qprof.findings.closure import closures
 from qprof.findings.environment import CleanBlock, clean_blocks_of, taken_cores
+from qprof.findings.plausibility import LEAST_GAIN, plausibility
 from qprof.findings.verdicts import FigureVerdict
 from qprof.record.blocks import BlockEntry
 from qprof.record.manifest import VariantEntry
@@ -40,6 +41,10 @@ _TAKEN_CORES = 0.3
 _STOLEN = 0.01
 #: A clock that differs by more: cores go by steps of 100 MHz, some 3 %.
 _CLOCK = 0.05
+
+
+#: `Doubt.what` of a baseline that scores next to nothing.
+NO_SCORE = "score"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +78,22 @@ def _doubts(run: Run) -> list[Doubt]:
             own = [fact for fact in facts.values() if (fact.variant, fact.phase) == (entry.name, phase.name)]
             if blocks:
                 found += list(_of_variant(run, entry, phase.name, blocks, own))
-    return [*found, *_clocks(run), *_closures(run), *_calibrations(run)]
+    return [*found, *_clocks(run), *_closures(run), *_calibrations(run), *_scores(run)]
+
+
+def _scores(run: Run) -> Iterator[Doubt]:
+    """A baseline that finds next to nothing, where no setting of its task mends that (`plausibility` tells those)."""
+    for entry in run.manifest.living():
+        facts = entry.plausibility  # of the baseline alone
+        if facts is None or facts.unit != "share" or run.metric is None:
+            continue
+        score = run.score(entry.name, run.metric)
+        if score is not None and score < LEAST_GAIN["share"] and not plausibility(run):
+            says = (
+                f"it scores {score:.3f} in {run.metric}, and no setting of the task that was tried mends that: see "
+                "whether labels, data and model belong together before you compare variants"
+            )
+            yield Doubt(entry.name, INFERENCE, NO_SCORE, says)
 
 
 def _closures(run: Run) -> Iterator[Doubt]:

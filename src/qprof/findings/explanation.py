@@ -18,7 +18,7 @@ from qprof.findings.choice import Candidate, Choice, Dominance, Limits, choose, 
 from qprof.findings.comparison import Comparison
 from qprof.findings.decomposition import Decomposition, with_outside
 from qprof.findings.distance import VariantDistance, on_random_inputs, output_distances
-from qprof.findings.doubts import Doubt, doubts, withheld
+from qprof.findings.doubts import NO_SCORE, Doubt, doubts, withheld
 from qprof.findings.effects import LATENCY
 from qprof.findings.energy import COMPARED_SOURCES, EnergyRow, EnergyTable, energy_table
 from qprof.findings.judgement import checked, findings, machine_notes
@@ -154,7 +154,9 @@ def explain(
         candidates=tuple(candidates),
         dominated=dominated(candidates, pairs),
         limits=limits,
-        choice=Choice(None) if broken else choose(candidates, limits, pairs),
+        choice=Choice(None)
+        if broken or any(one.what == NO_SCORE for one in doubted)
+        else choose(candidates, limits, pairs),
         remarks=tuple(finding for _, finding in found if finding.hypothesis.remark),
         notes=(
             *notes,

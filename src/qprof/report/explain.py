@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from qprof.findings.accuracy import AccuracyChange
 from qprof.findings.along import Along
 from qprof.findings.choice import Candidate, Dominance
+from qprof.findings.doubts import NO_SCORE
 from qprof.findings.explanation import Explanation
 from qprof.findings.verdicts import FigureVerdict
 from qprof.report.causes import comparison_lines, finding_lines
@@ -234,6 +235,9 @@ def _said(verdict: FigureVerdict) -> str:
 def _deployment(explanation: Explanation) -> Iterator[str]:
     if explanation.plausibility:
         yield f"  nothing is recommended on a broken baseline: mend it first ({explanation.plausibility[0].setting})"
+        return
+    if any(doubt.what == NO_SCORE for doubt in explanation.doubts):
+        yield f"  nothing is recommended where {explanation.baseline} scores next to nothing"
         return
     limits = _limits(explanation)
     choice = explanation.choice
