@@ -116,5 +116,5 @@ def test_what_cannot_be_tested_is_said_of_what_was_given(tmp_path: Path) -> None
     (made,) = found(machine.world("int8"), tmp_path / "made")
     (given,) = found(machine.world({"name": "given", "file": file}), tmp_path / "given")
     assert made.intervention is None and given.intervention is None
-    assert "no other ops of it are quantized" in str(made.untestable) and "file" not in str(made.untestable)
-    assert "ready-made file" in str(given.untestable) and "let qprof make it from the float" in str(given.untestable)
+    assert "these are all of its quantized ops" in str(made.untestable) and "file" not in str(made.untestable)
+    assert "ready-made file" in str(given.untestable) and "--variants makes one that can" in str(given.untestable)
