@@ -30,7 +30,7 @@ def build(folder: Path, **switches: str) -> Path:
     command += ["--build-temp", str(folder / "temp")]
     # Nothing of the interpreter's own optimization: the build is run for seconds and compiled for as long.
     environment = os.environ | {"CFLAGS": "-O1"} | switches
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
     (library,) = (folder / "lib").rglob("_op_profiler*.so")
     return library
@@ -39,7 +39,7 @@ def build(folder: Path, **switches: str) -> Path:
 def run(library: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     search = {"PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])}
     command = [sys.executable, str(TESTS / "op_profiler_lifetimes.py"), "--core", str(library), *arguments]
-    return subprocess.run(command, env=os.environ | search | environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, env=os.environ | search | environment, capture_output=True, text=True, timeout=900)
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_the_scoring_core_passes_its_tests_under_sanitizers(
     variables = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(TESTS)])} | environment
     where = [sys.executable, "-c", "import qprof.core._topk as built; print(built.__file__)"]
     assert subprocess.check_output(where, env=variables, text=True).startswith(str(tmp_path)), "not the build to test"
-    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=900)
     report = done.stdout + done.stderr
     assert "Sanitizer" not in report and "runtime error:" not in report, report[-6000:]
     assert done.returncode == 0, report[-3000:]
