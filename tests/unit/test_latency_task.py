@@ -105,7 +105,7 @@ def test_scalars_and_empty_shapes() -> None:
 
 @pytest.mark.parametrize("dtype", ["object", "str", "bytes", "complex64"])
 def test_types_without_random_values_are_refused(dtype: str) -> None:
-    with pytest.raises(DataError, match=f"is {dtype}, for which no random values"):
+    with pytest.raises(DataError, match="for which no random values"):
         bound(spec(dtype))
 
 

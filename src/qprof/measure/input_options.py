@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from qprof.errors import ProfileError
 
 #: Stands for all inputs that are not named.
 _EVERY = "*"
+_EXTENT = re.compile(r"0*[1-9][0-9]{0,9}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ def shapes(texts: Sequence[str]) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
     for text in (part.strip() for whole in texts for part in whole.split(",")):
         name, _, extents = text.rpartition("=")
-        if not name or not all(extent.isascii() and extent.isdecimal() for extent in extents.split("x")):
+        if not name or not all(_EXTENT.fullmatch(extent) for extent in extents.split("x")):
             raise ProfileError(f"--shape {text}: write it as INPUT=SHAPE, such as ids=1x128")
         if name in found:
             raise ProfileError(f"--shape {text}: {name} has a shape already; give one")

@@ -61,7 +61,7 @@ class Recipe:
         """Least and largest token id for an input. Raises `DataError` where neither recipe nor graph tells."""
         low, high = spec.valid_range or (None, None)
         if self.arguments and self.arguments[0]:
-            wanted = int(self.arguments[0])
+            wanted = int(float(self.arguments[0]))
             if high is not None and wanted > high + 1:
                 raise DataError(
                     f"{self.text} for input {spec.name!r}, with which the model looks up rows up to {high}: give "
@@ -183,9 +183,11 @@ def parse(text: str) -> Recipe:
         raise ProfileError(f"there is no recipe {kind!r}; {nearest(kind, KINDS)}")
     known = KINDS[kind]
     recipe = Recipe(kind, tuple(arguments))
-    numbers = [_number(argument) for argument in arguments if argument or kind != "tokens"]
+    # "tokens::0.5": as many tokens as the model's graph shows, half of them filled.
+    counted = kind == "tokens" and arguments[:1] == [""]
+    numbers = [_number(argument) for argument in arguments[counted:]]
     wrong = not known.least <= len(arguments) <= known.most or any(n is None for n in numbers)
-    if wrong or not _sensible(kind, [n for n in numbers if n is not None]):
+    if wrong or not _sensible(kind, [math.inf] * counted + [n for n in numbers if n is not None]):
         raise ProfileError(f"{text}: write it as {known.form} ({known.says})")
     return recipe
 
@@ -199,10 +201,10 @@ def _number(text: str) -> float | None:
 
 
 def _sensible(kind: str, numbers: Sequence[float]) -> bool:
-    if kind in ("tokens", "segments", "positions") and numbers and not (numbers[0] >= 0 and numbers[0] % 1 == 0):
-        return kind == "tokens" and len(numbers) == 1 and 0 < numbers[0] <= 1  # tokens::0.5
-    if kind in ("tokens", "segments") and numbers and numbers[0] < 1:
-        return False
+    if kind in ("tokens", "segments", "positions") and numbers:
+        whole = numbers[0] == math.inf or numbers[0] % 1 == 0
+        if not whole or numbers[0] < (0 if kind == "positions" else 1):
+            return False
     if kind == "mask" or (kind == "tokens" and len(numbers) == 2):
         return all(0 < n <= 1 for n in numbers[-1:])
     if kind in ("pixels", "audio", "uniform") and numbers:
@@ -230,8 +232,8 @@ class RandomInputs:
         for position, spec in enumerate(specs):
             if spec.dtype not in KNOWN_DTYPES:
                 raise DataError(
-                    f"input {spec.name!r} is {spec.dtype}, for which no random values are made: give its values by "
-                    "files"
+                    f"input {spec.name!r} is {_in_words(spec.dtype)}, for which no random values are made: give its "
+                    "values by files (--inputs)"
                 )
             self.stored(0, position, spec)  # what a recipe cannot do is said before anything is measured
 
@@ -289,6 +291,10 @@ class RandomInputs:
                     "Outputs are compared on the same, those of the quantized one"
                 )
         return notes
+
+
+def _in_words(dtype: str) -> str:
+    return "text" if dtype == "bytes" else dtype
 
 
 def _counts(spec: TensorSpec) -> bool:
