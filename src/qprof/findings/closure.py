@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from qprof.findings.once import once_per_run
 from qprof.findings.op_runs import is_container, own_times
 from qprof.store.run import Run
 
@@ -34,8 +35,13 @@ class Closure:
         return f"its ops add up to {self.share * 100:.1f} % of its inferences, so that some count twice"
 
 
-def closures(run: Run) -> Iterator[Closure]:
+@once_per_run
+def closures(run: Run) -> Sequence[Closure]:
     """Of every variant and phase whose ops were timed."""
+    return list(_closures(run))
+
+
+def _closures(run: Run) -> Iterator[Closure]:
     import pyarrow as pa
     import pyarrow.compute as pc
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from qprof.findings.once import once_per_run
 from qprof.measure.distance_scores import by_sample, noise_arrays, one_answer
 from qprof.record.distances import CLOSENESS, COSINE, KL, SAME_TOP
 from qprof.record.manifest import VariantEntry
@@ -56,7 +57,8 @@ class VariantDistance:
     outputs: tuple[OutputFigures, ...] = ()
 
 
-def output_distances(run: Run) -> list[VariantDistance]:
+@once_per_run
+def output_distances(run: Run) -> Sequence[VariantDistance]:
     """Of every variant whose outputs were compared, on the inputs that its scores are of."""
     known: dict[str, list[OutputDistanceRow]] = {}
     for row in run.output_distances:

@@ -11,13 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from qprof.findings.causes.thread_starvation import usable_cores
 from qprof.findings.closure import closures
 from qprof.findings.environment import CleanBlock, clean_blocks_of, taken_cores
+from qprof.findings.once import once_per_run
 from qprof.findings.plausibility import LEAST_GAIN, plausibility
 from qprof.findings.verdicts import FigureVerdict
 from qprof.record.blocks import BlockEntry
@@ -58,18 +58,9 @@ class Doubt:
     withholds: bool = False
 
 
-#: Every claim and every figure of a run asks for them.
-_KNOWN: WeakKeyDictionary[Run, Sequence[Doubt]] = WeakKeyDictionary()
-
-
+@once_per_run
 def doubts(run: Run) -> Sequence[Doubt]:
     """All that the readings of the clean blocks give rise to; nothing for a machine that was left alone."""
-    if run not in _KNOWN:
-        _KNOWN[run] = _doubts(run)
-    return _KNOWN[run]
-
-
-def _doubts(run: Run) -> list[Doubt]:
     found = []
     facts = {block.number: block for block in run.blocks() if block.kind == "clean"}
     for entry in run.manifest.living():

@@ -11,15 +11,18 @@ from numpy.typing import NDArray
 
 from qprof.errors import DataError
 from qprof.record.quantization import dequantize
-from qprof.tasks.detection.boxes import Detections, Floats
+from qprof.tasks.detection.boxes import Detections, Floats, to_corners
 from qprof.tasks.detection.heads.base import Binding, Match, Trial, describe
 from qprof.tasks.detection.heads.config import HeadConfig
 from qprof.tasks.detection.heads.trials import other_activation, other_formats, other_units
+from qprof.tasks.detection.heads.values import BoxUnits, activate, require_probabilities
 
 #: Strides of the grids of YOLO models: the usual three, a coarser or a finer one more (P6, P2), and of "tiny" ones.
 USUAL_STRIDES = ((8, 16, 32), (8, 16, 32, 64), (4, 8, 16, 32), (16, 32))
 #: More boxes of an image are cut to the best: `max_nms` of ultralytics' `non_max_suppression`.
 _MOST_CANDIDATES = 30000
+#: Columns of a box.
+_BOX = 4
 #: What the heads of this module take.
 ROW_SETTINGS = frozenset({"roles", "box_format", "box_units", "multi_label"})
 
@@ -113,6 +116,17 @@ def row_trials(config: HeadConfig, kind: str) -> Iterator[Trial]:
     ):
         if other != kind:
             yield Trial("kind", other, says)
+
+
+def boxes_and_scores(rows: Floats, output: int, binding: Binding, units: BoxUnits) -> tuple[Floats, Floats]:
+    """Of rows that begin with a final box: corners [n,4] in pixels of the input, and all behind it, [n,...], as
+    probabilities. `output`: where the rows are from."""
+    config = binding.config
+    units.look(rows[:, :_BOX])
+    boxes = units.in_pixels(rows[:, :_BOX], binding.width, binding.height)
+    scores = activate(rows[:, _BOX:], config.score_activation)
+    require_probabilities(scores, config.score_activation, binding.outputs[output])
+    return to_corners(boxes, config.box_format or "cxcywh"), scores
 
 
 def class_detections(boxes: Floats, scores: Floats, threshold: float, multi_label: bool) -> Detections:

@@ -13,10 +13,17 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from qprof.tasks.detection.boxes import Detections, to_corners
+from qprof.tasks.detection.boxes import Detections
 from qprof.tasks.detection.heads.base import Binding, Head, HeadKind
-from qprof.tasks.detection.heads.rows import ROW_SETTINGS, class_detections, match_rows, require_rows, row_trials
-from qprof.tasks.detection.heads.values import BoxUnits, activate, require_probabilities
+from qprof.tasks.detection.heads.rows import (
+    ROW_SETTINGS,
+    boxes_and_scores,
+    class_detections,
+    match_rows,
+    require_rows,
+    row_trials,
+)
+from qprof.tasks.detection.heads.values import BoxUnits
 
 _FORM, _BOX, _BEFORE_CLASSES, _ANCHORS = "[1,N,5+C]", 4, 5, 3
 
@@ -33,12 +40,9 @@ class Yolov5(Head):
     def decode(self, outputs: Sequence[NDArray[Any]]) -> Detections:
         binding, config = self._binding, self._binding.config
         rows = self._rows.read(outputs, binding)
-        self._units.look(rows[:, :_BOX])
-        boxes = self._units.in_pixels(rows[:, :_BOX], binding.width, binding.height)
-        scores = activate(rows[:, _BOX:], config.score_activation)
-        require_probabilities(scores, config.score_activation, binding.outputs[self._rows.output])
+        boxes, scores = boxes_and_scores(rows, self._rows.output, binding, self._units)
         return class_detections(
-            to_corners(boxes, config.box_format or "cxcywh"),
+            boxes,
             scores[:, :1] * scores[:, 1:],
             config.score_threshold,
             config.multi_label is not False,

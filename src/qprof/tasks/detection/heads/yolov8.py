@@ -13,10 +13,17 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from qprof.tasks.detection.boxes import Detections, to_corners
+from qprof.tasks.detection.boxes import Detections
 from qprof.tasks.detection.heads.base import Binding, Head, HeadKind
-from qprof.tasks.detection.heads.rows import ROW_SETTINGS, class_detections, match_rows, require_rows, row_trials
-from qprof.tasks.detection.heads.values import BoxUnits, activate, require_probabilities
+from qprof.tasks.detection.heads.rows import (
+    ROW_SETTINGS,
+    boxes_and_scores,
+    class_detections,
+    match_rows,
+    require_rows,
+    row_trials,
+)
+from qprof.tasks.detection.heads.values import BoxUnits
 
 _FORM, _BOX = "[1,4+C,N] or [1,N,4+C]", 4
 
@@ -33,14 +40,8 @@ class Yolov8(Head):
     def decode(self, outputs: Sequence[NDArray[Any]]) -> Detections:
         binding, config = self._binding, self._binding.config
         rows = self._rows.read(outputs, binding)
-        self._units.look(rows[:, :_BOX])
-        boxes = self._units.in_pixels(rows[:, :_BOX], binding.width, binding.height)
-        scores = activate(rows[:, _BOX:], config.score_activation)
-        require_probabilities(scores, config.score_activation, binding.outputs[self._rows.output])
-        multi_label = config.multi_label is not False
-        return class_detections(
-            to_corners(boxes, config.box_format or "cxcywh"), scores, config.score_threshold, multi_label
-        )
+        boxes, scores = boxes_and_scores(rows, self._rows.output, binding, self._units)
+        return class_detections(boxes, scores, config.score_threshold, config.multi_label is not False)
 
     def seen(self) -> list[str]:
         return self._units.seen()
