@@ -150,7 +150,7 @@ def test_a_folder_with_a_script_is_not_run(hub_folder: Path, tmp_path: Path) -> 
         read_rows(Source(str(scripted)))
 
 
-@pytest.mark.parametrize("name", ["lambada", "/a", "a/", "a/b/c", "a/b@"])
+@pytest.mark.parametrize("name", ["lambada", "/a", "a/", "a/b/c", "a/b@", "../x", "a/..", "a/b@../c", "a/b\n"])
 def test_hub_names_that_are_none(name: str) -> None:
     with pytest.raises(DataError, match="is not hf://datasets/ORG/NAME"):
         read_rows(Source(f"hf://datasets/{name}"))
@@ -167,7 +167,8 @@ def test_a_hub_data_set_is_asked_for_by_name_split_and_revision(monkeypatch: pyt
     monkeypatch.setattr(datasets, "load_dataset", load)
     with pytest.raises(DataError, match=r"Couldn't reach 'org/name' on the Hub \(offline\)") as caught:
         read_rows(Source("hf://datasets/org/name@v1", split="validation", config="en"))
-    assert asked == {"path": "org/name", "name": "en", "split": "validation", "revision": "v1"}
+    # With the prefix: a folder ./org/name is another thing.
+    assert asked == {"path": "hf://datasets/org/name", "name": "en", "split": "validation", "revision": "v1"}
     assert "\n" not in str(caught.value)
 
 
@@ -175,3 +176,14 @@ def test_digest_depends_on_texts_their_order_and_their_bounds() -> None:
     expected = hashlib.sha256(b"\x01" + bytes(7) + b"a" + b"\x02" + bytes(7) + "\u00e9".encode()).hexdigest()
     assert digest(["a", "\u00e9"]) == expected
     assert len({digest(["ab", "c"]), digest(["a", "bc"]), digest(["c", "ab"]), digest(["abc"])}) == 4
+
+
+def test_a_hub_name_never_means_a_local_folder(
+    hub_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "org").mkdir()
+    hub_folder.rename(tmp_path / "org" / "lambada")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"hf://datasets/org/lambada: split 'test' .* cannot be loaded"):
+        read_rows(Source("hf://datasets/org/lambada"))
+    assert len(read_rows(Source("org/lambada")).rows) == 2  # which is what a path means

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qprof.errors import DataError, MissingExtraError
+from qprof.errors import DataError
+from qprof.tasks import hub_data
+from qprof.tasks.hub_data import HUB
 
 FIELD = "text"
-HUB = "hf://datasets/"
 LINES = (".jsonl", ".json")
 
 
@@ -71,10 +72,10 @@ def read_rows(source: Source) -> Rows:
     "text", or is empty; `MissingExtraError` where a folder or a hub data set needs the package `datasets`."""
     where = source.location
     if where.startswith(HUB):
-        return _from_table(source, _hub_texts(source))
+        return _from_table(source, _loaded(source, where))
     path = Path(where)
     if path.is_dir():
-        return _from_table(source, _loaded(source, str(path.resolve()), None))
+        return _from_table(source, _loaded(source, str(path.resolve())))
     suffix = path.suffix.lower()
     if suffix == ".parquet":
         return _from_table(source, _parquet_texts(path))
@@ -137,36 +138,9 @@ def _parquet_texts(path: Path) -> Sequence[Any]:
     return texts
 
 
-def _hub_texts(source: Source) -> Sequence[Any]:
-    name, _, revision = source.location.removeprefix(HUB).partition("@")
-    if name.count("/") != 1 or not all(name.split("/")) or source.location.endswith("@"):
-        raise DataError(f"{source.location}: is not {HUB}ORG/NAME or {HUB}ORG/NAME@REVISION: correct the name")
-    return _loaded(source, name, revision or None)
-
-
-def _loaded(source: Source, name: str, revision: str | None) -> Sequence[Any]:
-    """Column "text" of a split, through `datasets`, which keeps a copy in its cache."""
-    try:
-        import datasets  # type: ignore[import-untyped,unused-ignore]
-    except ImportError as error:
-        raise MissingExtraError(
-            f"{source.location}: reading it needs the package 'datasets', which the extra brings: "
-            "pip install 'qprof[gptq]'; or give a .jsonl file"
-        ) from error
-    from datasets.exceptions import DatasetsError  # type: ignore[import-untyped,unused-ignore]
-
-    shown = datasets.is_progress_bar_enabled()
-    datasets.disable_progress_bars()
-    try:
-        table = datasets.load_dataset(name, name=source.config, split=source.split, revision=revision)
-    except (DatasetsError, OSError, ValueError, RuntimeError, KeyError) as error:
-        raise DataError(
-            f"{source.location}: split {source.split!r} of configuration {source.config or 'default'!r} cannot be "
-            f"loaded ({_line(error)}): correct the name, or download it once with the network on"
-        ) from error
-    finally:
-        if shown:
-            datasets.enable_progress_bars()
+def _loaded(source: Source, where: str) -> Sequence[Any]:
+    """Column "text" of a split of a hub data set, or of a folder."""
+    table = hub_data.load(where, source.split, source.config, instead="a .jsonl file")
     _require_field(source.location, table.column_names)
     return list(table[FIELD])
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from qprof.errors import DataError
 from qprof.tasks.classification.data import arrays, cifar, folders, tables
 from qprof.tasks.classification.data.examples import Examples
+from qprof.tasks.hub_data import HUB
 
 #: What is taken, for whoever named something else.
 TAKEN = (
@@ -21,7 +22,7 @@ def read_examples(data: str, truth: str = "", split: str = "test", config: str |
     listed = Path(truth) if truth else None
     if listed is not None and not os.path.isfile(listed):
         raise DataError(f"{listed}: no such file of labels: correct the path (truth)")
-    if data.startswith(tables.HUB):
+    if data.startswith(HUB):
         return tables.from_hub(data, split, config)
     path = Path(data)
     if not os.path.exists(path):

@@ -10,14 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qprof.errors import DataError, MissingExtraError
+from qprof.errors import DataError
+from qprof.tasks import hub_data
 from qprof.tasks.classification.data.examples import Examples, Labels, of_texts
 from qprof.tasks.images.reading import rgb_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-HUB = "hf://datasets/"
 
 #: What the columns are called, the likeliest first.
 IMAGE_COLUMNS = ("image", "img", "images", "pixel_values", "picture", "jpg", "png", "webp")
@@ -103,31 +102,10 @@ def from_parquet(paths: Sequence[Path]) -> RowImages:
 def from_hub(where: str, split: str, config: str | None) -> RowImages:
     """A split of "hf://datasets/ORG/NAME[@REVISION]", or of a folder in a layout that `datasets` knows, which keeps a
     copy in its cache. Raises `DataError`, `MissingExtraError`."""
-    name, _, revision = where.removeprefix(HUB).partition("@")
-    if where.startswith(HUB) and (name.count("/") != 1 or not all(name.split("/")) or where.endswith("@")):
-        raise DataError(f"{where}: is not {HUB}ORG/NAME or {HUB}ORG/NAME@REVISION: correct the name")
-    try:
-        import datasets  # type: ignore[import-untyped,unused-ignore]
-    except ImportError as error:
-        raise MissingExtraError(
-            f"{where}: reading it needs the package 'datasets', which the extra brings: pip install 'qprof[gptq]'; or "
-            "give a folder of images or a .parquet file"
-        ) from error
-    from datasets.exceptions import DatasetsError  # type: ignore[import-untyped,unused-ignore]
-
-    shown = datasets.is_progress_bar_enabled()
-    datasets.disable_progress_bars()
-    try:
-        table = datasets.load_dataset(name, name=config, split=split, revision=revision or None)
-    except (DatasetsError, OSError, ValueError, RuntimeError, KeyError) as error:
-        raise DataError(
-            f"{where}: split {split!r} of configuration {config or 'default'!r} cannot be loaded ({_line(error)}): "
-            "correct the name, or download it once with the network on"
-        ) from error
-    finally:
-        if shown:
-            datasets.enable_progress_bars()
+    table = hub_data.load(where, split, config, instead="a folder of images or a .parquet file")
     image, label = _columns(where, table.column_names)
+    import datasets  # type: ignore[import-untyped,unused-ignore]
+
     table = table.cast_column(image, datasets.Image(decode=False))
     names = getattr(table.features[label], "names", None)
     labels = _labels(where, label, list(table[label]), list(names) if names else None)
