@@ -39,13 +39,13 @@ def test_a_folder_for_each_class(tmp_path: Path) -> None:
 
 def test_class_folders_may_hold_folders_and_links(tmp_path: Path) -> None:
     picture(tmp_path / "data/a/deep/x.JPEG")
-    picture(tmp_path / "elsewhere/y.png")
-    (tmp_path / "data/b").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "data/b").mkdir()
+    (tmp_path / "data/b/y.JPEG").symlink_to(tmp_path / "data/a/deep/x.JPEG")
     (tmp_path / "data/empty").mkdir()
     (tmp_path / "data/a/readme.txt").write_text("no image")
     picture(tmp_path / "data/loose.png")
     found = read_examples(str(tmp_path / "data"))
-    assert [found.place(n) for n in range(len(found))] == ["a/deep/x.JPEG", "b/y.png"]
+    assert [found.place(n) for n in range(len(found))] == ["a/deep/x.JPEG", "b/y.JPEG"]
     assert any("1 images" in note and "no class" in note for note in found.notes)
     assert any("1 folders" in note and "empty" in note for note in found.notes)
 

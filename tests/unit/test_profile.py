@@ -141,7 +141,7 @@ def test_wrong_key_is_blamed_on_the_file_that_writes_it(tmp_path: Path) -> None:
             {"variants": ["float32", {"name": "int8", "methd": "int8"}]},
             "unknown key variants[1].methd; did you mean variants[1].method?",
         ),
-        ({"protocol": {"qqqq": 1}}, "unknown key protocol.qqqq; known here: block_ms, ceilings"),
+        ({"protocol": {"qqqq": 1}}, "unknown key protocol.qqqq; known here: alone, block_ms, ceilings"),
     ],
 )
 def test_unknown_key_names_the_nearest(data: dict[str, Any], says: str) -> None:
@@ -413,9 +413,9 @@ def test_paths_are_those_of_the_file_that_writes_them(tmp_path: Path, monkeypatc
 
 
 def test_path_of_an_unset_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("NOWHERE", raising=False)
-    path = write(tmp_path / "p.toml", 'name = "p"\n[model]\npath = "$NOWHERE/m.tflite"\n')
-    with pytest.raises(ProfileError, match=r"p.toml: \$NOWHERE/m.tflite: set the environment variable"):
+    monkeypatch.delenv("MODELS", raising=False)
+    path = write(tmp_path / "p.toml", 'name = "p"\n[model]\npath = "$MODELS/m.tflite"\n')
+    with pytest.raises(ProfileError, match=r"p.toml: \$MODELS/m.tflite: set the environment variable"):
         load_profile(path)
 
 

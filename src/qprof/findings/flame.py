@@ -287,4 +287,5 @@ def _frames(stack: str) -> list[str]:
 
 def _folded_name(name: str) -> str:
     """A frame in a format where ";" parts frames and lines part stacks."""
-    return " ".join(name.replace(";", ",").split()) or "?"
+    plain = "".join(c if c.isprintable() else " " for c in name.replace(";", ","))
+    return " ".join(plain.split()) or "?"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
+import stat
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +17,14 @@ from qprof.measure.models import EMBEDDED
 from qprof.measure.profile import Profile, refuse_unknown_sections, section_types, validate, variant_type, without_empty
 from qprof.record.sections import FileVariantSection, ProtocolSection
 from qprof.runtimes import hub
+
+#: Environment variables that a profile's paths may name.
+VARIABLES = ("HOME", "CIFAR10", "COCO", "DATA", "IMAGENET", "LAMBADA", "MODELS")
+OWN_VARIABLES = "QPROF_"
+_VARIABLE = re.compile(r"\$(?:(?P<name>[A-Za-z_]\w*)|\{(?P<braced>[A-Za-z_]\w*)\})", re.ASCII)
+
+#: A profile is written by hand: what is larger is another thing.
+_LARGEST_BYTES = 1_000_000
 
 #: The keys that decide which others a profile may have.
 _TYPES_GO_BY = ("task.kind", "model.path")
@@ -43,7 +53,7 @@ def _overridden(data: Mapping[str, Any], override: str) -> dict[str, Any]:
         raise ProfileError(f"--set {override}: write it as section.key=value, such as protocol.rounds=20")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = text  # a bare word is a string: --set task.kind=latency
     *sections, last = key.strip().split(".")
     table: Any = data
@@ -80,18 +90,33 @@ def _files(path: Path, seen: tuple[Path, ...]) -> list[tuple[Path, dict[str, Any
         chain = " -> ".join(p.name for p in (*seen, path))
         raise ProfileError(f"{path}: extends runs in a circle ({chain}); remove one of them")
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = tomllib.loads(_text_of(path))
     except FileNotFoundError as error:
         wanted = f", which {seen[-1]} extends" if seen else ""
         raise ProfileError(f"{path}: no such profile{wanted}{_similar_files(path)}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ProfileError(f"{path}: the profile cannot be read ({error})") from error
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError as error:
+        raise ProfileError(
+            f"{path}: its arrays or tables are nested too deeply; a profile needs five levels"
+        ) from error
+    except ValueError as error:  # TOML's own, and that of a number with thousands of digits
         raise ProfileError(f"{path}: not valid TOML: {error}") from error
     base = data.pop("extends", None)
     if base is not None and not isinstance(base, str):
         raise ProfileError(f"{path}: extends must be the path of another profile, not {type(base).__name__}")
     return [*([] if base is None else _files(path.parent / base, (*seen, path))), (path, data)]
+
+
+def _text_of(path: Path) -> str:
+    """A profile's text. A device or a pipe is none: it might never end."""
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
+        facts = os.fstat(stream.fileno())
+        if not stat.S_ISREG(facts.st_mode):
+            raise ProfileError(f"{path}: is no file; give a profile (.toml)")
+        if facts.st_size > _LARGEST_BYTES:
+            raise ProfileError(f"{path}: {facts.st_size} bytes are no profile; at most {_LARGEST_BYTES} are read")
+        return stream.read().decode("utf-8")
 
 
 def _types_said_by(files: Sequence[tuple[Path, Mapping[str, Any]]]) -> dict[str, Any]:
@@ -159,13 +184,33 @@ def _absolute(data: Mapping[str, Any], folder: Path, context: Mapping[str, Any])
 def _absolute_path(text: str, folder: Path) -> str:
     if not text or text.startswith((EMBEDDED, hub.PREFIX)):
         return text
-    expanded = os.path.expandvars(text)
-    if "$" in expanded:
-        raise ProfileError(f"{text}: set the environment variable that this path names, or write the path out")
     try:
-        return str((folder / Path(expanded).expanduser()).resolve())
+        return str((folder / Path(_filled_in(text)).expanduser()).resolve())
     except (RuntimeError, ValueError) as error:
         raise ProfileError(f"{text!r}: is not a path ({error}); write it out") from error
+
+
+def _filled_in(text: str) -> str:
+    """A path with its variables filled in. Only those that stand for places: a profile may come from a stranger, and
+    what else the environment holds is not to be shown in a message, or recorded."""
+
+    def value(match: re.Match[str]) -> str:
+        name = match["braced"] or match["name"]
+        if name not in VARIABLES and not name.startswith(OWN_VARIABLES):
+            places = ", ".join(f"${one}" for one in VARIABLES)
+            raise ProfileError(
+                f"{text}: ${name} is not filled in; those that are: {places} and all that begin with "
+                f"${OWN_VARIABLES}: export one of these, or write the path out"
+            )
+        found = os.environ.get(name)
+        if found is None:
+            raise ProfileError(f"{text}: set the environment variable that this path names, or write the path out")
+        return found
+
+    filled = _VARIABLE.sub(value, text)
+    if "$" in _VARIABLE.sub("", text):
+        raise ProfileError(f"{text}: holds a $ that names no variable: write the path out")
+    return filled
 
 
 def _similar_files(path: Path) -> str:

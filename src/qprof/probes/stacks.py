@@ -78,7 +78,9 @@ class Stacks:
         names = ("rate_hz", "samples", "errors", "native", "reason", "remedy")
         facts: dict[str, Any] = {name: getattr(self, name) for name in names}
         if self.folded is not None:
-            text = "".join(f"{line}\n" for line in self.folded).encode("utf-8", "backslashreplace")
+            # Names of frames come from the programs that were sampled: a terminal must be able to show them.
+            lines = (line if line.isprintable() else line.encode("unicode_escape").decode() for line in self.folded)
+            text = "".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace")
             write_atomic(folder / f"{variant}.folded", lambda stream: stream.write(text))
         write_json(folder / f"{variant}.json", {**facts, "slowdown": slowdown, "notes": list(self.notes)})
 

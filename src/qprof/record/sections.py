@@ -10,11 +10,14 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-Positive = Annotated[int, Meta(ge=1)]
+#: A count. Ten million of anything is beyond every run, and what is made for each must fit into memory.
+Positive = Annotated[int, Meta(ge=1, le=10_000_000)]
+Threads = Annotated[int, Meta(ge=1, le=1024)]
 #: Milliseconds or seconds: a day of either is beyond any run, and infinity has no place in a manifest.
 NonNegative = Annotated[float, Meta(ge=0, le=86_400_000)]
 Name = Annotated[str, Meta(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9][A-Za-z0-9._+:-]*\Z")]
-#: A key that holds a path: $VARIABLES are filled in, and a relative one is taken from the folder of the profile.
+#: A key that holds a path: the $VARIABLES of `qprof.measure.profile_file` are filled in, and a relative one is taken
+#: from the folder of the profile.
 FilePath = Annotated[str, Meta(extra={"path": True})]
 
 Delegate = Literal["xnnpack", "none"]
@@ -31,7 +34,7 @@ class VariantSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """One form of the model. `threads`: this variant's own, instead of the protocol's."""
 
     name: Name
-    threads: Positive | None = None
+    threads: Threads | None = None
 
 
 class MadeVariantSection(VariantSection, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -67,10 +70,11 @@ class ProtocolSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     with the baseline's, 0 for none. `ceilings`: whether the machine's ceilings are measured where they are not known
     yet. `plausibility`: scored samples on which the baseline is tried with other settings of its task (labels, boxes,
     preprocessing), 0 for none. `output_samples`: inputs on which the outputs of a variant are compared with the
-    baseline's, 0 for none; where it is left out, up to 1000 for a task without labels and none for others.
+    baseline's, 0 for none; where it is left out, up to 1000 for a task without labels and none for others. `alone`:
+    whether a block waits while another run of the same user measures on this machine.
     """
 
-    threads: Positive = 1
+    threads: Threads = 1
     delegate: Delegate = "xnnpack"
     device: Annotated[str, Meta(pattern=r"^(cpu|cuda(:[0-9]+)?)\Z")] = "cpu"
     rounds: Annotated[int, Meta(ge=1, le=10_000)] = 12
@@ -90,3 +94,4 @@ class ProtocolSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     ceilings: bool = True
     plausibility: Annotated[int, Meta(ge=0, le=10_000)] = 50
     output_samples: Annotated[int, Meta(ge=0, le=100_000)] | None = None
+    alone: bool = True

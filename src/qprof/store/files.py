@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
@@ -19,7 +20,8 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     A crash leaves the old file or the new one, never half of one. Raises `StoreError` where the disk is full or the
     folder cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # A name that nobody can guess, and must not be there: in a shared folder another could have put a link at it.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         _write_flushed(temporary, write)
         os.replace(temporary, path)
@@ -33,7 +35,8 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 
 
 def _write_flushed(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    with open(path, "wb") as stream:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    with open(descriptor, "wb") as stream:
         write(stream)
         stream.flush()
         os.fsync(stream.fileno())
@@ -66,6 +69,17 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise store_error(path, error) from error
+
+
+def new_folder(path: Path) -> bool:
+    """Create a folder that nobody else has created; `False` where it exists. Raises `StoreError`."""
+    try:
+        path.mkdir()
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise store_error(path, error) from error
+    return True
 
 
 def store_error(path: Path, error: OSError) -> StoreError:

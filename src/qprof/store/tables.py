@@ -135,7 +135,8 @@ def read_table(path: Path) -> Any:
     import pyarrow.parquet as pq
 
     try:
-        return pq.read_table(path)
+        with open(path, "rb") as stream:  # a folder may be named as an address is: s3:x
+            return pq.read_table(stream)
     except FileNotFoundError as error:
         raise StoreError(f"{path}: missing; is this a complete qprof run directory?") from error
     except (OSError, pa.ArrowException) as error:

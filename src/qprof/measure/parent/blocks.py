@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from qprof.errors import ModelError, QprofError
 from qprof.measure.parent.sensors import Sensors, rest
 from qprof.measure.parent.stacks import StackBlocks
+from qprof.measure.parent.turns import Turns
 from qprof.measure.parent.variants import Crew
 from qprof.measure.plan import PlannedBlock, extra_number, plan_blocks, warmup_number
 from qprof.measure.profile import Profile
@@ -41,6 +42,7 @@ class Measurement:
         self._crew = crew
         self._sensors = sensors
         self._progress = progress
+        self._turns = Turns(progress, self._protocol.alone)
         self._random = random.Random(self._protocol.seed)
         self._phases = self._common_phases()
         self._device_channels: list[str] = []
@@ -51,10 +53,12 @@ class Measurement:
         self._decide_on_energy()
         blocks = self._plan()
         self._warm_up(blocks)
-        self._idle(0, "before", blocks)
+        with self._turns.turn():
+            self._idle(0, "before", blocks)
         self._rounds(blocks)
         self._crew.require_some("measured")
-        self._idle(1, "after", blocks)
+        with self._turns.turn():
+            self._idle(1, "after", blocks)
         StackBlocks(self._writer, self._protocol, self._crew, self._progress).record(self._phases)
         self._describe_sensors()
 
@@ -115,7 +119,8 @@ class Measurement:
             for number, phase in enumerate(self._phases):
                 if not entry.failed:
                     where = warmup_number(position, number, count, blocks)
-                    self._warm_up_phase(entry, PlannedBlock(where, -1, position, "warmup", (), False, phase))
+                    with self._turns.turn():
+                        self._warm_up_phase(entry, PlannedBlock(where, -1, position, "warmup", (), False, phase))
         self._writer.save_manifest()
         self._crew.require_some("warmed up")
 
@@ -173,7 +178,8 @@ class Measurement:
         self._progress.plan(counts)
         for block in left:
             if self._can_run(block):
-                self._run_block(block)
+                with self._turns.turn():
+                    self._run_block(block)
 
     def _run_block(self, block: PlannedBlock) -> None:
         entry = self._manifest.variants[block.variant]

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypedDict
 
 from qprof.errors import DataError
+from qprof.tasks.images.reading import refuse_outside
 
 #: Ids are kept exact by every JSON reader up to this size (RFC 8259, section 6).
 MAX_ID = 2**53 - 1
@@ -129,7 +130,7 @@ def image_file(folder: Path, image: CocoImage, annotations: Path) -> Path:
         raise DataError(
             f"{annotations}: file_name {image.file_name!r} leaves the image folder: use names inside {folder}"
         )
-    return folder / name
+    return refuse_outside(folder / name, folder)
 
 
 def existing_images(annotations: CocoAnnotations, folder: Path) -> tuple[list[CocoImage], list[CocoImage]]:

@@ -35,7 +35,7 @@ from qprof.tasks.detection.scoring import DetectionScorer, default_scorer
 from qprof.tasks.detection.unit_doubt import UnitDoubt
 from qprof.tasks.images.geometry import Geometry
 from qprof.tasks.images.preprocess import PreprocessConfig, Preprocessor
-from qprof.tasks.images.reading import Size, read_rgb, read_size
+from qprof.tasks.images.reading import Size, read_rgb, read_size, refuse_outside
 
 #: Endings of files taken from a calibration folder that has no annotations.
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm")
@@ -385,7 +385,8 @@ class DetectionTask(Task):
             return [self._path(image) for image in self._reserve]
         if not folder.is_dir():
             raise DataError(f"{folder}: is not a folder of calibration images: correct the path")
-        return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+        found = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
+        return [refuse_outside(path, folder) for path in sorted(found)]
 
     def _samples_by_length(self) -> dict[int, list[Path]]:
         """Files of the samples by their bytes, so that only files of equal length need to be read and compared."""

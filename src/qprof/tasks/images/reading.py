@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 #: pixel).
 MAX_PIXELS = 1024 * 1024 * 1024 // 4 // 3
 
+#: Formats that are read, by Pillow's names. It knows many more, of which some start other programs (Ghostscript, for
+#: PostScript that calls itself .jpg).
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+
 Size = tuple[int, int]  # width, height
 
 
@@ -31,6 +36,19 @@ def read_rgb(path: Path, annotated: Size | None) -> Image:
     form.
     """
     return _rgb(path, path, annotated)
+
+
+def refuse_outside(path: Path, folder: Path) -> Path:
+    """The path; raises `DataError` where it leads, by a link, out of the folder of images that it is found in. A
+    snapshot of the hub's cache may lead to the blobs beside it."""
+    inside = itertools.takewhile(lambda one: one != folder, (path, *path.parents))
+    if any(one.is_symlink() for one in inside):
+        target, home = path.resolve(), folder.resolve()
+        snapshot = next((one for one in (home, *home.parents) if one.parent.name == "snapshots"), None)
+        blobs = snapshot.parent.parent / "blobs" if snapshot is not None else home
+        if not target.is_relative_to(home) and not target.is_relative_to(blobs):
+            raise DataError(f"{path}: is a link that leads out of {folder}: copy the image to where the link is")
+    return path
 
 
 def rgb_of(content: bytes, name: str) -> Image:
@@ -69,7 +87,7 @@ def _open(source: Path | io.BytesIO, name: Path | str) -> Image:
 
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        image = Image.open(source)
+        image = Image.open(source, formats=FORMATS)
     width, height = image.size
     if width * height > MAX_PIXELS:
         image.close()
@@ -101,5 +119,8 @@ def _to_rgb(image: Image) -> Image:
 
 
 def _unreadable(name: Path | str, error: Exception) -> str:
-    reason = " ".join(str(error).split()) or type(error).__name__
+    from PIL import UnidentifiedImageError
+
+    told = " ".join(str(error).split()) or type(error).__name__
+    reason = f"it is none of {', '.join(FORMATS)}" if isinstance(error, UnidentifiedImageError) else told
     return f"{name}: cannot be decoded as an image ({reason}): replace the file, or remove it from the annotations"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from qprof.errors import DataError
 from qprof.tasks.classification.data.examples import Examples, of_texts
-from qprof.tasks.images.reading import read_rgb
+from qprof.tasks.images.reading import read_rgb, refuse_outside
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -48,6 +48,10 @@ class ImageFiles(Examples):
 
     folder: Path = Path()
     files: Sequence[Path] = ()
+
+    def __post_init__(self) -> None:
+        for path in self.files:
+            refuse_outside(path, self.folder)
 
     def place(self, sample: int) -> str:
         return self.files[sample].relative_to(self.folder).as_posix()
