@@ -10,6 +10,8 @@ import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import qprof
+
 #: A run that is over in about a second: what is tested is the protocol, not the figures.
 QUICK = (
     "--set=protocol.rounds=2",
@@ -45,7 +47,10 @@ class CommandLine:
         """Runs and cache of the test's own, and no terminal's settings."""
         kept = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "NO_COLOR", "FORCE_COLOR", "TERM")}
         own = {"QPROF_RUNS": str(self.folder / "runs"), "QPROF_CACHE": str(self.folder / "cache"), self.token: "1"}
-        return {**kept, "TERM": "xterm-256color", **own, **self.environment}
+        given = {**kept, "TERM": "xterm-256color", **own, **self.environment}
+        # The qprof under test, wherever else another is installed.
+        paths = [*filter(None, [given.get("PYTHONPATH")]), str(Path(qprof.__file__).parents[1])]
+        return {**given, "PYTHONPATH": os.pathsep.join(paths)}
 
     @staticmethod
     def arguments(*words: str | Path) -> list[str]:

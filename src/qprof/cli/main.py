@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
 import pkgutil
@@ -25,13 +26,16 @@ _HELPERS = {"main", "common", "quantity"}
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    if options.command is None:
-        parser.print_help()
-        return 0
-    signal.signal(signal.SIGTERM, _terminated)
+    _open_streams()
     try:
+        parser = _parser()
+        options = parser.parse_args(arguments)
+        if options.command is None:
+            parser.print_help()
+            return 0
+        for ending in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(ending) is not signal.SIG_IGN:  # as nohup has it
+                signal.signal(ending, _terminated)
         code = int(options.run(options))
         sys.stdout.flush()  # here, where a reader that has gone is understood
         return code
@@ -42,9 +46,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("qprof: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader (head, less) has gone; Python must not complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader (head, less) has gone.
+        _drop_output()
         return 0
+    except MemoryError:
+        print("qprof: out of memory; close other programs, or give it less to read", file=sys.stderr)
+        return QprofError.exit_code
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO) or error.filename is not None:
+            raise
+        # Of what has no name: the output itself.
+        _drop_output()
+        print(f"qprof: the output cannot be written: {error.strerror}", file=sys.stderr)
+        return QprofError.exit_code
+
+
+def _open_streams() -> None:
+    """A stream that whoever started this has closed is None: what is printed goes nowhere, and nothing fails of it."""
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (as long as the process)
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+
+
+def _drop_output() -> None:
+    """Python must not complain once more when it flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Parser(argparse.ArgumentParser):
@@ -80,7 +105,7 @@ def command_names() -> list[str]:
 
 
 def _terminated(signum: int, frame: FrameType | None) -> NoReturn:
-    """SIGTERM ends a run as Ctrl-C does: workers stopped, the manifest in order, resumable."""
+    """SIGTERM and SIGHUP end a run as Ctrl-C does: workers stopped, the manifest in order, resumable."""
     raise KeyboardInterrupt
 
 
