@@ -112,3 +112,27 @@ def test_one_line_per_kind_with_the_worst_variant_first() -> None:
         "DOUBT  a: it was slow.",
     ]
     assert list(doubt_lines([])) == []
+
+
+def test_constants_that_are_no_numbers_are_doubted() -> None:
+    from qprof.findings.doubts import _not_numbers
+    from qprof.record.manifest import Manifest, RecordedProfile, VariantEntry
+    from qprof.record.stored import StoredFiles, StoredPart
+
+    parts = [
+        StoredPart(name="a", bytes=8, nans=1),
+        StoredPart(name="b", bytes=8, nans=2),
+        StoredPart(name="c", bytes=8),
+    ]
+    entries = [
+        VariantEntry(name="broken", stored=StoredFiles(bytes=24, parts=parts)),
+        VariantEntry(name="whole", stored=StoredFiles(bytes=8, parts=parts[2:])),
+        VariantEntry(name="unknown"),
+    ]
+
+    class InMemory:
+        manifest = Manifest(created="2026-01-01T00:00:00+00:00", profile=RecordedProfile(name="p"), variants=entries)
+
+    (found,) = _not_numbers(InMemory())  # type: ignore[arg-type]
+    assert found.variant == "broken"
+    assert found.says.startswith("3 of its constants are not numbers (NaN), 2 of them in b")

@@ -270,3 +270,16 @@ def test_real_files_close(name: str) -> None:
     stored = litert_parts.stored_files(path)
     assert sum(part.bytes for part in stored.parts) == path.stat().st_size
     assert by_schema(stored) == {key: value for key, value in counted(path).items() if value}
+
+
+@pytest.mark.parametrize(("dtype", "stored"), [("float32", np.float32), ("float16", np.float16)])
+def test_constants_that_are_no_numbers_are_counted(tmp_path: Path, dtype: str, stored: Any) -> None:
+    values = np.ones((4, 6), stored)
+    values[1, 2] = values[3, 3] = np.nan
+    values[0, 0] = np.inf  # a mask may hold it
+    graph = Graph("main")
+    data = graph.input("data", (1, 6), dtype)
+    graph.outputs = [graph.fully_connected("out", data, graph.constant("broken", values))]
+    (tmp_path / "m.tflite").write_bytes(build_model([graph]))
+    found = litert_parts.stored_files(tmp_path / "m.tflite")
+    assert {part.name: part.nans for part in found.parts if part.nans} == {"broken": 2}

@@ -29,9 +29,10 @@ def run(options: argparse.Namespace) -> int:
     import sys
 
     from qprof.errors import QprofError
-    from qprof.findings.check import check_against, check_limits
-    from qprof.report.check import check_table, junit_xml, markdown
+    from qprof.findings.check import check_against, check_limits, unlike
+    from qprof.report.check import check_table, junit_xml, markdown, unlike_lines
     from qprof.report.table import print_table
+    from qprof.report.terminal import print_lines
     from qprof.store.files import write_text
     from qprof.store.run import Run, find_run
 
@@ -44,7 +45,9 @@ def run(options: argparse.Namespace) -> int:
     if options.against:
         latency = quantity(options.latency_margin, {"%": 0.01}, "5%")
         score = quantity(options.accuracy_margin, {"pt": 0.01, "": 1.0}, "0.5pt")
-        checks += check_against(found, Run(find_run(options.against)), names, latency, score)
+        standard = Run(find_run(options.against))
+        checks += check_against(found, standard, names, latency, score)
+        print_lines(unlike_lines(*unlike(found, standard, names)), sys.stdout)
     if options.junit:
         write_text(options.junit, junit_xml(checks, found.name))
     if options.markdown:

@@ -15,6 +15,7 @@ from qprof.cli.quantity import add_limit_arguments, limits_of
 
 if TYPE_CHECKING:
     from qprof.findings.choice import Limits
+    from qprof.findings.explanation import Explanation
     from qprof.store.run import Run
 
 
@@ -82,6 +83,20 @@ def _float_layers(run: Run, options: argparse.Namespace) -> int:
     return 0
 
 
+def _save(run: Run, explanation: Explanation) -> None:
+    """Keep an explanation beside its run; where that cannot be written, say so, and print it all the same."""
+    import sys
+
+    from qprof.errors import StoreError
+    from qprof.findings.explanation import save
+    from qprof.report.terminal import printable
+
+    try:
+        save(run, explanation)
+    except StoreError as error:
+        print(printable(f"qprof: the explanation is printed, and not kept: {error}"), file=sys.stderr)
+
+
 def print_explanation(
     run: Run,
     *,
@@ -96,7 +111,7 @@ def print_explanation(
     import sys
     from dataclasses import asdict
 
-    from qprof.findings.explanation import explain, save
+    from qprof.findings.explanation import explain
     from qprof.probes.clock import MonotonicClock
     from qprof.report.distance import random_line
     from qprof.report.doubts import doubt_lines
@@ -110,7 +125,7 @@ def print_explanation(
     with make_progress(sys.stderr, MonotonicClock(), quiet) as progress:
         explanation = explain(run, verify=verify, divide=divide, limits=limits, progress=progress)
     if run.complete:
-        save(run, explanation)
+        _save(run, explanation)
     if as_json:
         write_json(sys.stdout, asdict(explanation))
         return

@@ -54,6 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, help="run directory to create (default: a new one in runs/)")
     parser.add_argument("--resume", metavar="RUN", help="go on with an interrupted run")
     parser.add_argument(
+        "--changed", action="store_true", help="with --resume: although the machine or the versions are others now"
+    )
+    parser.add_argument(
         "--verify",
         action=argparse.BooleanOptionalAction,
         help="explain the run, and carry out the interventions that test the causes (default: in the quickstart)",
@@ -88,7 +91,7 @@ def run(options: argparse.Namespace) -> int:
     with make_progress(sys.stderr, MonotonicClock(), options.quiet) as progress:
         if options.resume:
             folder = find_run(options.resume)
-            resume(folder, progress)
+            resume(folder, progress, changed=options.changed)
         else:
             profile = profile_for(
                 options.targets,
@@ -138,14 +141,19 @@ def _quickstart(options: argparse.Namespace) -> int:
 
 
 def _shown(folder: Path) -> int:
-    """Print a finished run's table; returns the exit code."""
+    """Print a finished run's table, and what is left to try again; returns the exit code."""
+    import sys
+
     from qprof.cli.common import print_summary
     from qprof.findings.summary import summarize
     from qprof.store.run import Run
 
     finished = Run(folder)
     print_summary(finished, summarize(finished))
-    return 1 if any(entry.failed for entry in finished.variants) else 0
+    left = finished.manifest.left()
+    if left:
+        print(f"qprof run --resume {folder} tries {', '.join(left)} again", file=sys.stderr)
+    return 1 if left else 0
 
 
 def _explained(folder: Path, quiet: bool) -> None:

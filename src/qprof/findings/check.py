@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -15,6 +15,7 @@ from qprof.findings.choice import ROUNDING, Candidate, Limits
 from qprof.findings.effects import PERPLEXITY, score_difference_between
 from qprof.findings.explanation import candidates_of
 from qprof.findings.verdicts import verdicts
+from qprof.measure.surroundings import machine_changes, version_changes
 from qprof.stats.unpaired import UnpairedEffect
 from qprof.stats.verdict import Effect
 from qprof.store.run import Latencies, Run
@@ -27,7 +28,7 @@ _LEVEL = 0.95
 @dataclass(frozen=True, slots=True)
 class Check:
     """One thing that was asked of one variant. "doubtful": kept by the value, not by the bound of its interval, or
-    kept on random inputs alone."""
+    kept on random inputs alone, or compared with a latency of another machine."""
 
     variant: str
     name: str
@@ -80,22 +81,40 @@ def check_against(
 ) -> list[Check]:
     """Each variant against the same one in another run: no slower, and no less accurate, than the margins allow.
 
-    A figure fails where it is surely worse than by its margin, and is doubtful where it looks so. Raises `StoreError`
+    A figure fails where it is surely worse than by its margin, and is doubtful where it looks so, or where machine or
+    settings are not those of the standard. Raises `StoreError`
     where the runs have nothing in common.
     """
     theirs = {entry.name for entry in standard.variants if not entry.failed}
     common = [name for name in variants if name in theirs]
     if not common:
         raise StoreError(f"{standard.folder}: has none of the variants {', '.join(variants)}; name one with --variant")
+    machines, _ = unlike(run, standard, common)
     found = []
     for name in common:
         if run.variant(name).failed:
             found.append(Check(name, "runs", "failed", str(run.variant(name).reason)))
             continue
         for phase in run.phases():
-            found.append(_latency_check(run, standard, name, phase.name, math.log1p(latency_margin)))
+            one = _latency_check(run, standard, name, phase.name, math.log1p(latency_margin))
+            # Another machine is faster or slower by itself: neither passed nor failed.
+            found.append(replace(one, outcome="doubtful", says=f"{one.says}; {machines[0]}") if machines else one)
         found += _score_checks(run, standard, name, score_margin)
     return found
+
+
+def unlike(run: Run, standard: Run, variants: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What is not alike between two runs: of machines and settings, whose latencies say nothing of each other, and of
+    versions, which may be what is to be checked."""
+    machines = list(machine_changes(standard.manifest.machine, run.manifest.machine))
+    for name in variants:
+        theirs, ours = (next((e for e in one.variants if e.name == name), None) for one in (standard, run))
+        for key in ("threads", "delegate", "device"):
+            then, now = (entry.options.get(key) if entry else None for entry in (theirs, ours))
+            if then is not None and now is not None and then != now:
+                machines.append(f"{key} of {name}: {then} then, {now} now")
+    before, after = ({**one.manifest.packages, "qprof": one.manifest.qprof} for one in (standard, run))
+    return machines, list(version_changes(before, after))
 
 
 def _latency_check(run: Run, standard: Run, variant: str, phase: str, margin: float) -> Check:

@@ -69,7 +69,44 @@ def doubts(run: Run) -> Sequence[Doubt]:
             own = [fact for fact in facts.values() if (fact.variant, fact.phase) == (entry.name, phase.name)]
             if blocks:
                 found += list(_of_variant(run, entry, phase.name, blocks, own))
-    return [*found, *_clocks(run), *_closures(run), *_calibrations(run), *_scores(run)]
+    return [
+        *_mixtures(run),
+        *found,
+        *_clocks(run),
+        *_closures(run),
+        *_calibrations(run),
+        *_scores(run),
+        *_unscored(run),
+        *_not_numbers(run),
+    ]
+
+
+def _mixtures(run: Run) -> Iterator[Doubt]:
+    if run.manifest.changed:
+        says = f"the run was resumed with another machine or other versions ({'; '.join(run.manifest.changed)})"
+        for entry in run.manifest.living():
+            yield Doubt(entry.name, INFERENCE, "mixture", says)
+
+
+def _unscored(run: Run) -> Iterator[Doubt]:
+    for entry in run.manifest.living():
+        if entry.unscored:
+            says = f"it was not scored ({entry.unscored}); qprof run --resume {run.name} scores it again"
+            yield Doubt(entry.name, INFERENCE, "unscored", says)
+
+
+def _not_numbers(run: Run) -> Iterator[Doubt]:
+    """Constants that are NaN: kernels may hide them (a clamped activation makes a number of one), and yet the model is
+    none."""
+    for entry in run.manifest.living():
+        broken = [part for part in entry.stored.parts if part.nans] if entry.stored else []
+        if broken:
+            first = max(broken, key=lambda part: part.nans)
+            says = (
+                f"{sum(part.nans for part in broken)} of its constants are not numbers (NaN), {first.nans} of them in "
+                f"{first.name}: its figures are those of a broken model"
+            )
+            yield Doubt(entry.name, INFERENCE, "not a number", says)
 
 
 def _scores(run: Run) -> Iterator[Doubt]:

@@ -13,13 +13,16 @@ from qprof.errors import QprofError
 from qprof.findings.causes.base import Hypothesis
 from qprof.findings.comparison import Comparison
 from qprof.findings.effects import LATENCY
-from qprof.measure.parent.execution import start
-from qprof.measure.profile import resolved, validate
+from qprof.measure.parent.execution import resume, start
+from qprof.measure.profile import Profile, resolved, validate
 from qprof.measure.profile_file import merged
 from qprof.measure.progress import ProgressDisplay
+from qprof.measure.surroundings import changes_since
 from qprof.store.files import read_json, write_json
+from qprof.store.manifests import read_manifest
 from qprof.store.run import Run
 from qprof.store.upgrade import profile_from_3
+from qprof.store.writer import is_written
 
 #: Folder of a run directory that holds the runs of its interventions.
 VERIFY = "verify"
@@ -150,17 +153,33 @@ def _same(known: Any, wanted: Mapping[str, Any]) -> bool:
 
 
 def carry_out(run: Run, verification: Verification, progress: ProgressDisplay, again: bool = False) -> Run:
-    """Run a verification into the run's own folder, or take the last that is kept unless it is to be made `again`.
+    """Run a verification into the run's own folder, go on with one that was interrupted, or take the last that is kept
+    unless it is to be made `again`.
 
     Raises what `qprof run` raises.
     """
     known = kept(run, verification)
     if known and not again:
         return known[-1]
-    folder = _free(run.folder / VERIFY / verification.name)
-    start(validate(verification.profile, source=f"verification {verification.name} of {run.folder}"), folder, progress)
+    profile = validate(verification.profile, source=f"verification {verification.name} of {run.folder}")
+    folder = _interrupted(run, profile)
+    if folder is not None:
+        resume(folder, progress)
+    else:
+        folder = _free(run.folder / VERIFY / verification.name)
+        start(profile, folder, progress)
     write_json(folder / "verification.json", verification.profile)
     return Run(folder)
+
+
+def _interrupted(run: Run, profile: Profile) -> Path | None:
+    """The folder of this very verification, begun before on this machine and not finished."""
+    for path in sorted((run.folder / VERIFY).glob("*/manifest.json")):
+        manifest = read_manifest(path.parent)
+        begun = manifest.status == "interrupted" or (manifest.status == "running" and not is_written(path.parent))
+        if begun and manifest.profile == resolved(profile) and not changes_since(manifest):
+            return path.parent
+    return None
 
 
 def _free(folder: Path) -> Path:

@@ -56,7 +56,8 @@ class PrepareTask(Request[PreparedAnswer], frozen=True, kw_only=True, tag="prepa
 
 
 class MadeAnswer(Struct, frozen=True, kw_only=True):
-    """A variant that is made (`qprof.runtimes.base.Made`), and the runtime that runs it."""
+    """A variant that is made (`qprof.runtimes.base.Made`), and the runtime that runs it; `content_sha256`: of what
+    loading it reads."""
 
     runtime: str
     path: str
@@ -71,6 +72,7 @@ class MadeAnswer(Struct, frozen=True, kw_only=True):
     notes: list[str]
     calibrated: bool = False
     stored: StoredFiles | None = None
+    content_sha256: str = ""
 
 
 class MakeVariant(Request[MadeAnswer], frozen=True, kw_only=True, tag="make"):
@@ -96,11 +98,13 @@ class Preload(Request[Done], frozen=True, kw_only=True, tag="preload"):
 
 
 class LoadedVariant(Struct, frozen=True, kw_only=True):
-    """A variant as it is loaded, by its runtime's name, path and options."""
+    """A variant as it is loaded, by its runtime's name, path and options; `sha256`: of what loading reads, "" where it
+    is not known."""
 
     runtime: str
     path: str
     options: dict[str, Any]
+    sha256: str = ""
 
 
 class LoadedAnswer(Struct, frozen=True, kw_only=True):

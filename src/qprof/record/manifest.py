@@ -11,7 +11,7 @@ from qprof.record.ceilings import Ceiling
 from qprof.record.machine import ClockFacts, Machine
 from qprof.record.model import Structure
 from qprof.record.phases import Phase
-from qprof.record.sections import ProtocolSection
+from qprof.record.sections import Name, ProtocolSection
 from qprof.record.sensors import SensorFacts
 from qprof.record.stored import StoredFiles
 from qprof.record.tensors import TensorSpec
@@ -135,10 +135,11 @@ class VariantEntry(Struct, forbid_unknown_fields=True, kw_only=True):
     """What is known of one variant. What comes later than the step at which it failed is empty or `None`.
 
     `section`: as the profile resolves it. Made: `runtime` to `stored`. Loaded: `inputs` to `options`; `facts`: what its
-    runtime tells; `scored`: samples that are predicted in passes of their own. Instrumented: the rest.
+    runtime tells; `scored`: samples that are predicted in passes of their own. Instrumented: the rest; `unscored`: why
+    its predictions could not be scored.
     """
 
-    name: str
+    name: Name
     section: dict[str, Any] = field(default_factory=dict)
     status: Literal["ok", "failed"] = "ok"
     reason: str | None = None
@@ -147,6 +148,7 @@ class VariantEntry(Struct, forbid_unknown_fields=True, kw_only=True):
     runtime: str | None = None
     path: str | None = None
     sha256: str | None = None
+    content_sha256: str | None = None
     bytes: int | None = None
     making: Making = field(default_factory=Making)
     stored: StoredFiles | None = None
@@ -169,6 +171,7 @@ class VariantEntry(Struct, forbid_unknown_fields=True, kw_only=True):
     layer_errors: LayersCompared | None = None
     plausibility: PlausibilityFacts | None = None
     outputs_compared: OutputsCompared | None = None
+    unscored: str | None = None
 
     @property
     def failed(self) -> bool:
@@ -228,7 +231,7 @@ class Manifest(Struct, forbid_unknown_fields=True, kw_only=True):
     `task`, `samples`: once the data are ready. `op_sources`: names of the codes of op events. `ceilings`: runtime ->
     what this machine can do through it. `resets`: whether there are blocks before whose ops the processor's state is
     reset; of a variant, what of it. `score_columns`: the leading metrics of the task, most important first.
-    `blocks`: of a finished run.
+    `blocks`: of a finished run. `changed`: what of the machine or its packages was another when it was resumed.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -252,6 +255,7 @@ class Manifest(Struct, forbid_unknown_fields=True, kw_only=True):
     ceilings: dict[str, list[Ceiling]] = field(default_factory=dict)
     score_columns: list[str] = field(default_factory=list)
     blocks: list[BlockEntry] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
 
     @property
     def complete(self) -> bool:
@@ -266,6 +270,10 @@ class Manifest(Struct, forbid_unknown_fields=True, kw_only=True):
     def metric(self) -> str | None:
         """The score that leads, `None` where nothing was scored."""
         return self.score_columns[0] if self.score_columns else None
+
+    def left(self) -> list[str]:
+        """The variants that a resumed run would try again: those that failed, or were not scored."""
+        return [entry.name for entry in self.variants if entry.failed or entry.unscored]
 
     def living(self) -> list[VariantEntry]:
         """The variants that have not failed."""

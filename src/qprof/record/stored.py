@@ -17,7 +17,7 @@ class StoredPart(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `dtype`: as stored, by its numbers' width ("float32", "int4"). `elements`: numbers that it stands for. `op`: type of
     the op or module that reads it; `at`: which one, and as which of its operands. `why`: why its numbers stay as they
-    were, where the format says so.
+    were, where the format says so. `nans`: how many of its numbers are none, where they were looked at.
     """
 
     name: str
@@ -28,6 +28,7 @@ class StoredPart(Struct, frozen=True, kw_only=True, omit_defaults=True):
     op: str = ""
     at: str = ""
     why: str = ""
+    nans: int = 0
 
 
 class StoredFiles(Struct, frozen=True, kw_only=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from xml.etree import ElementTree
 
 from qprof.findings.check import Check
@@ -24,6 +24,14 @@ def check_table(checks: Sequence[Check]) -> Table:
         {"variant": c.variant, "name": c.name, "outcome": c.outcome, "says": c.says} for c in checks
     ]
     return Table(columns, rows)
+
+
+def unlike_lines(machines: Sequence[str], versions: Sequence[str]) -> Iterator[str]:
+    """What is not alike between a run and its standard, above all checks."""
+    if machines:
+        yield f"NOT ALIKE  {'; '.join(machines)}: latencies are not judged"
+    if versions:
+        yield f"NOT ALIKE  {'; '.join(versions)}"
 
 
 def junit_xml(checks: Sequence[Check], suite: str) -> str:

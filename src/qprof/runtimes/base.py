@@ -212,6 +212,10 @@ class Runtime(ABC):
         """The parts that a variant's files are made of, `None` for a runtime that cannot tell. Raises `ModelError`."""
         return None
 
+    def content_files(self, path: Path) -> Sequence[Path]:
+        """The files of a variant's folder that loading it reads. Raises `ModelError`."""
+        return [found for found in path.rglob("*") if found.is_file()]
+
     def preload(self, run: Mapping[str, Any]) -> None:  # noqa: B027  (most import nothing heavy)
         """Import everything that a variant with these `Made.run` needs, so that its memory is counted above it."""
 

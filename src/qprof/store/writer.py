@@ -90,14 +90,21 @@ class RunWriter:
 
     def finalize(self, sources: Sequence[str], tabulate: Tabulate | None = None) -> None:
         """Let `tabulate` (`write_tables`, or something that has it called elsewhere) write the tables of the finished
-        run, then drop the parts they were made of. `sources` names the codes of op event sources.
+        run, then drop the parts they were made of, unless there is something `left` that resuming would try again.
+        `sources` names the codes of op event sources.
         """
         variants = [entry.name for entry in self.manifest.variants]
         self.manifest.blocks = (tabulate or write_tables)(self.folder, variants, sources)
         # In memory only once it is on the disk: whoever sees "complete" may count on the tables, and not on the parts.
         write_manifest(self.folder, msgspec.structs.replace(self.manifest, status="complete"))
         self.manifest.status = "complete"
-        self._drop_parts()
+        if not self.manifest.left():
+            self._drop_parts()
+
+    def can_go_on(self) -> bool:
+        """Whether there is something to resume: the run was interrupted, or it is finished and has something left whose
+        parts are kept."""
+        return not self.manifest.complete or bool(self.manifest.left() and (self.folder / PARTS).is_dir())
 
     def _drop_parts(self) -> None:
         parts = self.folder / PARTS
@@ -216,6 +223,15 @@ def _saved_rows(folder: Path, what: str, variant: str, kind: type[_Row]) -> list
         return msgspec.convert(read_json(path), list[kind])  # type: ignore[valid-type]
     except msgspec.ValidationError as error:
         raise StoreError(f"{path}: damaged ({error}); remove it and resume the run") from error
+
+
+def is_written(folder: Path) -> bool:
+    """Whether a process writes this run now."""
+    try:
+        _lock(folder).close()
+    except StoreError:
+        return True
+    return False
 
 
 def _lock(folder: Path) -> IO[str]:

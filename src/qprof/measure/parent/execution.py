@@ -19,6 +19,7 @@ from qprof.measure.parent.variants import Crew
 from qprof.measure.profile import Profile, resolved, validate_recorded
 from qprof.measure.progress import ProgressDisplay
 from qprof.measure.requests import CollectNotes, ScoreVariant, Tabulate
+from qprof.measure.surroundings import changes_since
 from qprof.probes.clock import reading_cost_ns, resolution_ns, wall_offset_ns
 from qprof.probes.machine import describe_machine, packages
 from qprof.record.blocks import BlockEntry
@@ -26,6 +27,7 @@ from qprof.record.machine import ClockFacts
 from qprof.record.manifest import Manifest, VariantEntry
 from qprof.record.ops import SOURCES
 from qprof.runtimes import registry
+from qprof.store.files import make_folder, new_folder
 from qprof.store.run import runs_folder
 from qprof.store.writer import RunWriter
 
@@ -50,20 +52,39 @@ def start(profile: Profile, folder: Path, progress: ProgressDisplay, opener: Ope
     return _finished(RunWriter.create(folder, _new_manifest(profile)), profile, progress, opener)
 
 
-def resume(folder: Path, progress: ProgressDisplay, opener: OpenProbes = open_probes) -> RunWriter:
-    """Go on with an interrupted run: blocks that are kept are not run again, variants that failed are tried again."""
+def resume(
+    folder: Path, progress: ProgressDisplay, opener: OpenProbes = open_probes, *, changed: bool = False
+) -> RunWriter:
+    """Go on with an interrupted run: blocks that are kept are not run again, variants that failed or were not scored
+    are tried again, those of a finished run, too.
+
+    Raises `StoreError` where the machine or the versions are not those that it began with, unless it is to go on even
+    if they have `changed`; the manifest then says so.
+    """
     writer = RunWriter.resume(folder)
-    if writer.manifest.complete:
+    if not writer.can_go_on():
         progress.note(f"{folder} is complete; nothing is left to run")
         writer.close()
         return writer
     try:
         profile = validate_recorded(writer.manifest.profile, str(writer.folder / "manifest.json"))
-    except ProfileError:
+        _refuse_mixture(writer, changed)
+    except (ProfileError, StoreError):
         writer.close()
         raise
     writer.manifest.status = "running"
     return _finished(writer, profile, progress, opener)
+
+
+def _refuse_mixture(writer: RunWriter, changed: bool) -> None:
+    """Figures of two machines, or of two versions, are not to be mixed in silence."""
+    found = changes_since(writer.manifest)
+    if found and not changed:
+        raise StoreError(
+            f"{writer.folder}: began with another machine or other versions ({'; '.join(found)}); run anew, or add "
+            "--changed to go on all the same"
+        )
+    writer.manifest.changed = list(dict.fromkeys([*writer.manifest.changed, *found]))
 
 
 def _finished(writer: RunWriter, profile: Profile, progress: ProgressDisplay, opener: OpenProbes) -> RunWriter:
@@ -162,13 +183,15 @@ class Execution:
     def _score(self, entry: VariantEntry) -> None:
         folder = str(self._writer.folder.absolute())
         request = ScoreVariant(folder=folder, variant=entry.name, task=self._crew.task)
+        entry.unscored = None
         with closing_worker(f"scoring of {entry.name}", self._logs / "score.log") as scorer:
             try:
                 answer = scorer.ask(request)
             except StoreError:
                 raise
             except QprofError as error:
-                entry.notes.append(f"not scored: {error}")
+                # What it predicted is kept: it can be scored again.
+                entry.unscored = str(error)
                 self._progress.note(f"{entry.name}: not scored: {error}")
                 return
         if answer.columns:
@@ -200,10 +223,12 @@ def _new_manifest(profile: Profile) -> Manifest:
 
 
 def new_run_folder(profile: Profile) -> Path:
-    """A folder in the runs folder that is named for the time and the profile, and does not exist yet."""
+    """An empty folder in the runs folder, named for the time and the profile; of two that ask in the same second each
+    gets its own. Raises `StoreError`."""
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     base = runs_folder() / f"{stamp}-{profile.name}"
+    make_folder(base.parent)
     folder, number = base, 2
-    while folder.exists():
+    while not new_folder(folder):
         folder, number = base.with_name(f"{base.name}-{number}"), number + 1
     return folder

@@ -240,12 +240,17 @@ def _source(section: VariantSection) -> str:
 
 def loaded_variant(entry: VariantEntry) -> LoadedVariant:
     """How a variant is loaded, in its own worker or in another."""
-    return LoadedVariant(runtime=str(entry.runtime), path=str(entry.path), options=entry.options)
+    return LoadedVariant(
+        runtime=str(entry.runtime),
+        path=str(entry.path),
+        options=entry.options,
+        sha256=entry.content_sha256 or "",
+    )
 
 
 def _keep_made(entry: VariantEntry, made: MadeAnswer) -> None:
     entry.runtime, entry.path, entry.sha256, entry.bytes = made.runtime, made.path, made.sha256, made.bytes
-    entry.notes, entry.stored = list(made.notes), made.stored
+    entry.notes, entry.stored, entry.content_sha256 = list(made.notes), made.stored, made.content_sha256
     entry.making = Making(
         method=made.method,
         tool=made.tool,

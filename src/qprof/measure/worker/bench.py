@@ -26,6 +26,7 @@ from qprof.measure.requests import (
 )
 from qprof.measure.worker.histories import outputs_from_the_start, timed_and_not
 from qprof.measure.worker.inferences import InferenceLog, lead_in, repeated
+from qprof.measure.worker.loading import refuse_changed
 from qprof.measure.worker.memory_growth import MemoryGrowth
 from qprof.probes.memory import read_memory
 from qprof.probes.usage import USAGE_UNITS, Usage, read_usage
@@ -66,6 +67,7 @@ class Bench:
         _settle()
         self._prepared: tuple[tuple[int, ...], list[list[NDArray[Any]]]] = ((), [])
         self._model = self._load_counting_memory()
+        refuse_changed(self._runtime, variant)
         self._profiled: ProfiledModel | None = None
         self._chunk = max(1, _CHUNK_BYTES // max(1, sum(_nbytes(spec) for spec in self._model.loaded.inputs)))
         _settle()
@@ -89,6 +91,7 @@ class Bench:
             advice = self._task.input_advice()
             raise (ModelError(f"{error}; {advice}") if advice else error) from error
         self._memory = growth.memory(model.memory_bytes())
+        self._remarks = _not_numbers(model)
         return model
 
     def describe(self) -> LoadedAnswer:
@@ -102,7 +105,7 @@ class Bench:
             facts=json_safe(loaded.facts),
             memory=self._memory,
             scored=self._task.scored_count(),
-            notes=[*loaded.notes, *self._task.notes()],
+            notes=[*loaded.notes, *self._remarks, *self._task.notes()],
         )
 
     def notes(self) -> NotesAnswer:
@@ -370,3 +373,13 @@ def _settle() -> None:
 
 def _nbytes(spec: TensorSpec) -> int:
     return int(np.prod(spec.shape, dtype=np.int64)) * np.dtype(spec.dtype).itemsize
+
+
+def _not_numbers(model: Model) -> list[str]:
+    """A remark on each output that an inference left without a number."""
+    return [
+        f"output {spec.name} holds NaN on the first inputs: its figures are those of a broken model, or of inputs that "
+        "it cannot take"
+        for spec, values in zip(model.loaded.outputs, model.outputs(), strict=False)
+        if values.dtype.kind == "f" and np.isnan(values).any()
+    ]

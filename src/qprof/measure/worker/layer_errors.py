@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from qprof.errors import DataError
 from qprof.measure.channel import json_safe
-from qprof.measure.requests import ComparedAnswer, CompareLayers, LoadedVariant
+from qprof.measure.requests import ComparedAnswer, CompareLayers
+from qprof.measure.worker.loading import load
 from qprof.measure.worker.shared_inputs import SharedInputs
 from qprof.record.rows import LayerErrorRow
 from qprof.runtimes import registry
-from qprof.runtimes.base import Side
 from qprof.stats.quantization_error import ErrorFigures, QuantizationError
 from qprof.tasks import registry as tasks
 
@@ -29,7 +27,7 @@ def measure_layer_errors(request: CompareLayers) -> ComparedAnswer:
     Raises `QprofError` where the two cannot be compared.
     """
     started_ns = perf_counter_ns()
-    baseline, variant = _side(request.baseline), _side(request.variant)
+    baseline, variant = load(request.baseline), load(request.variant)
     task = tasks.build(request.task, at_least=request.samples)
     task.bind(baseline.model)
     inputs_of = task.inputs
@@ -59,12 +57,6 @@ def measure_layer_errors(request: CompareLayers) -> ComparedAnswer:
         seconds=(perf_counter_ns() - started_ns) / 1e9,
         notes=list(comparison.notes),
     )
-
-
-def _side(side: LoadedVariant) -> Side:
-    runtime = registry.get(side.runtime)
-    options = msgspec.convert(side.options, runtime.options_type)
-    return Side(runtime.load(Path(side.path), options), options)
 
 
 def spread(count: int, wanted: int) -> list[int]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from qprof.errors import ModelError
 from qprof.measure.models import model_path
 from qprof.measure.requests import MadeAnswer, MakeVariant, PreparedAnswer, PrepareTask
+from qprof.measure.worker.loading import content_sha256
 from qprof.record.stored import StoredFiles
 from qprof.record.tensors import TensorSpec
 from qprof.runtimes import registry
@@ -81,6 +82,7 @@ def make_variant(request: MakeVariant) -> MadeAnswer:
         facts=dict(made.facts),
         notes=list(made.notes),
         stored=_stored(runtime, made.path),
+        content_sha256=content_sha256(runtime, made.path),
     )
 
 

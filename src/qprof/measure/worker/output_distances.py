@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from time import perf_counter_ns
 from typing import Any, cast
 
-import msgspec
 from numpy.typing import NDArray
 
 from qprof.errors import DataError
 from qprof.measure.channel import json_safe
 from qprof.measure.requests import CompareOutputs, LoadedVariant, OutputsAnswer
+from qprof.measure.worker.loading import load
 from qprof.measure.worker.shared_inputs import SharedInputs
 from qprof.record.model import Loaded, Model
 from qprof.record.quantization import FLOAT_DTYPES, dequantize, is_quantized
 from qprof.record.rows import OutputDistanceRow
 from qprof.record.tensors import TensorSpec
-from qprof.runtimes import registry
 from qprof.stats.output_distance import Meaning, output_distance, output_meanings
 
 Arrays = list[NDArray[Any]]
@@ -66,8 +64,7 @@ class _Side:
     """One of the two, loaded."""
 
     def __init__(self, loaded: LoadedVariant) -> None:
-        runtime = registry.get(loaded.runtime)
-        self.model: Model = runtime.load(Path(loaded.path), msgspec.convert(loaded.options, runtime.options_type))
+        self.model: Model = load(loaded).model
 
     def outputs(self, inputs: Sequence[NDArray[Any]]) -> Arrays:
         """Of an inference with no history: the first phase is entered anew."""

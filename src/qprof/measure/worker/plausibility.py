@@ -5,21 +5,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from time import perf_counter_ns
 from typing import Any, cast
 
-import msgspec
 import numpy as np
 
 from qprof.errors import DataError
 from qprof.measure.channel import json_safe
 from qprof.measure.requests import PlausibilityAnswer, TryAlternatives
 from qprof.measure.worker.layer_errors import spread
+from qprof.measure.worker.loading import load
 from qprof.record.manifest import PlausibilityFacts
 from qprof.record.model import LanguageModel, Model
 from qprof.record.rows import PlausibilityRow
-from qprof.runtimes import registry
 from qprof.tasks import registry as tasks
 from qprof.tasks.base import Alternative, Fitted, Task
 
@@ -35,9 +33,7 @@ def try_alternatives(request: TryAlternatives) -> PlausibilityAnswer:
     Raises `QprofError` where the baseline cannot be run as it is configured.
     """
     started_ns = perf_counter_ns()
-    runtime = registry.get(request.baseline.runtime)
-    options = msgspec.convert(request.baseline.options, runtime.options_type)
-    model = runtime.load(Path(request.baseline.path), options)
+    model = load(request.baseline).model
     task = tasks.build(request.task)
     task.bind(model)
     if task.trial_score is None:

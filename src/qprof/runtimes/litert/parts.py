@@ -8,12 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from qprof.record.stored import PartKind, StoredFiles, StoredPart
 from qprof.runtimes.litert.flatbuffer import read_model
 from qprof.runtimes.litert.model_facts import SubgraphFacts
 
 #: Fields of the table QuantizationParameters -> (place in its vtable, bytes of an element).
 _QUANTIZATION = {"Min": (4, 4), "Max": (6, 4), "Scale": (8, 4), "ZeroPoint": (10, 8)}
+#: Numbers that may be none, as they are stored; and how many bytes of them are looked at together.
+_FLOATS = {"float16": "<f2", "float32": "<f4", "float64": "<f8"}
+_LOOKED_AT_BYTES = 1 << 24
 _BUFFER_DATA = 4  # the first field's place in any vtable
 
 
@@ -40,13 +45,13 @@ def stored_files(path: Path) -> StoredFiles:
     with path.open("rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     claims = list(_claims(schema.Model.GetRootAs(mapped, 0), schema, facts.subgraphs))
-    parts, taken = _parts(claims, facts.bytes)
+    parts, taken = _parts(claims, facts.bytes, mapped)
     parts.append(StoredPart(name="tables, names, op list and padding", kind="structure", bytes=facts.bytes - taken))
     return StoredFiles(bytes=facts.bytes, parts=parts)
 
 
-def _parts(claims: list[_Claim], file_bytes: int) -> tuple[list[StoredPart], int]:
-    """Each byte to the first that claims it; and how many are claimed."""
+def _parts(claims: list[_Claim], file_bytes: int, content: mmap.mmap) -> tuple[list[StoredPart], int]:
+    """Each byte of a file's content to the first that claims it; and how many are claimed."""
     order = sorted(range(len(claims)), key=lambda i: (claims[i].start, i))
     own: dict[int, int] = {}
     end = 0
@@ -63,10 +68,23 @@ def _parts(claims: list[_Claim], file_bytes: int) -> tuple[list[StoredPart], int
             elements=claims[i].elements,
             op=claims[i].op,
             at=claims[i].at,
+            nans=_nans(content, claims[i]),
         )
         for i, length in sorted(own.items())
     ]
     return parts, sum(own.values())
+
+
+def _nans(content: mmap.mmap, claim: _Claim) -> int:
+    if claim.kind != "tensor" or claim.dtype not in _FLOATS:
+        return 0
+    dtype = np.dtype(_FLOATS[claim.dtype])
+    stop = min(claim.start + claim.length, len(content))
+    found = 0
+    for start in range(claim.start, stop - dtype.itemsize + 1, _LOOKED_AT_BYTES):
+        count = min(_LOOKED_AT_BYTES, stop - start) // dtype.itemsize
+        found += int(np.isnan(np.frombuffer(content, dtype, count, start)).sum())
+    return found
 
 
 def _claims(model: Any, schema: Any, graphs: tuple[SubgraphFacts, ...]) -> Iterator[_Claim]:

@@ -74,6 +74,11 @@ class TorchLMRuntime(base.Runtime):
 
         return stored_files(path)
 
+    def content_files(self, path: Path) -> Sequence[Path]:
+        from qprof.runtimes.torch_lm.checkpoint import inspect
+
+        return inspect(path).content_files()
+
     def preload(self, run: Mapping[str, Any]) -> None:
         """The quantizer's library too, also for an unquantized variant: all variants' memory is counted above the same
         imports. Where it is not installed, unquantized models run without it."""

@@ -1,0 +1,51 @@
+"""What figures depend on beside the profile: did it stay the same between two recordings?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import qprof
+from qprof.probes.machine import describe_machine, packages
+from qprof.record.machine import Machine
+from qprof.record.manifest import Manifest
+
+#: Facts of a machine that change its figures, in words. Those that move by themselves (load, frequency limits) are
+#: read block by block.
+_FACTS = {
+    "cpu_model": "processor",
+    "architecture": "architecture",
+    "logical_cpus": "logical processors",
+    "physical_cores": "cores",
+    "affinity": "processors that it may use",
+    "cgroup_cpus": "processors' worth of time that its cgroup allows",
+    "governor": "frequency governor",
+    "boost": "frequency boost",
+    "python": "Python",
+}
+
+
+def machine_changes(before: Machine, after: Machine) -> Iterator[str]:
+    """What differs between two machines, or one at two times, that figures depend on. A fact that one of them does not
+    tell is not compared."""
+    for name, words in _FACTS.items():
+        then, now = getattr(before, name), getattr(after, name)
+        if then is not None and now is not None and then != now:
+            yield f"{words}: {_text(then)} then, {_text(now)} now"
+
+
+def version_changes(before: Mapping[str, str | None], after: Mapping[str, str | None]) -> Iterator[str]:
+    """Distributions whose version differs, of those that both name."""
+    for name in sorted(before.keys() & after.keys()):
+        if before[name] != after[name]:
+            yield f"{name}: {before[name] or 'not installed'} then, {after[name] or 'not installed'} now"
+
+
+def changes_since(manifest: Manifest) -> list[str]:
+    """What differs now from when a run began."""
+    versions = {**manifest.packages, "qprof": manifest.qprof}
+    now = {**packages(manifest.packages), "qprof": qprof.__version__}
+    return [*machine_changes(manifest.machine, describe_machine()), *version_changes(versions, now)]
+
+
+def _text(value: object) -> str:
+    return ", ".join(str(one) for one in value) if isinstance(value, list) else str(value)
