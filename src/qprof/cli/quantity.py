@@ -27,6 +27,11 @@ def quantity(text: str, units: Mapping[str, float], example: str) -> float:
     return float(match[1]) * units[match[2]]
 
 
+def size_bytes(text: str) -> int:
+    """The bytes that "8GB" means. Raises `QprofError`."""
+    return int(quantity(text, _BYTES, "8GB"))
+
+
 def add_limit_arguments(parser: argparse.ArgumentParser) -> None:
     """What the variant to deploy must keep to."""
     parser.add_argument("--max-accuracy-drop", metavar="N", help="of the leading score, such as 1pt (default: 1pt)")

@@ -51,6 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key: protocol.rounds=20"
     )
+    parser.add_argument(
+        "--memory-limit", metavar="SIZE", help="of each worker, such as 8GB (default: most of the free)"
+    )
     parser.add_argument("-o", "--output", type=Path, help="run directory to create (default: a new one in runs/)")
     parser.add_argument("--resume", metavar="RUN", help="go on with an interrupted run")
     parser.add_argument(
@@ -67,6 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     import sys
 
+    from qprof.cli.quantity import size_bytes
     from qprof.errors import QprofError
     from qprof.measure.command_line import profile_for
     from qprof.measure.input_options import InputOptions, recipes, shapes
@@ -84,6 +88,8 @@ def run(options: argparse.Namespace) -> int:
     )
     models = (options.targets, options.variants, inputs, options.bits, options.group_size, options.data)
     images = (options.images, options.labels, options.truth)
+    if options.memory_limit is not None:
+        options.set.append(f"protocol.memory_limit_bytes={size_bytes(options.memory_limit)}")
     if options.resume and (any((*models, *images)) or options.set or options.output):
         raise QprofError("--resume goes on with a run as it was begun; it takes no model, profile or other option")
     if not options.resume and not any((*models, *images)):

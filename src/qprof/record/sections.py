@@ -71,7 +71,9 @@ class ProtocolSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     yet. `plausibility`: scored samples on which the baseline is tried with other settings of its task (labels, boxes,
     preprocessing), 0 for none. `output_samples`: inputs on which the outputs of a variant are compared with the
     baseline's, 0 for none; where it is left out, up to 1000 for a task without labels and none for others. `alone`:
-    whether a block waits while another run of the same user measures on this machine.
+    whether a block waits while another run of the same user measures on this machine. `timeout_s`: of a block;
+    `step_timeout_s`: of a step that is none, such as making a variant or scoring it. `memory_limit_bytes`: of a worker,
+    by default four fifths of what is free when the run begins.
     """
 
     threads: Threads = 1
@@ -95,3 +97,5 @@ class ProtocolSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     plausibility: Annotated[int, Meta(ge=0, le=10_000)] = 50
     output_samples: Annotated[int, Meta(ge=0, le=100_000)] | None = None
     alone: bool = True
+    step_timeout_s: Annotated[float, Meta(gt=0, le=1_000_000)] = 7200.0
+    memory_limit_bytes: Annotated[int, Meta(ge=100_000_000)] | None = None

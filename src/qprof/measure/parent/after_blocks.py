@@ -10,7 +10,7 @@ import msgspec
 
 from qprof.errors import QprofError, WorkerError
 from qprof.measure.parent.ceilings import machine_ceilings
-from qprof.measure.parent.process import WorkerProcess, closing_worker
+from qprof.measure.parent.process import Bounds, WorkerProcess, closing_worker
 from qprof.measure.parent.two_models import require_memory
 from qprof.measure.parent.variants import loaded_variant
 from qprof.measure.progress import ProgressDisplay
@@ -42,6 +42,7 @@ class AfterBlocks:
         self._manifest = writer.manifest
         self._protocol = protocol
         self._progress = progress
+        self._bounds = Bounds.of(protocol)
 
     def find_ceilings(self, entries: Sequence[VariantEntry]) -> None:
         """Of each runtime, as its first variant uses it, into the manifest."""
@@ -69,7 +70,7 @@ class AfterBlocks:
                     continue
                 self._progress.phase("comparing layers", f"variant {entry.name}")
                 log = self._writer.folder / "logs" / "layers.log"
-                worker = worker or stack.enter_context(closing_worker("comparison of layers", log))
+                worker = worker or stack.enter_context(closing_worker("comparison of layers", log, self._bounds))
                 try:
                     self._compare(worker, baseline, entry)
                 except QprofError as error:
@@ -92,7 +93,8 @@ class AfterBlocks:
             name=baseline.name, baseline=loaded_variant(baseline), task=task, samples=wanted, max_s=_MOST_TRYING_S
         )
         try:
-            with closing_worker("check of the baseline", self._writer.folder / "logs" / "plausibility.log") as worker:
+            log = self._writer.folder / "logs" / "plausibility.log"
+            with closing_worker("check of the baseline", log, self._bounds) as worker:
                 answer = worker.ask(request, timeout_s=self._protocol.timeout_s)
         except QprofError as error:
             baseline.notes.append(f"it was not checked whether it is broken itself: {error}")

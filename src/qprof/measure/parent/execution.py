@@ -13,7 +13,7 @@ from qprof.measure.models import model_path
 from qprof.measure.parent.after_blocks import AfterBlocks
 from qprof.measure.parent.blocks import Measurement
 from qprof.measure.parent.output_distances import OutputComparison
-from qprof.measure.parent.process import closing_worker
+from qprof.measure.parent.process import Bounds, closing_worker
 from qprof.measure.parent.sensors import Estimator, SampledProbe, Sensors, open_probes, open_watch
 from qprof.measure.parent.variants import Crew
 from qprof.measure.profile import Profile, resolved, validate_recorded
@@ -118,6 +118,7 @@ class Execution:
         self._profile = profile
         self._protocol = profile.protocol
         self._logs = writer.folder / "logs"
+        self._bounds = Bounds.of(self._protocol)
         self._crew = Crew(writer, profile, progress)
 
     def run(self) -> None:
@@ -184,7 +185,7 @@ class Execution:
         folder = str(self._writer.folder.absolute())
         request = ScoreVariant(folder=folder, variant=entry.name, task=self._crew.task)
         entry.unscored = None
-        with closing_worker(f"scoring of {entry.name}", self._logs / "score.log") as scorer:
+        with closing_worker(f"scoring of {entry.name}", self._logs / "score.log", self._bounds) as scorer:
             try:
                 answer = scorer.ask(request)
             except StoreError:
@@ -200,7 +201,7 @@ class Execution:
 
     def _tabulate(self, folder: Path, variants: Sequence[str], sources: Sequence[str]) -> list[BlockEntry]:
         request = Tabulate(folder=str(folder.absolute()), variants=list(variants), sources=list(sources))
-        with closing_worker("writing of the tables", self._logs / "score.log") as worker:
+        with closing_worker("writing of the tables", self._logs / "score.log", self._bounds) as worker:
             return worker.ask(request).blocks
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from qprof.errors import QprofError, WorkerError
 from qprof.measure.distance_scores import by_sample, one_answer, score_rows, sqnr_of
-from qprof.measure.parent.process import WorkerProcess, closing_worker
+from qprof.measure.parent.process import Bounds, WorkerProcess, closing_worker
 from qprof.measure.parent.two_models import require_memory
 from qprof.measure.parent.variants import loaded_variant
 from qprof.measure.progress import ProgressDisplay
@@ -42,6 +42,7 @@ class OutputComparison:
         self._manifest = writer.manifest
         self._protocol = protocol
         self._progress = progress
+        self._bounds = Bounds.of(protocol)
 
     def run(self, entries: Sequence[VariantEntry]) -> None:
         """Compare, in one process as long as that lives, and keep the scores."""
@@ -57,7 +58,7 @@ class OutputComparison:
                     continue
                 self._progress.phase("comparing outputs", f"variant {entry.name}")
                 log = self._writer.folder / "logs" / "outputs.log"
-                worker = worker or stack.enter_context(closing_worker("comparison of outputs", log))
+                worker = worker or stack.enter_context(closing_worker("comparison of outputs", log, self._bounds))
                 try:
                     self._compare(worker, baseline, entry, wanted)
                 except QprofError as error:

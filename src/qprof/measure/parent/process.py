@@ -8,7 +8,9 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,33 @@ from qprof import errors
 from qprof.errors import QprofError, WorkerError
 from qprof.measure.channel import Channel, Envelope, decoded
 from qprof.measure.requests import Answer, Failure, Request
+from qprof.probes.machine import available_memory_bytes
+from qprof.probes.process_memory import own_bytes
+from qprof.record.sections import ProtocolSection
 from qprof.store.files import store_error
+
+#: How often a worker's memory is looked at while it works; and how much of what is free it may take by default.
+_LOOK_S = 0.2
+_MOST_OF_FREE = 0.8
 
 #: How much of a dead worker's last words is shown.
 _LAST_WORDS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a worker may take. `memory_bytes`: of its own and of what it starts, `None` for all that there is; `step_s`:
+    for a step that is no block (preparing, making, scoring, writing)."""
+
+    memory_bytes: int | None = None
+    step_s: float | None = None
+
+    @classmethod
+    def of(cls, protocol: ProtocolSection) -> Bounds:
+        """As a protocol sets them; of memory by default most of what is free now, so that the machine lives on."""
+        free = available_memory_bytes()
+        memory = protocol.memory_limit_bytes or (None if free is None else int(_MOST_OF_FREE * free))
+        return cls(memory, protocol.step_timeout_s)
 
 
 class WorkerProcess:
@@ -30,11 +55,13 @@ class WorkerProcess:
     Args:
         label: what to call it in messages, such as "variant int8".
         log: file that takes everything the worker's libraries print.
+        bounds: beyond which it is stopped.
     """
 
-    def __init__(self, label: str, log: Path) -> None:
+    def __init__(self, label: str, log: Path, bounds: Bounds = Bounds()) -> None:
         self.label = label
         self.log = log
+        self._bounds = bounds
         try:
             stream = open(log, "ab")  # noqa: SIM115  (the next block closes it)
         except OSError as error:
@@ -72,9 +99,10 @@ class WorkerProcess:
             self._channel.send(request)
 
     def ask(self, request: Request[Answer], *, timeout_s: float | None = None) -> Answer:
-        """Send a request and wait for its answer.
+        """Send a request and wait for its answer, as long as a step may take where no other time is given.
 
-        Raises the worker's own `QprofError`, or `WorkerError` where it died or did not answer in time.
+        Raises the worker's own `QprofError`, or `WorkerError` where it died, did not answer in time, or took more
+        memory than it may.
         """
         posted, self._posted = self._posted, None
         if posted is not None:
@@ -91,19 +119,42 @@ class WorkerProcess:
 
     def _answer(self, request: Request[Any], timeout_s: float | None) -> Envelope:
         asked = request.__struct_config__.tag
+        key, limit_s = ("timeout_s", timeout_s) if timeout_s is not None else ("step_timeout_s", self._bounds.step_s)
         try:
-            envelope = self._channel.receive(timeout_s)
+            envelope = self._received(asked, limit_s)
         except TimeoutError:
             self.kill()
             raise WorkerError(
-                f"{self.label}: no answer to {asked!r} within {timeout_s:.0f} s; stopped it "
-                "(protocol.timeout_s sets the limit)"
+                f"{self.label}: no answer to {asked!r} within {limit_s:.0f} s; stopped it "
+                f"(protocol.{key} sets the limit)"
             ) from None
         except (EOFError, OSError):
             raise WorkerError(f"{self.label}: {self._cause_of_death()} during {asked!r}{self._words()}") from None
         if envelope.failed:
             raise _as_error(decoded(envelope, Failure), self.label)
         return envelope
+
+    def _received(self, asked: object, limit_s: float | None) -> Envelope:
+        """The answer; the worker's memory is looked at meanwhile. Raises `TimeoutError`, and what `receive` does."""
+        begin = time.monotonic()
+        while True:
+            left_s = None if limit_s is None else max(0.0, begin + limit_s - time.monotonic())
+            try:
+                return self._channel.receive(_LOOK_S if left_s is None else min(_LOOK_S, left_s))
+            except TimeoutError:
+                if left_s is not None and left_s <= _LOOK_S:
+                    raise
+            self._refuse_memory(asked)
+
+    def _refuse_memory(self, asked: object) -> None:
+        limit = self._bounds.memory_bytes
+        taken = None if limit is None else own_bytes(self.pid)
+        if limit is not None and taken is not None and taken > limit:
+            self.kill()
+            raise WorkerError(
+                f"{self.label}: took {taken / 1e9:.1f} GB of memory in {asked!r} and may take {limit / 1e9:.1f} GB; "
+                "stopped it (--memory-limit sets the limit)"
+            )
 
     def stop(self) -> None:
         """End the worker: its end of the channel closes, and it leaves; one that does not is killed."""
@@ -143,9 +194,9 @@ class WorkerProcess:
 
 
 @contextlib.contextmanager
-def closing_worker(label: str, log: Path) -> Iterator[WorkerProcess]:
+def closing_worker(label: str, log: Path, bounds: Bounds = Bounds()) -> Iterator[WorkerProcess]:
     """A worker for one job, ended with it."""
-    worker = WorkerProcess(label, log)
+    worker = WorkerProcess(label, log, bounds)
     try:
         yield worker
     finally:

@@ -8,7 +8,7 @@ import msgspec
 
 from qprof.errors import DataError, ModelError, QprofError, WorkerError
 from qprof.measure.models import runtime_of
-from qprof.measure.parent.process import WorkerProcess
+from qprof.measure.parent.process import Bounds, WorkerProcess
 from qprof.measure.profile import Profile
 from qprof.measure.progress import ProgressDisplay
 from qprof.measure.requests import (
@@ -45,6 +45,7 @@ class Crew:
         self._progress = progress
         self._workers: dict[str, WorkerProcess] = {}
         self._logs = writer.folder / "logs"
+        self._bounds = Bounds.of(self._protocol)
         self._calibration_digest = ""
         self.scored = 0
         make_folder(self._logs)
@@ -107,7 +108,7 @@ class Crew:
         return plain
 
     def _new_maker(self) -> WorkerProcess:
-        return WorkerProcess("preparation", self._logs / "prepare.log")
+        return WorkerProcess("preparation", self._logs / "prepare.log", self._bounds)
 
     def _refuse_other_data(self, prepared: PreparedAnswer) -> None:
         """On resuming: the plan of the blocks, and so what the kept ones hold, follows from the samples."""
@@ -152,7 +153,7 @@ class Crew:
         former = self._workers.pop(entry.name, None)
         if former is not None:
             former.stop()
-        worker = WorkerProcess(f"variant {entry.name}", self._logs / f"{entry.name}.log")
+        worker = WorkerProcess(f"variant {entry.name}", self._logs / f"{entry.name}.log", self._bounds)
         self._workers[entry.name] = worker
         return worker
 
