@@ -9,6 +9,13 @@ from qprof.record.ops import OpMeta
 
 
 @dataclass(frozen=True, slots=True)
+class OfVariant:
+    """Which variant a row is of."""
+
+    variant: str
+
+
+@dataclass(frozen=True, slots=True)
 class InBlock:
     """Which block a row is of; see `qprof.record.blocks.Block`."""
 

@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,7 +17,16 @@ from qprof.record.blocks import Block, BlockEntry
 from qprof.record.manifest import VariantEntry
 from qprof.record.ops import OpMeta
 from qprof.record.phases import Phase
-from qprof.record.rows import LayerErrorRow, OutputDistanceRow, PlausibilityRow, ScoreRow
+from qprof.record.rows import (
+    OP_COLUMNS,
+    READING_COLUMNS,
+    SAMPLE_COLUMNS,
+    LayerErrorRow,
+    OfVariant,
+    OutputDistanceRow,
+    PlausibilityRow,
+    ScoreRow,
+)
 from qprof.store import tables
 from qprof.store.blocks import block_files, read_block
 from qprof.store.manifests import read_manifest
@@ -101,7 +109,7 @@ class Run:
     def samples(self) -> Any:
         """`samples.parquet` as an Arrow table of `SampleRow`."""
         path = self.folder / "samples.parquet"
-        return tables.read_table(path) if self.complete else tables.samples_table(self._blocks)
+        return tables.read_columns(path, SAMPLE_COLUMNS) if self.complete else tables.samples_table(self._blocks)
 
     @cached_property
     def op_meta(self) -> dict[str, list[OpMeta]]:
@@ -109,16 +117,17 @@ class Run:
         if not self.complete:
             known = {entry.name: saved_ops(self.folder, entry.name) for entry in self.variants}
             return {name: ops for name, ops in known.items() if ops is not None}
+        path = self.folder / "op_meta.parquet"
         found: dict[str, list[OpMeta]] = {}
-        for row in tables.read_table(self.folder / "op_meta.parquet").to_pylist():
-            found.setdefault(row.pop("variant"), []).append(OpMeta(**row))
+        for variant, op in zip(tables.read_rows(path, OfVariant), tables.read_rows(path, OpMeta), strict=True):
+            found.setdefault(variant.variant, []).append(op)
         return found
 
     @cached_property
     def op_events(self) -> Any:
         """`ops.parquet` as an Arrow table of `OpRow`."""
         if self.complete:
-            return tables.read_table(self.folder / "ops.parquet")
+            return tables.read_columns(self.folder / "ops.parquet", OP_COLUMNS)
         op_ids = {variant: [op.op for op in ops] for variant, ops in self.op_meta.items()}
         return tables.ops_table(self._blocks, op_ids, self.manifest.op_sources)
 
@@ -126,7 +135,7 @@ class Run:
     def readings_table(self) -> Any:
         """`readings.parquet` as an Arrow table of `ReadingRow`."""
         path = self.folder / "readings.parquet"
-        return tables.read_table(path) if self.complete else tables.readings_table(self._blocks)
+        return tables.read_columns(path, READING_COLUMNS) if self.complete else tables.readings_table(self._blocks)
 
     @cached_property
     def readings(self) -> Readings:
@@ -138,7 +147,7 @@ class Run:
         """Rows of `scores.parquet`; empty for a run that is not finished or has no labels."""
         if not self.complete:
             return []
-        return [ScoreRow(**row) for row in tables.read_table(self.folder / "scores.parquet").to_pylist()]
+        return tables.read_rows(self.folder / "scores.parquet", ScoreRow)
 
     @cached_property
     def layer_errors(self) -> list[LayerErrorRow]:
@@ -147,7 +156,7 @@ class Run:
         path = self.folder / "layer_errors.parquet"
         if not self.complete or not path.is_file():
             return []
-        return msgspec.convert(tables.read_table(path).to_pylist(), list[LayerErrorRow])
+        return tables.read_rows(path, LayerErrorRow)
 
     @cached_property
     def plausibility(self) -> list[PlausibilityRow]:
@@ -156,7 +165,7 @@ class Run:
         path = self.folder / "plausibility.parquet"
         if not self.complete or not path.is_file():
             return []
-        return msgspec.convert(tables.read_table(path).to_pylist(), list[PlausibilityRow])
+        return tables.read_rows(path, PlausibilityRow)
 
     @cached_property
     def output_distances(self) -> list[OutputDistanceRow]:
@@ -165,7 +174,7 @@ class Run:
         path = self.folder / "output_distances.parquet"
         if not self.complete or not path.is_file():
             return []
-        return msgspec.convert(tables.read_table(path).to_pylist(), list[OutputDistanceRow])
+        return tables.read_rows(path, OutputDistanceRow)
 
     @cached_property
     def _whole_scores(self) -> dict[tuple[str, str], float | None]:

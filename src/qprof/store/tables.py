@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
+import msgspec
 import numpy as np
 
 from qprof.errors import StoreError
@@ -29,6 +30,8 @@ from qprof.record.rows import (
     ScoreRow,
 )
 from qprof.store.files import write_atomic
+
+Row = TypeVar("Row")
 
 
 def samples_table(blocks: Sequence[Block]) -> Any:
@@ -141,6 +144,36 @@ def read_table(path: Path) -> Any:
         raise StoreError(f"{path}: missing; is this a complete qprof run directory?") from error
     except (OSError, pa.ArrowException) as error:
         raise StoreError(f"{path}: damaged Parquet file ({str(error).splitlines()[0]})") from error
+
+
+def read_columns(path: Path, columns: Mapping[str, str]) -> Any:
+    """A table that has all of `columns`, of their types and without a gap. Raises `StoreError`."""
+    import pyarrow as pa
+
+    table = read_table(path)
+    for name, kind in columns.items():
+        if name not in table.column_names:
+            raise _damaged(path, f"it has no column {name}")
+        column = table.column(name)
+        named = kind == "string" and pa.types.is_dictionary(column.type)
+        if (column.type.value_type if named else column.type) != _arrow(kind):
+            raise _damaged(path, f"its column {name} holds {column.type}, not {kind}")
+        if column.null_count:
+            raise _damaged(path, f"{column.null_count} cells of its column {name} are empty")
+    return table
+
+
+def read_rows(path: Path, kind: type[Row]) -> list[Row]:
+    """The rows of a table as the type that they are; what a row's type has a default for may be missing, as earlier
+    versions left it out. Raises `StoreError`."""
+    try:
+        return msgspec.convert(read_table(path).to_pylist(), list[kind])  # type: ignore[valid-type]
+    except (msgspec.ValidationError, UnicodeDecodeError) as error:
+        raise _damaged(path, " ".join(str(error).split())) from error
+
+
+def _damaged(path: Path, what: str) -> StoreError:
+    return StoreError(f"{path}: damaged ({what}); restore it or run anew")
 
 
 def _table(columns: Mapping[str, str], values: Mapping[str, Any]) -> Any:

@@ -1,0 +1,124 @@
+"""A run directory that was damaged, or doctored, is told of in one line that names the file; what can be shown is."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from qprof.cli.main import main
+
+#: Table -> a command that reads it.
+TABLES = {
+    "samples.parquet": ["show", "r"],
+    "ops.parquet": ["layers", "r", "-v", "b"],
+    "op_meta.parquet": ["layers", "r", "-v", "b"],
+    "readings.parquet": ["show", "r"],
+    "scores.parquet": ["show", "r"],
+}
+
+COMMANDS = (
+    ["show", "r"],
+    ["layers", "r", "-v", "b"],
+    ["diff", "r", "a", "b"],
+    ["explain", "-q", "r"],
+    ["energy", "r"],
+    ["check", "r", "--max-p50", "1s"],
+    ["export", "r", "--format", "json"],
+)
+
+ODD: list[Any] = [None, -1, 0, 1e308, 10**30, "", "x" * 5000, "\x1b[31m\u202e", [], {}, [[]], True, "NaN", {"a": 1}]
+
+
+@pytest.fixture
+def damaged(tmp_path: Path, small_run: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of a finished run, in the folder that commands are given in."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(small_run, tmp_path / "r")
+    return tmp_path / "r"
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def flipped(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    for place in range(len(content) - 60, len(content) - 8, 7):  # the footer
+        content[place] ^= 0x10
+    path.write_bytes(content)
+
+
+def without_a_column(path: Path) -> None:
+    pq.write_table(pq.read_table(path).drop_columns(["variant"]), path)
+
+
+def of_another_type(path: Path) -> None:
+    table = pq.read_table(path)
+    place = table.column_names.index("variant")
+    pq.write_table(table.set_column(place, "variant", pa.array(range(table.num_rows))), path)
+
+
+def with_a_gap(path: Path) -> None:
+    table = pq.read_table(path)
+    place = table.column_names.index("variant")
+    pq.write_table(table.set_column(place, "variant", pa.nulls(table.num_rows, pa.string())), path)
+
+
+@pytest.mark.parametrize("damage", [cut, flipped, without_a_column, of_another_type, with_a_gap, Path.unlink])
+@pytest.mark.parametrize("name", TABLES)
+def test_a_damaged_table_is_named(
+    damaged: Path, capsys: pytest.CaptureFixture[str], name: str, damage: Callable[[Path], None]
+) -> None:
+    damage(damaged / name)
+    assert main(TABLES[name]) == 2
+    told = capsys.readouterr().err
+    assert f"r/{name}: " in told and told.count("\n") == 1
+    assert "damaged" in told or "missing" in told
+
+
+def test_a_column_that_is_not_known_does_no_harm(damaged: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in TABLES:
+        table = pq.read_table(damaged / name)
+        pq.write_table(table.add_column(0, "of_a_later_version", pa.nulls(table.num_rows)), damaged / name)
+    for command in COMMANDS:
+        assert main(command) == 0, (command, capsys.readouterr().err)
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The way to every value inside a JSON document."""
+    entries = value.items() if isinstance(value, dict) else enumerate(value[:20]) if isinstance(value, list) else ()
+    for key, inner in entries:
+        yield (*path, key)
+        yield from places(inner, (*path, key))
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_manifest_with_anything_in_it_ends_no_command_in_a_traceback(
+    damaged: Path, capsys: pytest.CaptureFixture[str], seed: int
+) -> None:
+    """What is wrong is told in one line, or does not matter to the command; nothing reaches the terminal unescaped."""
+    rng = random.Random(seed)
+    manifest = json.loads((damaged / "manifest.json").read_text())
+    *way, last = rng.choice(list(places(manifest)))
+    inner = manifest
+    for key in way:
+        inner = inner[key]
+    if rng.random() < 0.25:
+        del inner[last]
+    else:
+        inner[last] = rng.choice(ODD)
+    (damaged / "manifest.json").write_text(json.dumps(manifest))
+    for command in rng.sample(COMMANDS, 3):
+        code = main(command)
+        told = capsys.readouterr()
+        assert code in (0, 1, 2)
+        assert code != 2 or told.err.count("\n") == 1, told.err
+        assert not set("\x1b\u202e") & set(told.out + told.err)
