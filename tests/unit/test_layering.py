@@ -38,7 +38,7 @@ EXCEPTIONS = {
 }
 
 #: Runtimes that qprof brings, as manifests name them, and as earlier versions did.
-RUNTIMES = {"litert", "torch_lm", "gptq", "autogptq"}
+RUNTIMES = {"litert", "torch_lm", "onnx", "gptq", "autogptq"}
 
 HEAVY = {
     "torch",
@@ -58,6 +58,8 @@ HEAVY = {
     "datasets",
     "gptqmodel",
     "auto_gptq",
+    "onnx",
+    "onnxruntime",
 }
 
 MODULES = {
