@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from qprof.findings.difference_table import DifferenceTable, MeasuredVariant, difference
 from qprof.findings.latency import figure_level
 from qprof.findings.measured import measured_variant
 from qprof.runtimes.match_ops import OpMatch, match_ops
+from qprof.runtimes.op_families import family
 from qprof.store.run import Run
 
 
@@ -19,5 +22,14 @@ def closing_table(run: Run, a: str, b: str, phase: str | None = None) -> Differe
 
 
 def closing_table_of(run: Run, first: MeasuredVariant, second: MeasuredVariant, match: OpMatch) -> DifferenceTable:
-    """The same of two variants of the run that are loaded and matched already."""
-    return difference(first, second, match, method="expanded", end_level=figure_level(run))
+    """The same of two variants of the run that are loaded and matched already.
+
+    Of two runtimes, what a delegate, a type or a kernel is called is another word and no change.
+    """
+    runtimes = (str(run.variant(first.name).runtime), str(run.variant(second.name).runtime))
+    level = figure_level(run)
+    if runtimes[0] == runtimes[1]:
+        return difference(first, second, match, method="expanded", end_level=level)
+    table = difference(first, second, match, method="expanded", end_level=level, type_of=family)
+    rows = tuple(replace(row, flags=("another runtime",) if row.kind == "matched" else ()) for row in table.rows)
+    return replace(table, rows=rows, across=runtimes)

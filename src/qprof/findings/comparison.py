@@ -19,13 +19,14 @@ from qprof.findings.sentences import with_sentences
 from qprof.record.manifest import VariantEntry
 from qprof.record.ops import OpMeta
 from qprof.runtimes import registry
+from qprof.runtimes.across import ACROSS_RUNTIMES
 from qprof.runtimes.interventions import Interventions
 from qprof.runtimes.match_ops import match_ops
 from qprof.stats.intervals import PairedDifference
 from qprof.store.run import Run
 
 #: Options that say how a variant is run, whatever it is.
-_SETTINGS = ("threads", "delegate", "device", "batch", "before_ops")
+_SETTINGS = ("threads", "delegate", "device", "batch", "before_ops", "optimization", "provider")
 
 
 @dataclass
@@ -54,8 +55,8 @@ class Comparison:
 
     @property
     def interventions(self) -> Interventions:
-        """What can be changed about the variant."""
-        return interventions_of(self.b)
+        """What can be changed about the variant; of two runtimes, nothing that would tell one from the other."""
+        return interventions_of(self.b) if self.a.runtime == self.b.runtime else ACROSS_RUNTIMES
 
     @cached_property
     def latency(self) -> PairedDifference | None:
@@ -110,6 +111,11 @@ class Comparison:
     @property
     def settings(self) -> Settings:
         """How the two are run otherwise, be they the same file or not."""
+        if self.a.runtime != self.b.runtime:  # of which each has options of its own
+            common = ("threads", "device")
+            pairs = [("runtime", self.a.runtime, self.b.runtime)]
+            pairs += [(key, self.a.options.get(key), self.b.options.get(key)) for key in common]
+            return Settings(tuple((key, str(a or "none"), str(b or "none")) for key, a, b in pairs if a != b))
         pairs = [(key, self.a.options.get(key), self.b.options.get(key)) for key in _SETTINGS]
         return Settings(tuple((key, str(a or "none"), str(b or "none")) for key, a, b in pairs if a != b))
 

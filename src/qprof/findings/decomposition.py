@@ -48,7 +48,10 @@ Mechanism = Literal[
 ]
 
 #: Ops that do nothing but change the number format.
-CONVERSIONS = ("QUANTIZE", "DEQUANTIZE", "CAST", "dequantize")
+CONVERSIONS = (
+    *("QUANTIZE", "DEQUANTIZE", "CAST", "dequantize"),
+    *("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Cast"),
+)
 
 _RESAMPLES = 2000
 _LEVEL = 0.95
@@ -129,6 +132,16 @@ class Settings:
     """What differs in how two variants are run, not in what they are: (name, baseline's, variant's)."""
 
     changed: tuple[tuple[str, str, str], ...] = ()
+
+    @property
+    def runtimes(self) -> tuple[str, str] | None:
+        """The runtimes, where they differ."""
+        return next(((a, b) for name, a, b in self.changed if name == "runtime"), None)
+
+    @property
+    def others(self) -> list[tuple[str, str, str]]:
+        """What differs beside the runtime."""
+        return [one for one in self.changed if one[0] != "runtime"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

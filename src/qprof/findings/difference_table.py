@@ -100,7 +100,8 @@ class DifferenceTable:
     p50 less A's may be apart, by what the two lose to the rounds; the row "instrumentation" holds that too.
     `by_kind` and `by_type` roll up the op rows (a matched pair counts under the baseline's type), the largest absolute
     difference first. `unattributed_us` is the sum of the last two rows. `profiled_rounds` is the number of rounds
-    whose profiled blocks hold both variants; `end_to_end.rounds` is that of the clean blocks.
+    whose profiled blocks hold both variants; `end_to_end.rounds` is that of the clean blocks. `across`: the runtimes of
+    the two where they differ, so that `by_type` goes by families of types (`qprof.runtimes.op_families`).
     """
 
     a_name: str
@@ -112,6 +113,7 @@ class DifferenceTable:
     unattributed_us: Interval
     profiled_rounds: int
     verdict: Kind
+    across: tuple[str, str] | None = None
 
     @property
     def closing_error_us(self) -> float:
@@ -133,10 +135,12 @@ def difference(
     method: Method = "percentile",
     end_level: float | None = None,
     margin: float = math.log1p(LATENCY_MARGIN),
+    type_of: Callable[[str], str] = str,
 ) -> DifferenceTable:
     """The closing table of baseline `a` -> variant `b`; intervals of rows resample the rounds of both jointly.
 
-    `end_level`: of the end-to-end difference, by default `level`; `margin`: ln of the ratio that counts as none.
+    `end_level`: of the end-to-end difference, by default `level`; `margin`: ln of the ratio that counts as none;
+    `type_of`: what a type counts under in `by_type`.
     Rounds that hold only one of the two are left out, of the clean and of the profiled blocks each for itself. Where
     both kinds cover the same rounds they are resampled together, else independently. Raises `ValueError` where arrays
     do not fit, hold non-finite values, share no round, or where the match does not cover every op once.
@@ -165,7 +169,7 @@ def difference(
         a_us, b_us, delta_us = times.means(line.i, line.j)
         unsure_us = resolution_us([line.a, line.b])
         rows.append(line.row(a_us, b_us, widened(interval(delta_us, replicates), unsure_us)))
-        for key in (("kind", line.kind), ("type", line.names.type)):
+        for key in (("kind", line.kind), ("type", type_of(line.names.type))):
             groups.setdefault(key, _Group(np.zeros(resamples))).add(a_us, b_us, replicates)
 
     a_us, b_us = times.a.rest, times.b.rest

@@ -32,7 +32,7 @@ SURROUNDINGS = 0.1
 #: that of its verification), of which their rounds account for 0.3 %.
 WORKERS = 0.006
 #: Ops that do nothing but change the number format.
-CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
+CONVERSIONS = ("QUANTIZE", "DEQUANTIZE", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
 #: Part of a latency that is left whatever is taken away: more than the whole cannot be.
 _LEAST_LEFT = 0.02
 

@@ -126,8 +126,13 @@ class _Teller:
         return "; ".join(told)
 
     def _of_settings(self, row: MechanismRow) -> str:
-        changed = ", ".join(f"{name} {b} instead of {a}" for name, a, b in self._settings.changed)
-        told = f"{counted(row.ops)} {_run(row.ops)} with {changed}"
+        others = ", ".join(f"{name} {b} instead of {a}" for name, a, b in self._settings.others)
+        if self._settings.runtimes:
+            a, b = self._settings.runtimes
+            told = f"{counted(row.ops)} {_run(row.ops)} by another runtime, {b} instead of {a}"
+            told += f", and with {others}" if others else ""
+            return f"{told}: what it owes to that and what to the graph that was made for it is not told apart"
+        told = f"{counted(row.ops)} {_run(row.ops)} with {others}"
         if self._same_file:
             return told
         return f"{told}; the file is another as well, and only a run that changes one of the two can tell them apart"

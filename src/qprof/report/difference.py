@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from qprof.findings.difference_table import DifferenceGroup, DifferenceRow, DifferenceTable
@@ -110,7 +111,7 @@ def _notes(table: DifferenceTable) -> list[str]:
         f"{group.label} {group.a_ops if group.label != 'inserted' else group.b_ops} ops {group.delta_us.value:+.1f} µs"
         for group in table.by_kind
     )
-    left = _leavers(table.rows)
+    left = _leavers(table.rows) or _across(table)
     notes = [f"{kinds}; unattributed {_delta(table.unattributed_us)} µs; closing error {table.closing_error_us:.0e} µs"]
     if left:
         notes.append(left)
@@ -121,6 +122,17 @@ def _notes(table: DifferenceTable) -> list[str]:
         f"{100 * end.difference.level:.4g} %; the p50s by themselves are {end.b.value - end.a.value:+.1f} µs apart",
     ]
     return notes
+
+
+def _across(table: DifferenceTable) -> str | None:
+    """Of two runtimes, how their ops were found to be the same, and where to look for the others."""
+    if table.across is None:
+        return None
+    stages = Counter(row.stage for row in table.rows if row.kind == "matched")
+    by = ", ".join(f"{count} by {stage}" for stage, count in stages.most_common())
+    alone = sum(row.kind in ("inserted", "removed") for row in table.rows)
+    told = f"{table.across[0]} (A) against {table.across[1]} (B): ops matched {by or 'none'}"
+    return f"{told}; {alone} without a counterpart are to be compared by type (--by type)" if alone else told
 
 
 def _leavers(rows: Sequence[DifferenceRow]) -> str | None:

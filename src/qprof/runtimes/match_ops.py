@@ -13,6 +13,9 @@ place is removed or inserted: a wrong pair would put a measured difference on th
 
 Stages 2 to 4 are alignments that keep the order (Needleman & Wunsch, J. Mol. Biol. 48(3), 1970) within each gap.
 QUANTIZE and DEQUANTIZE are compatible with nothing but themselves.
+
+Where the two have no type in common they are of different runtimes, which have words of their own and keep channels
+first or last: then compatible types count as the same, and shapes as alike that hold the same extents.
 """
 
 from __future__ import annotations
@@ -27,22 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprof.record.ops import OpMeta
-
-#: Types that converters exchange for one another when they fold, fuse or lower the same layer.
-_COMPATIBLE_TYPES = (
-    ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL"),
-    ("AVERAGE_POOL_2D", "MEAN"),
-    ("RESHAPE", "SQUEEZE", "EXPAND_DIMS"),
-    ("PAD", "PADV2", "MIRROR_PAD"),
-    ("RELU", "RELU6", "RELU_N1_TO_1", "RELU_0_TO_1"),
-    ("STRIDED_SLICE", "SLICE"),
-    ("SPLIT", "SPLIT_V"),
-    ("CONCATENATION", "PACK"),
-    ("MUL", "DIV"),
-    ("ADD", "SUB", "ADD_N"),
-    ("LSTM", "UNIDIRECTIONAL_SEQUENCE_LSTM"),
-)
-_FAMILY = {op_type: family[0] for family in _COMPATIBLE_TYPES for op_type in family}
+from qprof.runtimes.op_families import family
 
 #: Names that a converter hands out by number: equal by chance, so they never pair ops across others.
 _GENERIC_NAME = re.compile(
@@ -116,7 +104,10 @@ def _graph_order(ops: Sequence[OpMeta]) -> list[int]:
 
 
 def _matched(a: Sequence[OpMeta], b: Sequence[OpMeta]) -> OpMatch:
-    found = _Matching([_Op.of(op) for op in a], [_Op.of(op) for op in b])
+    types = {op.type for op in a}, {op.type for op in b}
+    # LiteRT alone has names in capitals throughout.
+    across = types[0].isdisjoint(types[1]) and not all(name.isupper() for name in types[0] | types[1])
+    found = _Matching([_Op.of(op, across) for op in a], [_Op.of(op, across) for op in b])
     found.pair_names("name", lambda op: (op.subgraph, op.type, op.name))
     found.pair_names("name, other type", lambda op: (op.subgraph, op.family, op.name))
     found.pair_in_order("part of name", _shared_parts)
@@ -135,13 +126,14 @@ class _Op:
     parts: frozenset[str]
 
     @classmethod
-    def of(cls, op: OpMeta) -> _Op:
+    def of(cls, op: OpMeta, across: bool) -> _Op:
+        shape = _shape(op.outputs[0]) if op.outputs else None
         return cls(
             name=op.name,
-            type=op.type,
-            family=_family(op.type),
+            type=family(op.type) if across else op.type,
+            family=family(op.type),
             subgraph=op.subgraph,
-            shape=_shape(op.outputs[0]) if op.outputs else None,
+            shape=tuple(sorted(_squeezed(shape) or ())) if across and shape is not None else shape,
             parts=_name_parts(op.name),
         )
 
@@ -287,11 +279,6 @@ def _longest_increasing(values: Sequence[int]) -> list[int]:
         chain.append(at)
         at = previous[at]
     return chain[::-1]
-
-
-def _family(op_type: str) -> str:
-    """Compatible types share a family; the quantized linear layers of torch all call themselves ...Linear."""
-    return "Linear" if op_type.endswith("Linear") else _FAMILY.get(op_type, op_type)
 
 
 def _shape(tensor: str) -> Shape | None:

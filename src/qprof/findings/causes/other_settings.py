@@ -25,8 +25,8 @@ class OtherSettings:
     def hypotheses(self, comparison: Comparison) -> Iterator[Hypothesis]:
         found = comparison.decomposition
         row = found.row("settings") if found else None
-        if found is None or row is None:
-            return
+        if found is None or row is None or comparison.settings.runtimes:
+            return  # another runtime is no setting that could be taken back
         costs = OpCosts(comparison)
         if abs(row.delta_us.value) < LEAST_SHARE * min(costs.a_us, costs.b_us):
             return

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from qprof.errors import QprofError, WorkerError
+from qprof.errors import ModelError, QprofError, WorkerError
 from qprof.measure.parent.ceilings import machine_ceilings
 from qprof.measure.parent.process import Bounds, WorkerProcess, closing_worker
 from qprof.measure.parent.two_models import require_memory
@@ -106,6 +106,11 @@ class AfterBlocks:
         save_plausibility(self._writer.folder, baseline.name, msgspec.convert(answer.rows, list[PlausibilityRow]))
 
     def _compare(self, worker: WorkerProcess, baseline: VariantEntry, entry: VariantEntry) -> None:
+        if entry.runtime != baseline.runtime:
+            raise ModelError(
+                f"it is run by {entry.runtime} and the baseline by {baseline.runtime}, whose layers hold no tensors in "
+                "common; the outputs are compared all the same"
+            )
         require_memory(baseline, entry, "protocol.layer_errors")
         assert self._manifest.task is not None  # it was prepared before anything was measured
         request = CompareLayers(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 #: What rewriting appends to the name of a node or of a tensor.
 _APPENDED = re.compile(
     r"(_token_\d+|_nchwc|_nhwc|_quant|_pre_q|_q_to_dq|_quantized|_QuantizeLinear(_Output)?|_DequantizeLinear(_Output)?"
-    r"|_dequantized|_dequant|_output_quantized|_fp16|_cast)$"
+    r"|/MatMulAddFusion|_dequantized|_dequant|_output_quantized|_fp16|_cast)$"
 )
 #: What the name of a constant has behind that of its layer.
 _CONSTANT = re.compile(r"([./:_]?(weights?|kernel|gamma|scale|W|w))+(_bias)?$")
@@ -58,7 +58,9 @@ class SourceGraph:
             if position is not None
         ]
         for position in found:
-            if op_type(self.nodes[position].op_type) == kind:
+            own = op_type(self.nodes[position].op_type)
+            # A MatMul becomes a Gemm where a bias behind it is taken in.
+            if own == kind or {own, kind} == {"MatMul", "Gemm"}:
                 return position
         for position in found if kind in MULTIPLYING else ():
             behind = self._behind(position, kind)
