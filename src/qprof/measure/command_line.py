@@ -126,7 +126,7 @@ def _model_profile(models: Sequence[str], variants: Sequence[str], inputs: Input
         data["model"] = {**inputs.model(), "path": str(paths[0])}
         data["variants"] = list(variants or (runtime.default_variants if runtime else ()))
     else:
-        names = _distinct([_safe(path.stem) for path in paths])
+        names = _distinct(_told_apart(paths))
         data["variants"] = [{"name": name, "file": str(path)} for name, path in zip(names, paths, strict=True)]
     return data
 
@@ -219,6 +219,14 @@ def _safe(stem: str) -> str:
     """A file's stem as a name: what a profile allows in one."""
     kept = "".join(c if c.isascii() and (c.isalnum() or c in "._+-") else "-" for c in stem)
     return (kept.lstrip("._+-") or "model")[:80]
+
+
+def _told_apart(paths: Sequence[Path]) -> list[str]:
+    """The files' stems; with their suffixes where files of several kinds have one stem."""
+    kinds: dict[str, set[str]] = {}
+    for path in paths:
+        kinds.setdefault(path.stem, set()).add(path.suffix)
+    return [_safe(path.name if len(kinds[path.stem]) > 1 else path.stem) for path in paths]
 
 
 def _distinct(names: Sequence[str]) -> list[str]:

@@ -109,7 +109,7 @@ class AfterBlocks:
         if entry.runtime != baseline.runtime:
             raise ModelError(
                 f"it is run by {entry.runtime} and the baseline by {baseline.runtime}, whose layers hold no tensors in "
-                "common; the outputs are compared all the same"
+                "common"
             )
         require_memory(baseline, entry, "protocol.layer_errors")
         assert self._manifest.task is not None  # it was prepared before anything was measured

@@ -14,6 +14,7 @@ from qprof.measure.channel import json_safe
 from qprof.measure.requests import CompareOutputs, LoadedVariant, OutputsAnswer
 from qprof.measure.worker.loading import load
 from qprof.measure.worker.shared_inputs import SharedInputs
+from qprof.record.layouts import transposition
 from qprof.record.model import Loaded, Model
 from qprof.record.quantization import FLOAT_DTYPES, dequantize, is_quantized
 from qprof.record.rows import OutputDistanceRow
@@ -80,7 +81,17 @@ Pair = tuple[int, int, TensorSpec, TensorSpec]
 def _run(sides: Sequence[_Side], inputs: Sequence[Arrays], pairs: Sequence[Pair]) -> tuple[Arrays, Arrays]:
     """The outputs that go together, of both on one input: real values where they are real."""
     first, second = (side.outputs(arrays) for side, arrays in zip(sides, inputs, strict=True))
-    return [_real(first[i], a) for i, _, a, _ in pairs], [_real(second[j], b) for _, j, _, b in pairs]
+    return (
+        [_real(first[i], a) for i, _, a, _ in pairs],
+        [_laid_out(_real(second[j], b), a) for _, j, a, b in pairs],
+    )
+
+
+def _laid_out(array: NDArray[Any], baseline: TensorSpec) -> NDArray[Any]:
+    """An output with its channels where the baseline's are."""
+    alike = _extents(array.shape) == _sizes(baseline)
+    axes = None if alike else transposition(array.shape, baseline.shape)
+    return array if axes is None else array.transpose(axes)
 
 
 def _real(array: NDArray[Any], spec: TensorSpec) -> NDArray[Any]:
@@ -91,17 +102,18 @@ def matched_outputs(
     a_specs: Sequence[TensorSpec], b_specs: Sequence[TensorSpec], variant: str
 ) -> tuple[list[Pair], list[str]]:
     """Outputs of the baseline and of a variant that go together: those of one name and shape, the others of one shape
-    in their order; and what is left over, in words. Raises `DataError` where none do."""
+    in their order, or of one with the channels at the other end; and what is left over, in words. Raises `DataError`
+    where none do."""
     free = list(range(len(b_specs)))
     found: dict[int, int] = {}
-    for by_name in (True, False):
+    for by_name, moved in ((True, False), (False, False), (False, True)):
         for i, spec in enumerate(a_specs):
             if i in found:
                 continue
             fits = (
                 j
                 for j in free
-                if _sizes(b_specs[j]) == _sizes(spec)
+                if (transposition(b_specs[j].shape, spec.shape) if moved else _sizes(b_specs[j]) == _sizes(spec))
                 and (b_specs[j].name == spec.name or not by_name)
                 and _is_real(b_specs[j]) == _is_real(spec)
             )
@@ -123,7 +135,11 @@ def matched_outputs(
 
 def _sizes(spec: TensorSpec) -> list[int]:
     """Axes of size 1 are no difference."""
-    return [size for size in spec.shape if size != 1]
+    return _extents(spec.shape)
+
+
+def _extents(shape: Sequence[int]) -> list[int]:
+    return [size for size in shape if size != 1]
 
 
 def _is_real(spec: TensorSpec) -> bool:

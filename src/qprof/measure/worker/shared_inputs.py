@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from qprof.errors import DataError
+from qprof.record.layouts import transposition
 from qprof.record.manifest import PreparedTask
 from qprof.record.model import Model
 from qprof.record.quantization import FLOAT_DTYPES, dequantize, is_quantized, quantize
@@ -45,18 +47,20 @@ def same_inputs(
     a_specs: Sequence[TensorSpec], b_specs: Sequence[TensorSpec], a: Sequence[NDArray[Any]], b: Sequence[NDArray[Any]]
 ) -> tuple[Arrays, Arrays]:
     """Random inputs of two variants, made the same real numbers: those of the side that stores them quantized, which
-    can hold no others; of the first where both or neither do. Raises `DataError` where there are no such."""
+    can hold no others; of the first where both or neither do; transposed where the two keep channels at other ends.
+    Raises `DataError` where there are no such."""
     partner = _inputs_of(a_specs, b_specs)
     mine, its = list(a), list(b)
     for i, j in enumerate(partner):
         spec, other = a_specs[i], b_specs[j]
         if is_quantized(other) and not is_quantized(spec):
-            mine[i] = quantize(dequantize(b[j], other), spec)
+            mine[i] = quantize(_as_laid_out(dequantize(b[j], other), spec), spec)
         elif is_quantized(spec) or (spec.dtype in FLOAT_DTYPES and other.dtype in FLOAT_DTYPES):
-            its[j] = quantize(dequantize(a[i], spec), other)
+            its[j] = quantize(_as_laid_out(dequantize(a[i], spec), other), other)
         elif spec.dtype == other.dtype or (_is_integer(spec) and _is_integer(other)):
-            its[j] = a[i].astype(other.dtype, copy=False)
-            if (its[j] != a[i]).any():
+            laid_out = _as_laid_out(a[i], other)
+            its[j] = laid_out.astype(other.dtype, copy=False)
+            if (its[j] != laid_out).any():
                 raise DataError(f"input {other.name!r} is {other.dtype}, which cannot hold all of {spec.dtype}")
         else:
             raise DataError(
@@ -64,6 +68,11 @@ def same_inputs(
                 "number is the same in both; give inputs by files"
             )
     return mine, its
+
+
+def _as_laid_out(array: NDArray[Any], spec: TensorSpec) -> NDArray[Any]:
+    axes = transposition(array.shape, spec.shape)
+    return array if axes is None else np.ascontiguousarray(array.transpose(axes))
 
 
 def _is_integer(spec: TensorSpec) -> bool:
@@ -78,6 +87,9 @@ def _inputs_of(a_specs: Sequence[TensorSpec], b_specs: Sequence[TensorSpec]) -> 
         partner = [names[1].index(name) for name in names[0]]
     else:
         partner = list(range(len(a_specs)))
-    if len(a_specs) != len(b_specs) or any(shapes[0][i] != shapes[1][j] for i, j in enumerate(partner)):
+    if len(a_specs) != len(b_specs) or any(
+        shapes[0][i] != shapes[1][j] and transposition(shapes[0][i], shapes[1][j]) is None
+        for i, j in enumerate(partner)
+    ):
         raise DataError(f"the inputs are of shapes {shapes[0]} in the baseline, and {shapes[1]} here: not the same")
     return partner

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprof.errors import DataError
+from qprof.record.layouts import transposition
 from qprof.record.quantization import FLOAT_DTYPES, is_quantized, quantize
 from qprof.record.tensors import TensorSpec
 
@@ -131,8 +132,13 @@ def _load_archive(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def shaped(array: NDArray[Any], spec: TensorSpec, path: Path) -> NDArray[Any]:
-    """The array in the input's shape; a missing batch axis of 1 is added. Raises `DataError`."""
+    """The array in the input's shape; a missing batch axis of 1 is added, and channels are moved to the other end where
+    the input has them there. Raises `DataError`."""
     if not _has_shape(array, spec):
+        with_batch = array[None] if array.ndim + 1 == len(spec.shape) and spec.shape[:1] == (1,) else array
+        axes = transposition(with_batch.shape, spec.shape)
+        if axes is not None:
+            return np.ascontiguousarray(with_batch.transpose(axes))
         open_shape = spec.shape_signature or spec.shape
         fits_open = len(open_shape) == array.ndim and all(
             o in (-1, n) for o, n in zip(open_shape, array.shape, strict=True)

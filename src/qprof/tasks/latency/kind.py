@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta, field
 
 from qprof.errors import ProfileError
+from qprof.record.layouts import transposition
 from qprof.record.manifest import PreparedTask
 from qprof.record.quantization import is_quantized, real_range
 from qprof.record.sections import FilePath, Positive, TaskSection
@@ -28,7 +29,9 @@ class LatencySection(TaskSection, frozen=True, forbid_unknown_fields=True, kw_on
     `qprof.tasks.latency.random_inputs.KINDS`. `calibration_inputs`: files to calibrate static variants on; without them
     every second of `inputs` does, where these are 4 .npz files or more, or the same ones that are run, where they are
     fewer, or random numbers, where there are none. `calibration_samples`: how many at most. `outputs_are`: what the
-    outputs hold, for the comparison with the baseline's; "auto": what they look like.
+    outputs hold, for the comparison with the baseline's; "auto": what they look like. `made_like`: inputs of the model
+    that random numbers are made for, with their shapes: one that keeps channels at the other end is given them
+    transposed; settled by itself.
     """
 
     kind: Literal["latency"] = "latency"
@@ -38,6 +41,7 @@ class LatencySection(TaskSection, frozen=True, forbid_unknown_fields=True, kw_on
     calibration_inputs: list[FilePath] = field(default_factory=list)
     calibration_samples: Annotated[int, Meta(ge=0)] = 100
     outputs_are: Literal["auto", "probabilities", "logits", "values"] = "auto"
+    made_like: dict[str, list[Positive]] = field(default_factory=dict)
 
 
 class LatencyKind(TaskKind[LatencySection]):
@@ -60,6 +64,7 @@ class LatencyKind(TaskKind[LatencySection]):
         self, section: LatencySection, inputs: Sequence[Sequence[TensorSpec]]
     ) -> tuple[LatencySection, list[str]]:
         """Random numbers within what quantized inputs hold: a float variant would else be given others."""
+        section = msgspec.structs.replace(section, made_like=_made_like(section, inputs))
         if section.inputs or "*" in section.random:
             return section, []
         recipes, notes = dict(section.random), []
@@ -97,6 +102,7 @@ class LatencyKind(TaskKind[LatencySection]):
             samples=section.samples,
             recipes=section.random,
             calibration_files=division.calibrate or None,
+            made_like=section.made_like,
         )
         task.outputs_are = section.outputs_are
         return task
@@ -106,6 +112,16 @@ class LatencyKind(TaskKind[LatencySection]):
 
     def without_calibration(self, section: LatencySection) -> LatencySection:
         return msgspec.structs.replace(section, calibration_samples=0, calibration_inputs=[])
+
+
+def _made_like(section: LatencySection, inputs: Sequence[Sequence[TensorSpec]]) -> dict[str, list[int]]:
+    """The first model's inputs, where another has one of the same extents with its channels at the other end."""
+    known = [specs for specs in inputs if specs]
+    if section.inputs or section.made_like or not known:
+        return section.made_like
+    first = known[0]
+    moved = any(transposition(a.shape, b.shape) for specs in known[1:] for a, b in zip(first, specs, strict=False))
+    return {spec.name: list(spec.shape) for spec in first} if moved else {}
 
 
 def _division(section: LatencySection) -> Division:

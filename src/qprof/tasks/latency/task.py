@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprof.errors import DataError
+from qprof.record.layouts import transposition
 from qprof.record.model import Model
 from qprof.record.quantization import dequantize, is_quantized
 from qprof.record.tensors import TensorSpec
@@ -46,6 +48,7 @@ class LatencyTask(Task):
         seed: int = 0,
         recipes: Mapping[str, str] | None = None,
         calibration_files: Sequence[Path] | None = None,
+        made_like: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
         if samples < 1:
             raise DataError(f"samples = {samples} leaves nothing to run: give at least 1")
@@ -56,6 +59,7 @@ class LatencyTask(Task):
         self._random = RandomInputs(recipes or {}, seed)
         self.random_inputs = files is None
         self._samples = samples
+        self._made_like = {name: tuple(shape) for name, shape in (made_like or {}).items()}
         self._inputs: list[TensorSpec] | None = None
         self._outputs: list[TensorSpec] = []
 
@@ -83,7 +87,22 @@ class LatencyTask(Task):
             raise DataError(f"sample {sample} does not exist: there are {self.sample_count()}")
         if self._given is not None:
             return self._given.stored(sample, specs)
-        return [self._random.stored(sample, position, spec) for position, spec in enumerate(specs)]
+        return [self._drawn(sample, position, spec) for position, spec in enumerate(specs)]
+
+    def _drawn(self, sample: int, position: int, spec: TensorSpec) -> NDArray[Any]:
+        """A random input as the baseline's is drawn: for an input that keeps channels at the other end transposed."""
+        place, shape = self._like(position, spec)
+        axes = transposition(shape, spec.shape) if shape is not None else None
+        if axes is None or shape is None:
+            return self._random.stored(sample, place, spec)
+        return np.ascontiguousarray(self._random.stored(sample, place, replace(spec, shape=shape)).transpose(axes))
+
+    def _like(self, position: int, spec: TensorSpec) -> tuple[int, tuple[int, ...] | None]:
+        """Which of the baseline's inputs one is, by its name or else by its place, and the shape of that."""
+        names = list(self._made_like)
+        if spec.name in names and self._inputs is not None and {one.name for one in self._inputs} == set(names):
+            position = names.index(spec.name)
+        return position, self._made_like[names[position]] if position < len(names) else None
 
     def input_advice(self) -> str:
         if self._given is not None:
@@ -107,13 +126,35 @@ class LatencyTask(Task):
             yield [self._random.real(CALIBRATION_FROM + n, i, spec) for i, spec in enumerate(specs)]
 
     def notes(self) -> list[str]:
-        """A remark where a quantized input spans another range than float inputs get."""
-        return [] if self._given is not None else self._random.notes(self._inputs or ())
+        """Remarks where a quantized input spans another range than float inputs get, and where channels are moved."""
+        specs = self._inputs or []
+        if self._given is not None:
+            arrays = self._given.arrays(0, specs) if specs else []
+            given = [None if array is None else array.shape for array in arrays]
+            return [_moved(spec) for spec, shape in zip(specs, given, strict=True) if shape and _other_end(shape, spec)]
+        moved = [
+            _moved(spec)
+            for position, spec in enumerate(specs)
+            if (shape := self._like(position, spec)[1]) and transposition(shape, spec.shape)
+        ]
+        return [*self._random.notes(specs), *moved]
 
     def _require_bound(self) -> list[TensorSpec]:
         if self._inputs is None:
             raise DataError("the latency task is bound to no variant: call bind before inputs and calibration")
         return self._inputs
+
+
+def _other_end(shape: Sequence[int], spec: TensorSpec) -> bool:
+    """Whether an array of that shape is given to an input with its channels moved, a batch of one added or not."""
+    return any(transposition(one, spec.shape) for one in (tuple(shape), (1, *shape)))
+
+
+def _moved(spec: TensorSpec) -> str:
+    return (
+        f"input {spec.name!r} of {list(spec.shape)} keeps channels at the other end than the samples: it is given the "
+        "same numbers, transposed"
+    )
 
 
 def _digest(array: NDArray[Any], spec: TensorSpec) -> dict[str, Any]:
