@@ -32,6 +32,8 @@ _MODEL, _FACTS = "model.onnx", "variant.json"
 _REVISION = "1"
 #: Keys of a section that say how a variant is run, not how it is made.
 _RUN = ("name", "threads", "method", "optimization", "provider", "input_shapes")
+#: Quantizes the float weights of a Conv between DequantizeLinear and QuantizeLinear when a session is made.
+_REQUANTIZER = "WeightBiasQuantization"
 #: Float tables from here on are worth a remark in a quantized model.
 _LARGE_TABLE_BYTES = 16_384
 
@@ -88,8 +90,17 @@ def make(path: Path, section: OnnxFloat, calibration: Calibration) -> Made:
         entry = _CACHE.store(key, fill)
     made = _made(entry.path, model_file.read(entry.path), method=method)
     notes = [*made.notes, *_notes(entry.path, section), *quantize.warnings(section)]
+    run = dict(made.run)
+    if isinstance(section, OnnxStatic) and (section.ops or section.skip_ops or section.skip_layers):
+        run["disabled"] = [_REQUANTIZER]
+        notes.append(
+            f"ONNX Runtime's optimizer {_REQUANTIZER} would quantize the weights of ops that are left in float between "
+            "quantized ones when it loads the model: it is disabled here, and is to be where this variant is deployed "
+            f"(InferenceSession(..., disabled_optimizers=['{_REQUANTIZER}']))"
+        )
     return replace(
         made,
+        run=run,
         tool="onnxruntime",
         tool_version=versions["onnxruntime"],
         make_seconds=float(entry.facts["seconds"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -40,7 +41,6 @@ def optimized_nodes(model: ModelProto) -> dict[str, OptimizedNode]:
     """The nodes of an optimized graph by name, in the order of their graphs."""
     import onnx
 
-    numbers = {id(graph): number for number, graph in enumerate(graphs_of(model.graph))}
     constants = {}
     for graph in graphs_of(model.graph):
         for tensor in graph.initializer:
@@ -49,9 +49,12 @@ def optimized_nodes(model: ModelProto) -> dict[str, OptimizedNode]:
             constants[tensor.name] = (dtype.name, elements, math.ceil(elements * _bits(tensor, dtype.itemsize) / 8))
     found: dict[str, OptimizedNode] = {}
 
+    graphs = itertools.count()
+
     def visit(graph: Any, parent: str | None) -> None:
+        number = next(graphs)
         for node in graph.node:
-            found[node.name] = OptimizedNode(node, parent, numbers[id(graph)], constants)
+            found[node.name] = OptimizedNode(node, parent, number, constants)
             for inner in subgraphs(node):
                 visit(inner, node.name)
 

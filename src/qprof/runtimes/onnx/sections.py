@@ -65,7 +65,8 @@ class OnnxStatic(OnnxQuantized, frozen=True, forbid_unknown_fields=True, kw_only
 
 class OnnxOptions(RunOptions, frozen=True, kw_only=True):
     """How ONNX Runtime runs a variant. `quantization`: tensor -> (scale, zero point) of inputs and outputs that hold
-    quantized numbers, and `last_ops`: the types of the last ops, both as the file says."""
+    quantized numbers, and `last_ops`: the types of the last ops, both as the file says. `disabled`: optimizers that
+    are not to run."""
 
     optimization: str = "all"
     provider: str = "cpu"
@@ -73,6 +74,7 @@ class OnnxOptions(RunOptions, frozen=True, kw_only=True):
     batch: int = 1
     quantization: dict[str, tuple[float, int]] = field(default_factory=dict)
     last_ops: list[str] = field(default_factory=list)
+    disabled: list[str] = field(default_factory=list)
 
 
 #: Method -> the section of its variants, and what it is, for messages.

@@ -85,7 +85,8 @@ class OnnxModel:
         for name, value in settings.items():
             setattr(options, name, value)
         with runtime_errors(self.path, "load"):
-            session = ort.InferenceSession(model, options, providers=wanted)
+            disabled = {"disabled_optimizers": self.options.disabled} if self.options.disabled else {}
+            session = ort.InferenceSession(model, options, providers=wanted, **disabled)
             session.disable_fallback()
         missing = [name for name, _ in wanted if name not in session.get_providers()]
         if missing:
