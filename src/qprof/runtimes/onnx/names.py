@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 #: What rewriting appends to the name of a node or of a tensor.
 _APPENDED = re.compile(
-    r"(_token_\d+|_nchwc|_nhwc|_quant|_pre_q|_q_to_dq|_quantized|_QuantizeLinear(_Output)?|_DequantizeLinear(_Output)?"
+    r"(_token_\d+|_nchwc|_nhwc|_quant|_pre_q|_q_to_dq|_quantized|_QuantizeLinear(_Output|_Input)?|_DequantizeLinear(_Output)?"
     r"|/MatMulAddFusion|_dequantized|_dequant|_output_quantized|_fp16|_cast)$"
 )
 #: What the name of a constant has behind that of its layer.
@@ -53,7 +53,7 @@ class SourceGraph:
         found = [
             position
             for text in (name, *outputs)
-            for form in _forms(text)
+            for form in forms(text)
             for position in (self._by_name.get(form), self.producer.get(form))
             if position is not None
         ]
@@ -119,10 +119,10 @@ class SourceGraph:
 
 def bare(name: str) -> str:
     """A name without what rewriting appends to it."""
-    return list(_forms(name))[-1]
+    return list(forms(name))[-1]
 
 
-def _forms(name: str) -> Iterator[str]:
+def forms(name: str) -> Iterator[str]:
     """A name, and what is left of it when what was appended is taken off, piece by piece."""
     yield name
     for _ in range(_MOST_APPENDED):

@@ -76,6 +76,7 @@ class OpList:
     ops: list[OpMeta]
     places: Mapping[str, int]
     nodes: int
+    positions: Mapping[str, int] = field(default_factory=dict)  # op -> its node in the file
 
 
 def describe_ops(events: Sequence[Event], optimized: Mapping[str, OptimizedNode], source: SourceGraph) -> OpList:
@@ -115,7 +116,8 @@ def describe_ops(events: Sequence[Event], optimized: Mapping[str, OptimizedNode]
                 resolution_us=FLOOR_LOSS_US * runs if runs else None,
             )
         )
-    return OpList(ops, places, len(first))
+    positions = {ops[places[name]].op: position for name in order if (position := described[name][1]) is not None}
+    return OpList(ops, places, len(first), positions)
 
 
 def _op(name: str, event: Event | None, known: OptimizedNode | None, source: SourceGraph) -> tuple[OpMeta, int | None]:

@@ -7,7 +7,7 @@ each block has a session of its own, made outside of every clock, and a long blo
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import perf_counter_ns, time_ns
 from typing import Any
@@ -101,6 +101,11 @@ class ProfiledOnnxModel(OnnxModel):
         self.ops = self._list.ops
         self._reopen()
         return self.ops
+
+    @property
+    def positions(self) -> Mapping[str, int]:
+        """Op -> its node in the file, of those that were found there."""
+        return self._list.positions
 
     def outputs(self) -> list[NDArray[Any]]:
         """As `OnnxModel.outputs`, of the last inference, whichever session it was in."""

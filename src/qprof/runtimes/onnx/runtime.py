@@ -13,6 +13,7 @@ from qprof.record.stored import StoredFiles
 from qprof.record.tensors import TensorSpec
 from qprof.runtimes import base
 from qprof.runtimes.onnx import model_file
+from qprof.runtimes.onnx.interventions import OnnxInterventions
 from qprof.runtimes.onnx.sections import (
     OnnxFile,
     OnnxFloat,
@@ -33,6 +34,7 @@ class OnnxRuntime(base.Runtime):
     expects = "an .onnx"
     model_section = OnnxModelSection
     options_type = OnnxOptions
+    interventions = OnnxInterventions()
 
     def accepts(self, path: Path) -> bool:
         return path.suffix.lower() == ".onnx"
@@ -89,7 +91,13 @@ class OnnxRuntime(base.Runtime):
     def compare_layers(
         self, baseline: base.Side, variant: base.Side, pairs: Sequence[tuple[str, str]]
     ) -> base.LayerComparison:
-        raise ModelError("layers of ONNX models are not compared yet; outputs are")
+        from qprof.runtimes.onnx.layer_errors import OnnxLayers
+        from qprof.runtimes.onnx.session import OnnxModel
+
+        first, second = baseline.model, variant.model
+        if not isinstance(first, OnnxModel) or not isinstance(second, OnnxModel):
+            raise ModelError("layers of an ONNX model are compared with those of an ONNX model alone")
+        return OnnxLayers(first, second, pairs)
 
 
 class OnnxMaker:
