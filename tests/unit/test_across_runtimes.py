@@ -142,3 +142,13 @@ def test_no_change_is_offered_as_a_test_of_a_runtime():
     assert all(isinstance(one, Impossible) and "different runtimes" in one.reason for one in told)
     assert "different runtimes" in str(ACROSS_RUNTIMES.not_made_anew(entry))
     assert ACROSS_RUNTIMES.by_side(entry) == {} and FUSED
+
+
+def test_an_op_that_one_alone_has_fused_is_other_work_and_no_other_rate():
+    from qprof.findings.decomposition import OpPart, OpSide
+
+    own, fused = OpSide(3.0, "Relu", 0, None, "Relu"), OpSide(0.0, "Relu", 0, None, FUSED)
+    assert OpPart("r", "Relu", 3.0, fused, own).fused_in == "a"
+    assert OpPart("r", "Relu", -3.0, own, fused).fused_in == "b"
+    assert [OpPart("r", "Relu", 0.0, one, one).fused_in for one in (own, fused)] == ["", ""]
+    assert OpPart("r", "Relu", 3.0, None, own).fused_in == ""

@@ -17,7 +17,8 @@ import onnx_models  # noqa: E402
 from qprof.errors import DataError, ModelError, ProfileError  # noqa: E402
 from qprof.record.ops import FUSED, OpMeta  # noqa: E402
 from qprof.runtimes import registry  # noqa: E402
-from qprof.runtimes.base import Calibration  # noqa: E402
+from qprof.runtimes.base import Calibration, Side  # noqa: E402
+from qprof.runtimes.interventions import Impossible  # noqa: E402
 from qprof.runtimes.match_ops import match_ops  # noqa: E402
 from qprof.runtimes.onnx import model_file, profiled, trace  # noqa: E402
 from qprof.runtimes.onnx.facts import inputs_of, run_facts  # noqa: E402
@@ -332,6 +333,65 @@ def test_multiplications_by_hand():
     assert count_macs("MatMulInteger", [(3, 5, 7)], [(3, 5, 2)], None, {}, False) == 3 * 5 * 2 * 7
     assert count_macs("Relu", [(3,)], [(3,)], None, {}, False) == 0
     assert count_macs("LSTM", [(3,)], [(3,)], None, {}, False) is None
+
+
+# -- layers -----------------------------------------------------------------------------------------------------------
+
+
+def compared(a: Path, b: Path) -> tuple[dict[str, str], dict[tuple[str, str], float]]:
+    """Name -> type of the layers that were compared, and (kind, name) -> dB over two samples."""
+    sides = [Side(OnnxModel(path, options(path)), options(path)) for path in (a, b)]
+    first, second = ops_of(a), ops_of(b)
+    pairs = [(first[i].op, second[j].op) for i, j in match_ops(first, second).pairs]
+    layers = RUNTIME.compare_layers(sides[0], sides[1], pairs)
+    names = {str(op["op"]): str(op["name"]) for op in layers.ops}
+    sums: dict[tuple[str, str], list[float]] = {}
+
+    def record(kind: str, op: str, reference: Any, value: Any, saturated: int | None) -> None:
+        found = sums.setdefault((kind, names[op]), [0.0, 0.0])
+        found[0] += float(np.square(reference).sum())
+        found[1] += float(np.square(reference - value).sum())
+
+    layers.weights(record)
+    for seed in (1, 2):
+        layers.sample([onnx_models.sample(SHAPE, seed)], record)
+    decibels = {key: 10 * np.log10(signal / max(noise, 1e-30)) for key, (signal, noise) in sums.items()}
+    return {str(op["name"]): str(op["type"]) for op in layers.ops}, decibels
+
+
+@pytest.mark.parametrize("method", ["int8", "int8-dynamic", "float16"])
+def test_layers_are_compared_by_the_tensors_that_both_have(net: Path, method: str):
+    types, decibels = compared(net, made(net, name=method).path)
+    assert types["stem"] == types["body"] == "Conv" and types["head"] in ("Gemm", "MatMul")
+    assert {("weights", "stem"), ("weights", "body")} <= set(decibels)
+    for name in ("stem", "body", "head"):
+        assert 25 < decibels["own", name] < 100
+        # A Gemm's weights are transposed for the MatMul that it becomes.
+        assert 25 < decibels.get(("weights", name), 50.0) < 100
+        # What comes before a layer adds to its error.
+        assert decibels["cumulative", name] < decibels["own", name] + 1.0
+
+
+def test_a_spoiled_layer_is_the_one_that_is_found(net: Path, tmp_path: Path):
+    proto = onnx.load(str(net))
+    tensor = next(tensor for tensor in proto.graph.initializer if tensor.name == "stem.weight")
+    spoiled = onnx.numpy_helper.to_array(tensor) * np.float32(1.2)
+    tensor.CopyFrom(onnx.numpy_helper.from_array(spoiled, "stem.weight"))
+    _, decibels = compared(net, saved(proto, tmp_path / "spoiled.onnx"))
+    assert decibels["own", "stem"] < 20 and decibels["weights", "stem"] < 20 and decibels["cumulative", "body"] < 30
+    assert decibels["own", "body"] > 100 and decibels["own", "head"] > 100, "given the baseline's inputs they are right"
+
+
+def test_what_is_left_in_float_is_asked_for_by_name(net: Path):
+    stem, body, head = (op for op in ops_of(net) if op.name in ("stem", "body", "head"))
+    section = {"name": "int8"}
+    one = RUNTIME.interventions.in_float(section, [stem], [stem, body, head])
+    assert isinstance(one, dict) and one["skip_layers"] == ["stem"] and one["method"] == "int8"
+    types = RUNTIME.interventions.in_float(section, [stem, body], [stem, body, head])
+    assert isinstance(types, dict) and types["skip_ops"] == ["Conv"] and types["skip_layers"] == []
+    assert {op.name: op.quantization for op in ops_of_variant(made(net, **types))}["body"] is None
+    for ready in ({"name": "q", "file": "q.onnx"}, {"name": "float16"}):
+        assert isinstance(RUNTIME.interventions.in_float(ready, [stem], [stem, body]), Impossible)
 
 
 # -- sizes ------------------------------------------------------------------------------------------------------------

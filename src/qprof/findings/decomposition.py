@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from qprof.findings.difference_table import DifferenceRow, DifferenceTable, MeasuredVariant, OpTimes
 from qprof.findings.resolution import resolution_us, widened
-from qprof.record.ops import OpMeta
+from qprof.record.ops import FUSED, OpMeta
 from qprof.runtimes.match_ops import OpMatch
 from qprof.stats.intervals import Interval, percentile_interval, resample_weights
 
@@ -86,6 +86,13 @@ class OpPart:
     b: OpSide | None
     work: float | None = None
     by: str = ""
+
+    @property
+    def fused_in(self) -> str:
+        """Which of the two, "a" or "b", has no kernel for it, since its neighbour's does it as well; "" for none."""
+        if self.a is None or self.b is None or (self.a.kernel == FUSED) == (self.b.kernel == FUSED):
+            return ""
+        return "a" if self.a.kernel == FUSED else "b"
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,6 +344,8 @@ def _of_matched(line: _Line, settings: Settings) -> Mechanism:
     if settings.changed:
         return "settings"
     assert line.a is not None and line.b is not None  # a matched row has both
+    if (line.a.kernel == FUSED) != (line.b.kernel == FUSED):
+        return "work"
     if line.a.delegate != line.b.delegate:
         return "placement"
     return "neighbourhood" if _same_kernel(line.a, line.b) else "rate"

@@ -48,8 +48,13 @@ class _Teller:
     def _work(self, row: MechanismRow) -> str:
         inserted = [part for part in row.ops if part.a is None]
         removed = [part for part in row.ops if part.b is None]
-        changed = [part for part in row.ops if part.a is not None and part.b is not None]
+        changed = [part for part in row.ops if part.a is not None and part.b is not None and not part.fused_in]
         told = []
+        apart, fused = ([part for part in row.ops if part.fused_in == side] for side in ("a", "b"))
+        if apart:
+            told.append(f"{counted(apart)} {_run(apart)} in kernels of their own, which {self._a} does within others")
+        if fused:
+            told.append(f"{counted(fused)} {_are(fused)} done within others, with kernels of their own in {self._a}")
         if inserted:
             told.append(f"{counted(inserted)} {_are(inserted)} inserted")
         if removed:

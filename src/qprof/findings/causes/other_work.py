@@ -49,11 +49,14 @@ class OtherWork:
 
 
 def _groups(parts: Sequence[OpPart]) -> Iterator[tuple[str, list[OpPart]]]:
-    """What is inserted, gone, changed, and what multiplies on both sides without a counterpart: that was replaced."""
+    """What is inserted, gone, fused in one alone, changed, and what multiplies on both sides without a counterpart:
+    that was replaced."""
     inserted = [part for part in parts if part.a is None]
     gone = [part for part in parts if part.b is None]
-    changed = [part for part in parts if part.a is not None and part.b is not None]
-    multiplying = [part for part in parts if (side := part.a or part.b) is not None and side.macs]
+    changed = [part for part in parts if part.a is not None and part.b is not None and not part.fused_in]
+    for fusing in ("a", "b"):
+        yield "apart", [part for part in parts if part.fused_in == fusing]
+    multiplying = [p for p in parts if (side := p.a or p.b) is not None and side.macs and not p.fused_in]
     # Products that are gone while others came or grew: a layer was made another, in several ops.
     if any(part.b is None for part in multiplying) and any(part.b is not None for part in multiplying):
         yield "replaced", multiplying
@@ -67,6 +70,9 @@ def _groups(parts: Sequence[OpPart]) -> Iterator[tuple[str, list[OpPart]]]:
 
 def _claim(comparison: Comparison, what: str, parts: Sequence[OpPart], us: float) -> str:
     a, b = comparison.baseline, comparison.variant
+    if what == "apart":
+        fused, other = (a, b) if parts[0].fused_in == "a" else (b, a)
+        return f"{other} runs {counted(parts)} in kernels of their own, which {fused} does within others: {us:+.0f} µs"
     if what == "changed":
         more = "more" if us > 0.0 else "less"
         return f"{counted(parts)} of {b} do {more} work than in {a}: {us:+.0f} µs"
@@ -89,7 +95,7 @@ def _evidence(comparison: Comparison, what: str, parts: Sequence[OpPart], us: fl
 
 
 def _intervention(comparison: Comparison, costs: OpCosts, what: str, parts: Sequence[OpPart]) -> Tested:
-    if what in ("changed", "replaced"):
+    if what in ("changed", "replaced", "apart"):
         return None, "what an op does is part of its model; give qprof the two models that differ in this alone"
     rows = rows_of(comparison, parts)
     if what == "inserted":

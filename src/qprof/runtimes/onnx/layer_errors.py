@@ -105,7 +105,9 @@ class OnnxLayers:
                 continue
             name, kind, position = place
             node = second.source.nodes[position]
-            tensor = next((form for form in forms(node.output[0]) if form in first.source.producer), None)
+            # A Gemm may be several nodes in the variant, of which the last writes what the Gemm wrote.
+            names = [*forms(node.output[0]), *first.written_by(a)]
+            tensor = next((form for form in names if form in first.source.producer), None)
             reads = second.real(tensor) if tensor is not None else None
             if tensor is None or reads is None or not first.is_float(tensor):
                 continue
@@ -151,6 +153,10 @@ class _Described:
     def weight_of(self, op: str) -> str:
         position = self._of_op.get(op)
         return self.source.weight(position) if position is not None else ""
+
+    def written_by(self, op: str) -> list[str]:
+        position = self._of_op.get(op)
+        return [] if position is None else list(self.source.nodes[position].output[:1])
 
     def real(self, tensor: str) -> str | None:
         """Under which name a tensor of the float model is here in real numbers: behind its QuantizeLinear and

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 #: What rewriting appends to the name of a node or of a tensor.
 _APPENDED = re.compile(
     r"(_token_\d+|_nchwc|_nhwc|_quant|_pre_q|_q_to_dq|_quantized|_QuantizeLinear(_Output|_Input)?|_DequantizeLinear(_Output)?"
-    r"|/MatMulAddFusion|_dequantized|_dequant|_output_quantized|_fp16|_cast)$"
+    r"|/MatMulAddFusion|_Transposed|_dequantized|_dequant|_output_quantized|_fp16|_cast)$"
 )
+#: What ONNX Runtime puts before the name of a tensor that it hands on in another number format.
+_PUT_BEFORE = re.compile(r"^(InsertedPrecisionFreeCast_|FusedBack_|InsertedCast_)")
 #: What the name of a constant has behind that of its layer.
 _CONSTANT = re.compile(r"([./:_]?(weights?|kernel|gamma|scale|W|w))+(_bias)?$")
 #: Names that exporters hand out by number: they tell nothing of a layer.
@@ -126,7 +128,7 @@ def forms(name: str) -> Iterator[str]:
     """A name, and what is left of it when what was appended is taken off, piece by piece."""
     yield name
     for _ in range(_MOST_APPENDED):
-        shorter = _APPENDED.sub("", name)
+        shorter = _APPENDED.sub("", _PUT_BEFORE.sub("", name))
         if shorter == name or not shorter:
             return
         yield shorter
