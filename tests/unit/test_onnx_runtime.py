@@ -316,6 +316,28 @@ def test_ops_that_leave_their_provider_are_told(net: Path):
     assert {op.delegate for op in found.ops if op.name != "add"} == {"CUDA"}
 
 
+def test_what_a_provider_has_compiled_is_one_partition(net: Path):
+    """As ONNX Runtime's profile has it of OpenVINO: a name that is none of the file's, and the rest on the CPU."""
+    from qprof.runtimes.onnx.names import SourceGraph
+    from qprof.runtimes.onnx.ops import describe_ops
+
+    def event(name: str, kind: str, provider: str, ts: int) -> trace.Event:
+        told = trace.Arguments(op_name=kind, provider=f"{provider}ExecutionProvider")
+        return trace.Event(name=f"{name}_kernel_time", cat="Node", ts=ts, dur=5, args=told)
+
+    events = [
+        event("OpenVINOExecutionProvider_OpenVINO-EP-subgraph_1_0", "OpenVINO-EP-subgraph_1", "OpenVINO", 0),
+        event("add", "Add", "CPU", 10),
+        event("OpenVINOExecutionProvider_OpenVINO-EP-subgraph_2_1", "OpenVINO-EP-subgraph_2", "OpenVINO", 20),
+    ]
+    found = describe_ops(events, {}, SourceGraph(model_file.read(net)))
+    assert [(op.type, op.delegate, op.partition) for op in found.ops] == [
+        ("Partition", "OpenVINO", 0),
+        ("Add", None, None),
+        ("Partition", "OpenVINO", 1),
+    ]
+
+
 def test_names_lose_what_rewriting_appends():
     assert bare("node_Conv_142_token_4") == "node_Conv_142"
     assert bare("relu_1_nchwc") == "relu_1"

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 FLOOR_LOSS_US = 0.5
 
 _CPU = "CPUExecutionProvider"
+#: The type of an op that stands for all nodes that a provider has compiled into one.
+PARTITION = "Partition"
 #: Nodes that no kernel runs for.
 _NO_WORK = frozenset({"Constant", "Identity"})
 
@@ -102,6 +104,7 @@ def describe_ops(events: Sequence[Event], optimized: Mapping[str, OptimizedNode]
         rows += [(one, None) for one in behind.get(name, [])]
     places = {name: place for place, (_, name) in enumerate(rows) if name is not None}
     ops = []
+    partitions = itertools.count()
     for place, (op, known_as) in enumerate(rows):
         node = optimized.get(known_as) if known_as else None
         above = places.get(node.parent) if node is not None and node.parent else None
@@ -113,6 +116,7 @@ def describe_ops(events: Sequence[Event], optimized: Mapping[str, OptimizedNode]
                 index=place,
                 subgraph=node.graph if node else 0,
                 parent=None if above is None else str(above),
+                partition=next(partitions) if op.partition is not None else None,
                 resolution_us=FLOOR_LOSS_US * runs if runs else None,
             )
         )
@@ -132,6 +136,11 @@ def _op(name: str, event: Event | None, known: OptimizedNode | None, source: Sou
     weights = _weight_shape(position, source)
     provider = event.args.provider if event else _CPU
     kept, moved = _bytes(known, event)
+    if provider not in (_CPU, "") and node is None and position is None:
+        # Nodes that a provider has compiled into one, which is an op: what is in it has no times of its own.
+        taken = provider.removesuffix("ExecutionProvider")
+        own = OpMeta(op="", name=f"{taken} partition", type=PARTITION, index=0, delegate=taken, partition=0)
+        return replace(own, inputs=_labels(inputs), outputs=_labels(outputs)), None
     op = OpMeta(
         op="",
         name=source.name(position) if position is not None else bare(name),
@@ -139,8 +148,8 @@ def _op(name: str, event: Event | None, known: OptimizedNode | None, source: Sou
         index=0,
         kernel=op_types.kernel_name(kernel, domain, given),
         delegate=None if provider in (_CPU, "") else provider.removesuffix("ExecutionProvider"),
-        inputs=tuple(op_types.label(told) for told in inputs),
-        outputs=tuple(op_types.label(told) for told in outputs),
+        inputs=_labels(inputs),
+        outputs=_labels(outputs),
         quantization=op_types.describe_quantization(kernel, inputs, outputs, constant, per_channel),
         macs=op_types.count_macs(
             kernel,
@@ -156,6 +165,10 @@ def _op(name: str, event: Event | None, known: OptimizedNode | None, source: Sou
         activation_bytes=moved,
     )
     return op, position
+
+
+def _labels(tensors: Sequence[op_types.Told]) -> tuple[str, ...]:
+    return tuple(op_types.label(told) for told in tensors)
 
 
 def _constant(known: OptimizedNode | None, kernel: str) -> tuple[str | None, bool]:

@@ -19,7 +19,7 @@ from qprof.errors import ModelError
 from qprof.record.ops import SOURCES, OpEvents, OpMeta
 from qprof.runtimes.onnx import model_file
 from qprof.runtimes.onnx.names import SourceGraph, distinct_names
-from qprof.runtimes.onnx.ops import FLOOR_LOSS_US, OpList, OptimizedNode, describe_ops, optimized_nodes
+from qprof.runtimes.onnx.ops import FLOOR_LOSS_US, PARTITION, OpList, OptimizedNode, describe_ops, optimized_nodes
 from qprof.runtimes.onnx.sections import OnnxOptions
 from qprof.runtimes.onnx.session import OnnxModel, runtime_errors
 from qprof.runtimes.onnx.trace import Event, read_inferences
@@ -170,9 +170,13 @@ class ProfiledOnnxModel(OnnxModel):
         ops: list[int] = []
         times: list[tuple[int, int]] = []
         places = self._list.places
+        # What a provider has compiled is called otherwise in every session; its order stays.
+        partitions = [place for place, op in enumerate(self.ops) if op.type == PARTITION]
         for run, (inference, offset_ns) in self._numbers.items():
+            compiled = iter(partitions)
             for event in inferences[run]:
-                place = places.get(event.node)
+                unnamed = partitions and event.node.startswith(event.args.provider)
+                place = next(compiled, None) if unnamed else places.get(event.node)
                 if place is None:
                     self._unknown += 1
                     continue
