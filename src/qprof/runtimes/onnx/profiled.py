@@ -47,13 +47,10 @@ class ProfiledOnnxModel(OnnxModel):
     def __init__(self, path: Path, options: OnnxOptions) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="qprof-onnx-")
         proto = model_file.read(path)
-        self._source = SourceGraph(proto)
         # Two nodes of one name cannot be told apart in the profile.
         renamed = distinct_names(proto)
         self._model: str | bytes = str(path) if renamed is None else renamed
-        if renamed is not None:
-            self._source = SourceGraph(proto)
-        self._optimized: dict[str, OptimizedNode] = {}
+        self._nodes = sum(1 for _ in model_file.nodes_of(proto.graph))
         self._writable = path.stat().st_size < _MOST_WRITTEN and not model_file.external_files(path, proto)
         self._runs, self._numbers = 0, {}  # type: int, dict[int, tuple[int, int]]
         self._kept: list[OpEvents] = []
@@ -71,10 +68,15 @@ class ProfiledOnnxModel(OnnxModel):
         more = {"optimized_model_filepath": str(writes)} if first else {}
         session = super()._open(self._model, enable_profiling=True, profile_file_prefix=prefix, **more)
         self._runs, self._numbers = 0, {}
-        if first:
-            self._optimized = optimized_nodes(model_file.read(writes))
-            writes.write_bytes(b"")  # it stays as a mark that it was read
         return session
+
+    def _graphs(self) -> tuple[SourceGraph, dict[str, OptimizedNode]]:
+        """The file's graph and the one that is run, which is empty where it could not be written. Read when they are
+        asked for: with them go all constants, which would count as the variant's memory."""
+        proto = model_file.read(self.path)
+        distinct_names(proto)
+        written = Path(self._folder.name) / "optimized.onnx"
+        return SourceGraph(proto), optimized_nodes(model_file.read(written)) if written.exists() else {}
 
     def _bind(self) -> None:
         super()._bind()
@@ -97,7 +99,8 @@ class ProfiledOnnxModel(OnnxModel):
         events = inferences[-1] if inferences else []
         if not events:
             raise ModelError(f"{self.path}: ONNX Runtime's profile holds no kernel; ops are not timed")
-        self._list = describe_ops(events, self._optimized, self._source)
+        source, optimized = self._graphs()
+        self._list = describe_ops(events, optimized, source)
         self.ops = self._list.ops
         self._reopen()
         return self.ops
@@ -208,7 +211,7 @@ class ProfiledOnnxModel(OnnxModel):
         return {
             "facts": {
                 "clock": "ONNX Runtime's profile, whole microseconds",
-                "nodes_of_the_file": len(self._source.nodes),
+                "nodes_of_the_file": self._nodes,
                 "nodes_that_run": self._list.nodes,
                 "providers": providers,
                 "lost_events": self._unknown,
