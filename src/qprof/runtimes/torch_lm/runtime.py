@@ -170,7 +170,12 @@ def _is_language_model(config: Path) -> bool:
         return False
     except (ValueError, RecursionError):
         return True
-    return isinstance(content, dict) and ("architectures" in content or "model_type" in content)
+    if not isinstance(content, dict):
+        return False
+    classes = content.get("architectures")
+    if isinstance(classes, list) and any(str(one).endswith("Classification") for one in classes):
+        return False  # a classifier's folder has the same layout
+    return "architectures" in content or "model_type" in content
 
 
 TorchLMRuntime.ceilings = TorchCeilings()
