@@ -38,7 +38,7 @@ EXCEPTIONS = {
 }
 
 #: Runtimes that qprof brings, as manifests name them, and as earlier versions did.
-RUNTIMES = {"litert", "torch_lm", "onnx", "gptq", "autogptq"}
+RUNTIMES = {"litert", "onnx", "torch_export", "torch_lm", "gptq", "autogptq"}
 
 HEAVY = {
     "torch",

@@ -43,7 +43,8 @@ class Loaded:
 
     `keeps_state`: whether an inference leaves something behind that the next one goes on from, within a phase;
     `resets_state`: whether `Model.enter` brings it back to where it began. Where it does not, only a model that is
-    loaded anew is there.
+    loaded anew is there. `pixels`: the (mean, std) of pixel values 0..255 that its image input was trained on, by channel
+    or for all, and `labels`: what its outputs are called, in order; where it says so.
     """
 
     inputs: list[TensorSpec]
@@ -55,6 +56,8 @@ class Loaded:
     structure: Structure = "graph"
     keeps_state: bool = False
     resets_state: bool = True
+    pixels: tuple[float | list[float], float | list[float]] | None = None
+    labels: Sequence[str] = ()
 
 
 class Model(Protocol):

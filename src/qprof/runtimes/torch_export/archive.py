@@ -222,4 +222,6 @@ def stored_files(path: Path) -> StoredFiles:
 
 def _kind(name: str) -> PartKind:
     own = name.rpartition(".")[2]
-    return "scales" if own.startswith(("_scale", "_zero_point")) or own.endswith(("_scale", "_zero_point")) else "tensor"
+    return (
+        "scales" if own.startswith(("_scale", "_zero_point")) or own.endswith(("_scale", "_zero_point")) else "tensor"
+    )

@@ -8,6 +8,7 @@ to become kernels of oneDNN.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -55,21 +56,38 @@ def compile_graph(module: Any, examples: Sequence[Any], threads: int, where: Pat
     from torch._inductor.codecache import PyCodeCache
 
     if shutil.which("g++") is None and shutil.which("clang++") is None:
-        raise ModelError(f"{where}: compiling it takes a C++ compiler, and there is none; install g++, or run it eagerly")
+        raise ModelError(
+            f"{where}: compiling it takes a C++ compiler, and there is none; install g++, or run it eagerly"
+        )
     known = len(PyCodeCache.modules)
-    settings = {"freezing": True, "cpp.threads": threads, "compile_threads": 1}
+    settings: dict[str, Any] = {"freezing": True, "cpp.threads": threads, "compile_threads": 1}
+    compiles_vectors = _compiles_vectors()
+    if compiles_vectors.exists():
+        settings["cpp.vec_isa_ok"] = True
     try:
         with quiet(), torch.no_grad(), torch._inductor.config.patch(settings), _kernels_name_their_nodes():
             call = torch._inductor.compile(module, list(examples))
             call(*examples)  # what is only built on first use
     except Exception as error:  # inductor raises what it likes
         raise ModelError(f"{where}: inductor cannot compile it: {first_line(error)}; run it eagerly") from error
+    compiles_vectors.touch()
     made = [one for one in PyCodeCache.modules[known:] if hasattr(one, "call")]
     if len(made) != 1:
         return Compiled(call)
     function = getattr(made[0].call, "__func__", made[0].call)
     constants = [value for value in vars(made[0]).values() if isinstance(value, torch.Tensor)]
     return Compiled(call, function, Path(made[0].__file__).read_text(encoding="utf-8"), constants)
+
+
+def _compiles_vectors() -> Path:
+    """A file that is there once this compiler has compiled what this torch generates. Before, inductor tries the
+    vector instructions that the processor has by processes that import torch, several seconds in every worker."""
+    import torch
+    from torch._inductor.runtime.cache_dir_utils import cache_dir
+
+    compiler = Path(shutil.which("g++") or shutil.which("clang++") or "").resolve()
+    told = f"{torch.__version__} {compiler} {compiler.stat().st_mtime_ns}"
+    return Path(cache_dir()) / f"compiles-vectors-{hashlib.sha256(told.encode()).hexdigest()[:16]}"
 
 
 @contextlib.contextmanager

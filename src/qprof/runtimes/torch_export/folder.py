@@ -7,6 +7,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+#: The folder beside a `.pt2` that holds the tokenizer of its texts.
+TOKENIZER = "tokenizer"
+
 _IMAGE, _TEXT = "ForImageClassification", "ForSequenceClassification"
 
 

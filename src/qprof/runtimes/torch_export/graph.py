@@ -121,7 +121,7 @@ class Graph:
         read: dict[Any, None] = {}
         weights: dict[Any, None] = {}
         for node in members:
-            for one in node.all_input_nodes:
+            for one in map(_stored, node.all_input_nodes):
                 if one.op == "get_attr":
                     weights[one] = None
                 elif one not in inside:
@@ -232,6 +232,12 @@ def _is_constant(node: Any) -> bool:
     if node.op == "get_attr":
         return True
     return node.op == "call_function" and bool(node.all_input_nodes) and all(map(_is_constant, node.all_input_nodes))
+
+
+def _stored(node: Any) -> Any:
+    """What is read where the graph reads a dequantized activation: the quantized one."""
+    quantized = node.op == "call_function" and op_type(node).startswith("dequantize") and not _is_constant(node)
+    return node.args[0] if quantized else node
 
 
 def _constants_behind(node: Any) -> list[Any]:

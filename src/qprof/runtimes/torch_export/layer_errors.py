@@ -79,7 +79,10 @@ def _values(module: Any, inputs: Sequence[Any]) -> dict[Any, Any]:
 
 def _folds(node: Any) -> bool:
     """Whether a batch norm alone follows."""
-    return len(node.users) == 1 and op_type(next(iter(node.users))) in ("batch_norm", "_native_batch_norm_legit_no_training")
+    return len(node.users) == 1 and op_type(next(iter(node.users))) in (
+        "batch_norm",
+        "_native_batch_norm_legit_no_training",
+    )
 
 
 def _replayed(module: Any, node: Any, given: Any, value: Mapping[Any, Any]) -> Any | None:

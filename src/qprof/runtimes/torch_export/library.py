@@ -65,7 +65,9 @@ def import_pt2e() -> None:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Let torch write its remarks into the log, and warn of nothing."""
-    loggers = [logging.getLogger(name) for name in ("torch", "torchao", "torch.export", "torch._export", "transformers")]
+    loggers = [
+        logging.getLogger(name) for name in ("torch", "torchao", "torch.export", "torch._export", "transformers")
+    ]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings(), tool_output_to_log():
         warnings.simplefilter("ignore")

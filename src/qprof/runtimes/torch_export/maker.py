@@ -13,8 +13,10 @@ from qprof.errors import ModelError
 from qprof.record.model import Model
 from qprof.record.sections import ModelSection, VariantSection
 from qprof.runtimes.base import Calibration, Made
-from qprof.runtimes.torch_export import methods, program
+from qprof.runtimes.torch_export import huggingface, methods, program
 from qprof.runtimes.torch_export.archive import read_archive
+from qprof.runtimes.torch_export.folder import TOKENIZER, is_of_text
+from qprof.runtimes.torch_export.huggingface import copy_tokenizer
 from qprof.runtimes.torch_export.library import import_torch, versions
 from qprof.runtimes.torch_export.program import Network
 from qprof.runtimes.torch_export.sections import (
@@ -71,7 +73,9 @@ class TorchExportMaker:
         kind = method if method == "int8-eager" else method.removesuffix("-eager")
         if kind == "float32":
             if section.skip_layers:
-                raise ModelError(f"variant {section.name}: skip_layers names what is not quantized; float32 has all in float")
+                raise ModelError(
+                    f"variant {section.name}: skip_layers names what is not quantized; float32 has all in float"
+                )
             network = program.load(source)
             methods.refuse_quantized(network)
             return _made(source, file_sha256(source), method, METHODS[method], {})
@@ -84,6 +88,7 @@ class TorchExportMaker:
                 "versions": versions(("torch", "torchao")),
             },
             lambda: self._program(program.load(source), kind, section, calibration),
+            source.parent / TOKENIZER,
         )
         tool = "torchao" if kind in ("int8", "int8-dynamic") else "torch"
         return _made(entry.path, entry.sha256, method, METHODS[method], entry.facts, tool)
@@ -113,8 +118,6 @@ class TorchExportMaker:
         return self._float
 
     def _exported(self, folder: Path) -> Path:
-        from qprof.runtimes.torch_export import huggingface
-
         tokens = self._model.tokens if isinstance(self._model, TorchExportModelSection) else None
         shape = {
             "source": content_sha256(folder),
@@ -122,10 +125,15 @@ class TorchExportMaker:
             "tokens": tokens,
             "versions": versions(("torch", "transformers")),
         }
-        return self._cached(shape, lambda: huggingface.exported(folder, tokens or 128)).path
+        tokenizer = folder if is_of_text(folder) else None
+        return self._cached(shape, lambda: huggingface.exported(folder, tokens or 128), tokenizer).path
 
     @staticmethod
-    def _cached(shape: Mapping[str, Any], make: Callable[[], tuple[Any, Network, dict[str, Any]]]) -> Entry:
+    def _cached(
+        shape: Mapping[str, Any],
+        make: Callable[[], tuple[Any, Network, dict[str, Any]]],
+        tokenizer: Path | None = None,
+    ) -> Entry:
         key = json_sha256({"revision": _REVISION, **shape})
         import_torch()
 
@@ -133,6 +141,8 @@ class TorchExportMaker:
             started = time.perf_counter()
             made, network, facts = make()
             program.save(made, folder / _MODEL, network.about)
+            if tokenizer is not None:
+                copy_tokenizer(tokenizer, folder / TOKENIZER)
             seconds = time.perf_counter() - started
             stored = {"sha256": file_sha256(folder / _MODEL), "facts": {**facts, "make_seconds": seconds}}
             (folder / _FACTS).write_text(json.dumps(stored, indent=1, sort_keys=True), encoding="utf-8")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -17,7 +17,9 @@ from qprof.record.phases import INFERENCE
 from qprof.runtimes.tool_output import first_line
 from qprof.runtimes.torch_export import program
 from qprof.runtimes.torch_export.compiled import Compiled, compile_graph
+from qprof.runtimes.torch_export.folder import TOKENIZER
 from qprof.runtimes.torch_export.graph import Graph, read_graph
+from qprof.runtimes.torch_export.library import quiet
 from qprof.runtimes.torch_export.lowering import lower, refuse_unlowered
 from qprof.runtimes.torch_export.sections import TorchExportOptions
 
@@ -56,7 +58,10 @@ class ExportedModel:
             outputs=found.outputs,
             op_types=self.graph.op_types(),
             facts={"engine": options.engine, "library": f"torch {torch.__version__}"},
+            pixels=_pixels(found.about),
+            labels=[str(label) for label in found.about.get("labels") or ()],
         )
+        self._tokenizer: Any = None
 
         def run() -> None:
             self._outputs = call(*self._inputs)
@@ -73,6 +78,19 @@ class ExportedModel:
         if self.compiled.function is None:
             return None
         return self.compiled.function, self.compiled.source
+
+    @property
+    def tokenizer(self) -> Any:
+        """What turns texts into its inputs: of the folder `tokenizer` beside its file; `None` without that."""
+        folder = self.path.parent / TOKENIZER
+        if self._tokenizer is None and folder.is_dir():
+            from transformers import AutoTokenizer
+
+            with quiet():
+                self._tokenizer = AutoTokenizer.from_pretrained(
+                    str(folder), local_files_only=True, trust_remote_code=False
+                )
+        return self._tokenizer
 
     def enter(self, phase: str) -> None:
         if phase != INFERENCE:
@@ -108,6 +126,17 @@ class ExportedModel:
         if self.compiled is not None and self.compiled.constants:
             return {"footprint": _storage_bytes(self.compiled.constants)}
         return {"footprint": self.graph.constant_bytes()}
+
+
+def _pixels(about: Mapping[str, Any]) -> tuple[Any, Any] | None:
+    """The normalization that the file says its images have; `None` where it is not one."""
+    try:
+        pair = tuple(np.asarray(about[key], np.float64) for key in ("mean", "std"))
+    except (KeyError, TypeError, ValueError):
+        return None
+    if any(one.ndim > 1 or not np.isfinite(one).all() for one in pair) or not (pair[1] > 0).all():
+        return None
+    return pair[0].tolist(), pair[1].tolist()
 
 
 def _tensors(value: Any) -> list[Any]:

@@ -45,7 +45,9 @@ class ProfiledNetwork:
         compiled = model.compiled is not None
         tree = function_in(source, "call", "Runner") or function_in(source, "call" if compiled else "forward")
         if tree is None:
-            raise ModelError(f"{model.path}: inductor generated no function 'call' that is known; its ops are not timed")
+            raise ModelError(
+                f"{model.path}: inductor generated no function 'call' that is known; its ops are not timed"
+            )
         runs = _is_kernel if compiled else _node_of(model.graph)
         self.marks = Marks(function, tree, lambda statement: bool(runs(statement)), str(model.path))
         facts = _kernels(model, self.marks.timed) if compiled else _nodes(model.graph, self.marks.timed)
@@ -199,5 +201,3 @@ def _kernels(model: ExportedModel, statements: Sequence[ast.stmt]) -> list[tuple
 
 def _contracts(node: Any) -> bool:
     return bool(CONTRACTIONS.fullmatch(op_type(node)))
-
-

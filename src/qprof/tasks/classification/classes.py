@@ -81,6 +81,13 @@ def _from_json(path: Path, text: str) -> list[str]:
     return named
 
 
+def called(labels: Labels, outputs: Sequence[str], where: str) -> ClassNames | None:
+    """What the model itself calls its outputs, where all classes of the data go by these names; else `None`."""
+    if labels.names is None or labels.ordered or not set(labels.names) <= set(outputs):
+        return None
+    return ClassNames(Path(where), list(outputs))
+
+
 @dataclass(frozen=True, slots=True)
 class ClassMap:
     """The outputs that the data's classes stand for. `outputs`: of the model; `of`: number in the data -> output."""

@@ -85,7 +85,10 @@ def _checked(config: ImageConfig, color: str, mean: Value, std: Value, raw: bool
 class Pixels:
     """The settings fitted to one input of a model with so many outputs. Raises `DataError`, `ProfileError`."""
 
-    def __init__(self, config: ImageConfig, spec: TensorSpec, outputs: int) -> None:
+    def __init__(
+        self, config: ImageConfig, spec: TensorSpec, outputs: int, said: tuple[Value, Value] | None = None
+    ) -> None:
+        """`said`: the mean and deviation that the model says it was trained on."""
         self.spec, self.notes = spec, list[str]()
         color = config.color if config.color != "auto" else _color(spec)
         self.resize = config.resize
@@ -94,7 +97,12 @@ class Pixels:
         self.crop, self.interpolation = config.crop, config.interpolation
         mean, std = config.mean, config.std
         if mean is None or std is None:
-            mean, std = self._normalization(config)
+            mean, std = self._normalization(config, said)
+        elif said is not None and not _alike((mean, std), said):
+            self.notes.append(
+                f"the model says that it was trained on pixels of mean {_told(said[0])} and std {_told(said[1])}, and is "
+                f"given {_told(mean)} and {_told(std)}: leave preprocess.mean and preprocess.std out to follow it"
+            )
         if color == "bgr" and (mean, std) == IMAGENET:
             mean, std = IMAGENET[0][::-1], IMAGENET[1][::-1]
         if color == "grey" and (mean, std) == IMAGENET:
@@ -133,11 +141,13 @@ class Pixels:
         self._resized += 1
         return cropped(image, size, self.crop, self.interpolation) if self.resize == "crop" else image
 
-    def _normalization(self, config: ImageConfig) -> tuple[Value, Value]:
-        """The mean and deviation that the input speaks for."""
+    def _normalization(self, config: ImageConfig, said: tuple[Value, Value] | None) -> tuple[Value, Value]:
+        """The mean and deviation that the model or its input speaks for."""
         spec = self.spec
         if config.raw_pixels:
             return 0.0, 1.0
+        if said is not None and spec.dtype in FLOAT_DTYPES:
+            return said
         if spec.dtype in FLOAT_DTYPES:
             self.notes.append(
                 f"input {spec.name!r} is {spec.dtype} and does not say which numbers it takes: pixels are scaled to "
@@ -155,6 +165,14 @@ class Pixels:
             "preprocess.std if that is wrong"
         )
         return mean, std
+
+
+def _alike(a: tuple[Value, Value], b: tuple[Value, Value]) -> bool:
+    return all(np.allclose(np.asarray(one), np.asarray(other), rtol=0.02) for one, other in zip(a, b, strict=True))
+
+
+def _told(value: Value) -> str:
+    return ", ".join(f"{one:.4g}" for one in np.atleast_1d(value))
 
 
 def for_all(config: ImageConfig, inputs: Sequence[Sequence[TensorSpec]]) -> tuple[ImageConfig, list[str]]:

@@ -15,8 +15,9 @@ from qprof.errors import DataError
 from qprof.record.model import Model
 from qprof.tasks.base import Alternative, SampleParts, Scores, Task, TrialScore
 from qprof.tasks.classification.alternatives import NameFit, Settings, changes
-from qprof.tasks.classification.classes import ClassMap, ClassNames, mapped, read_names
+from qprof.tasks.classification.classes import ClassMap, ClassNames, called, mapped, read_names
 from qprof.tasks.classification.data.examples import Examples
+from qprof.tasks.classification.data.texts import TextSamples
 from qprof.tasks.classification.features import Features
 from qprof.tasks.classification.outputs import Kind, Output, Prediction, prediction
 from qprof.tasks.classification.pixels import ImageConfig, Pixels
@@ -103,7 +104,8 @@ class ClassificationTask(Task):
 
     def bind(self, model: Model) -> None:
         inputs, labels = model.loaded.inputs, self._examples.labels
-        known = labels.count if self._names is None else len(self._names.names)
+        names = self._names or called(labels, model.loaded.labels, self._examples.where)
+        known = labels.count if names is None else len(names.names)
         wanted = () if known is None else (known, known + 1, known - 1)
         output = Output(model.loaded.outputs, model.loaded.op_types, self._output_name, self._values, wanted)
         given: Pixels | Features
@@ -113,10 +115,12 @@ class ClassificationTask(Task):
                 raise DataError(
                     f"one image is fed at a time, the model has {len(inputs)} inputs ({told}): use a model with one"
                 )
-            given = Pixels(self._preprocess, inputs[0], output.classes)
+            given = Pixels(self._preprocess, inputs[0], output.classes, model.loaded.pixels)
         else:
+            if isinstance(self._examples, TextSamples):
+                self._examples.tokenize_with(getattr(model, "tokenizer", None), inputs)
             given = Features(inputs, sorted(self._examples.arrays(self._samples[0])), self._examples.where)
-        classes = mapped(labels, self._examples.where, output.classes, self._names, self._offset, self._order)
+        classes = mapped(labels, self._examples.where, output.classes, names, self._offset, self._order)
         self._bound = _Bound(given, output, classes)
 
     def inputs(self, sample: int) -> list[NDArray[Any]]:

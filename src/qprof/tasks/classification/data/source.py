@@ -6,14 +6,14 @@ import os
 from pathlib import Path
 
 from qprof.errors import DataError
-from qprof.tasks.classification.data import arrays, cifar, folders, tables
+from qprof.tasks.classification.data import arrays, cifar, folders, tables, texts
 from qprof.tasks.classification.data.examples import Examples
 from qprof.tasks.hub_data import HUB
 
 #: What is taken, for whoever named something else.
 TAKEN = (
     "a folder with a folder of images for each class, a folder of images with a list of labels (truth), a CSV of "
-    "FILE,LABEL, CIFAR's .bin, .parquet, .npz, .jsonl, or hf://datasets/ORG/NAME"
+    "FILE,LABEL or TEXT,LABEL, CIFAR's .bin, .parquet, .npz, .jsonl, or hf://datasets/ORG/NAME"
 )
 
 
@@ -57,6 +57,8 @@ def _of_folder(path: Path, truth: Path | None, split: str, config: str | None) -
 
 def _of_file(path: Path, truth: Path | None) -> Examples:
     suffix = path.suffix.lower()
+    if suffix in (".csv", ".tsv") and (columns := texts.columns_of(path)) is not None:
+        return texts.from_table(path, columns)
     if suffix in (".csv", ".tsv", ".txt"):
         return folders.from_list(path, path.parent)
     if suffix == ".bin":
@@ -68,7 +70,7 @@ def _of_file(path: Path, truth: Path | None) -> Examples:
     if suffix == ".npy":
         return arrays.from_array(path, truth)
     if suffix in (".jsonl", ".json"):
-        return arrays.from_lines(path)
+        return texts.from_lines(path) or arrays.from_lines(path)
     if cifar.is_pickled(path) or suffix in (".pkl", ".pickle"):
         cifar.refuse_pickled(path)
     raise DataError(f"{path}: ends in {suffix or 'nothing'}; give {TAKEN}")
