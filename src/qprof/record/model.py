@@ -43,8 +43,8 @@ class Loaded:
 
     `keeps_state`: whether an inference leaves something behind that the next one goes on from, within a phase;
     `resets_state`: whether `Model.enter` brings it back to where it began. Where it does not, only a model that is
-    loaded anew is there. `pixels`: the (mean, std) of pixel values 0..255 that its image input was trained on, by channel
-    or for all, and `labels`: what its outputs are called, in order; where it says so.
+    loaded anew is there. `pixels`: the (mean, std) of pixel values 0..255 that its image input was trained on, by
+    channel or for all, and `labels`: what its outputs are called, in order; where it says so.
     """
 
     inputs: list[TensorSpec]

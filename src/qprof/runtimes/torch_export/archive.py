@@ -40,9 +40,10 @@ _TARGET = re.compile(
 #: Ops of aten that reach beyond tensors: files.
 _FORBIDDEN = re.compile(r"torch\.ops\.aten\.(from_file|save|load|_?print|_assert_async|_fw_primal)\b.*")
 
-#: A size: symbols ("s0", "u1"), numbers, arithmetic, and torch's functions of sizes.
+#: A size: symbols ("s0", or as sympy writes them in full), numbers, arithmetic, and torch's functions of sizes.
 _SIZE = re.compile(
-    r"(\s|[su]\d+|\d+(\.\d+)?|[-+*/()%,<>=&|~]|Mod|FloorDiv|CleanDiv|CeilDiv|ModularIndexing|Max|Min|Eq|Ne|Lt|Le|Gt|Ge"
+    r"(\s|[su]\d+|Symbol\('[a-z]{1,3}\d+'(, (positive|nonnegative|integer|real)=(True|False))*\)"
+    r"|Integer|Rational|Add|Mul|Pow|\d+(\.\d+)?|[-+*/()%,<>=&|~]|Mod|FloorDiv|CleanDiv|CeilDiv|ModularIndexing|Max|Min|Eq|Ne|Lt|Le|Gt|Ge"
     r"|IntTrueDiv|FloatTrueDiv|ToFloat|PythonMod|TruncToInt|Identity|floor|ceiling|oo|int_oo|True|False)*"
 )
 

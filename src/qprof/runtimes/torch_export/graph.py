@@ -77,7 +77,7 @@ class Graph:
 
     def constant_bytes(self) -> int:
         """Of these tensors, each memory once."""
-        storages = {}
+        storages: dict[int, int] = {}
         for _, tensor in self.constants():
             storage = tensor.untyped_storage()
             storages[storage.data_ptr() or id(tensor)] = storage.nbytes()

@@ -131,7 +131,9 @@ def _weights(module: Any, node: Any, fold: bool) -> Any | None:
         if found is None or not fold:
             return found
         norm = next(iter(node.users))
-        gamma, _, _, variance = (_constant(module, one) for one in norm.args[1:5])
+        gamma, variance = _constant(module, norm.args[1]), _constant(module, norm.args[4])
+        if variance is None:
+            return None
         eps = norm.args[7] if len(norm.args) > 7 else 1e-5
         scale = (torch.ones_like(variance) if gamma is None else gamma) / torch.sqrt(variance + eps)
         return found * scale.reshape(-1, *[1] * (found.dim() - 1))

@@ -73,7 +73,7 @@ class ExportedModel:
     def generated(self) -> tuple[FunctionType, str] | None:
         """The function that runs its ops one after the other, and its text; `None` where there is none."""
         if self.compiled is None:
-            forward: Any = type(self.module).forward
+            forward: FunctionType = vars(type(self.module))["forward"]
             return forward, self.module.code
         if self.compiled.function is None:
             return None
@@ -152,5 +152,6 @@ def _storage_bytes(tensors: Sequence[Any]) -> int:
 
     plain = [one for one in tensors if one.layout == torch.strided and not one.is_mkldnn]
     opaque = [one for one in tensors if one.is_mkldnn]
-    storages = {one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() for one in plain}
-    return sum(storages.values()) + sum(one.numel() * one.element_size() for one in opaque)
+    storages: dict[int, int] = {one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() for one in plain}
+    packed = [int(one.numel() * one.element_size()) for one in opaque]
+    return sum(storages.values()) + sum(packed)

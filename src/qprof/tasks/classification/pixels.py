@@ -100,8 +100,8 @@ class Pixels:
             mean, std = self._normalization(config, said)
         elif said is not None and not _alike((mean, std), said):
             self.notes.append(
-                f"the model says that it was trained on pixels of mean {_told(said[0])} and std {_told(said[1])}, and is "
-                f"given {_told(mean)} and {_told(std)}: leave preprocess.mean and preprocess.std out to follow it"
+                f"the model says that it was trained on pixels of mean {_told(said[0])} and std {_told(said[1])}, and "
+                f"is given {_told(mean)} and {_told(std)}: leave preprocess.mean and preprocess.std out to follow it"
             )
         if color == "bgr" and (mean, std) == IMAGENET:
             mean, std = IMAGENET[0][::-1], IMAGENET[1][::-1]
