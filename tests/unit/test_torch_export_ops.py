@@ -57,13 +57,11 @@ def named(profiled: ProfiledNetwork) -> dict[str, Any]:
 
 def test_a_layer_has_one_name_in_every_form(profiled: dict[str, ProfiledNetwork]) -> None:
     for one in profiled.values():
-        assert {"stem.0", "body.0", "head", "pool"} <= named(one).keys()
+        assert {"stem.0", "body.0", "head"} <= named(one).keys()
     forms = [profiled[name].ops for name in ("float32", "int8")]
     match = match_ops(*forms)
     pairs = {forms[0][i].name: forms[1][j].name for i, j in match.pairs}
-    assert {name: pairs[name] for name in ("stem.0", "body.0", "head", "pool")} == {
-        name: name for name in ("stem.0", "body.0", "head", "pool")
-    }
+    assert all(pairs[name] == name for name in ("stem.0", "body.0", "head"))
 
 
 def test_what_an_op_does_is_told(profiled: dict[str, ProfiledNetwork]) -> None:

@@ -83,8 +83,8 @@ class Graph:
             storages[storage.data_ptr() or id(tensor)] = storage.nbytes()
         return sum(storages.values()) + self.packed_bytes
 
-    def before(self, ends: Collection[Any], done: Collection[Any], allowed: Callable[[Any], bool]) -> list[Any]:
-        """`ends` and all that they follow from, in the graph's order, but for what is `done`, what is not `allowed`
+    def before(self, ends: Collection[Any], done: Collection[Any], elsewhere: Callable[[Any], bool]) -> list[Any]:
+        """`ends` and all that they follow from, in the graph's order, but for what is `done`, what is done `elsewhere`
         and all that follows from that."""
         wanted: set[Any] = set()
         pending = [node for node in ends if node not in done]
@@ -99,7 +99,7 @@ class Graph:
         for node in self.nodes:
             if node not in wanted:
                 continue
-            if not allowed(node) or any(one in refused for one in node.all_input_nodes):
+            if elsewhere(node) or any(one in refused for one in node.all_input_nodes):
                 refused.add(node)
             else:
                 found.append(node)
@@ -108,12 +108,18 @@ class Graph:
     def nearest_name(self, ends: Sequence[Any]) -> str:
         """What the contraction is called that the last of `ends` is or follows from, the nearest; without any, the last
         of `ends`; "" without those."""
-        pending = list(ends[-1:])
+        found = self.nearest_contractions(ends[-1:])
+        return self.names[found[0]] if found else self.names[ends[-1]] if ends else ""
+
+    def nearest_contractions(self, ends: Sequence[Any]) -> list[Any]:
+        """The contractions among `ends` and what they follow from, on each way back the first."""
+        pending, found = list(ends), []
         for node in pending:
             if CONTRACTIONS.fullmatch(op_type(node)):
-                return self.names[node]
-            pending += [one for one in node.all_input_nodes if one in self.names and one not in pending]
-        return self.names[ends[-1]] if ends else ""
+                found.append(node)
+            else:
+                pending += [one for one in node.all_input_nodes if one in self.names and one not in pending]
+        return found
 
     def facts(self, members: Sequence[Any], name: str = "") -> Facts:
         """What these nodes do together."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from qprof.errors import ModelError
 from qprof.record.model import Loaded
 from qprof.record.ops import SOURCES, OpEvents, OpMeta
-from qprof.runtimes.torch_export.graph import CONTRACTIONS, Facts, Graph, op_type
+from qprof.runtimes.torch_export.graph import Facts, Graph
 from qprof.runtimes.torch_export.marks import Marks, called, function_in
 from qprof.runtimes.torch_export.model import ExportedModel
 
@@ -181,14 +181,22 @@ def _is_kernel(statement: ast.stmt) -> bool:
 def _kernels(model: ExportedModel, statements: Sequence[ast.stmt]) -> list[tuple[Facts, str]]:
     assert model.compiled is not None
     graph, done = model.graph, set[Any]()
-    found = []
+    calls = []
     for statement in statements:
         kernel = called(statement).removeprefix("torch.ops.").removesuffix(".default")
-        own = kernel.startswith(_OWN_KERNELS)
         names = model.compiled.sources_before(statement.lineno)
-        ends = [graph.by_name[name] for name in names if name in graph.by_name]
-        # Kernels of inductor's own contract nothing on a CPU: what they are named for may be yet to come.
-        members = graph.before(ends, done, (lambda node: not _contracts(node)) if own else (lambda node: True))
+        calls.append((kernel, [graph.by_name[name] for name in names if name in graph.by_name]))
+    # A kernel of inductor's own may be named for what it makes ready; it contracts only what no other kernel does.
+    theirs = {
+        node
+        for kernel, ends in calls
+        if not kernel.startswith(_OWN_KERNELS)
+        for node in graph.nearest_contractions(ends)
+    }
+    found = []
+    for kernel, ends in calls:
+        own = kernel.startswith(_OWN_KERNELS)
+        members = graph.before(ends, done, theirs.__contains__ if own else (lambda node: False))
         done.update(members)
         if members:
             found.append((graph.facts(members), kernel))
@@ -197,7 +205,3 @@ def _kernels(model: ExportedModel, statements: Sequence[ast.stmt]) -> list[tuple
             name = f"{of}/{kernel}" if of else kernel
             found.append((Facts(name, "pointwise", (), (), None, 0, 0, None), kernel))
     return found
-
-
-def _contracts(node: Any) -> bool:
-    return bool(CONTRACTIONS.fullmatch(op_type(node)))
