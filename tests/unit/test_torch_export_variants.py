@@ -109,6 +109,7 @@ def test_compiled_variants_compute_what_they_should(images: Path) -> None:
     stored = {part.name: part for part in parts.parts}
     assert stored["stem.0.weight"].dtype == "int8" and stored["stem.0.weight"].bytes == 8 * 3 * 9
     assert stored["stem.0.weight_scale"].kind == "scales"
+    assert int8.facts["left_in_float"] == [] and not int8.notes  # the convolution of a subclass neither
     assert all(part.dtype != "float32" or part.elements <= 8 for part in parts.parts)  # no float weight is left behind
     weights = 8 * 27 + 8 * 72 + 4 * 8
     model = RUNTIME.load(int8.path, TorchExportOptions())

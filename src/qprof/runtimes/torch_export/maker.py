@@ -106,7 +106,8 @@ class TorchExportMaker:
         if kind == "int8-eager":
             return methods.int8_eager(network, section.skip_layers), network, {}
         made, count = methods.int8_static(network, calibration.samples(), section.skip_layers)
-        return made, network, {"calibration_samples": count}
+        kept = [name for name in methods.left_in_float(made) if name not in section.skip_layers]
+        return made, network, {"calibration_samples": count, "left_in_float": kept}
 
     def _float_file(self) -> Path:
         """The float network's file: the model's own, or what its folder was exported to."""
@@ -153,6 +154,8 @@ class TorchExportMaker:
 def _made(path: Path, sha256: str, method: str, engine: str, facts: Mapping[str, Any], tool: str | None = None) -> Made:
     about = dict(facts)
     seconds = about.pop("make_seconds", None)
+    kept = about.get("left_in_float") or []
+    notes = [f"{len(kept)} layers stay in float, as the quantizer has no pattern for them: {', '.join(kept[:3])}"]
     return Made(
         path,
         sha256,
@@ -163,6 +166,7 @@ def _made(path: Path, sha256: str, method: str, engine: str, facts: Mapping[str,
         make_seconds=seconds,
         run={"engine": engine},
         facts={"engine": engine, **about},
+        notes=notes if kept else [],
     )
 
 

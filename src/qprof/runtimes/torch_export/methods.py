@@ -127,8 +127,41 @@ def _prepared(network: Network, skip_layers: Sequence[str], dynamic: bool) -> An
         quantizer.set_global(config)
     for name in _skipped(network, read_graph(network.module), skip_layers):
         quantizer.set_module_name_qconfig(name, None)
+    _say_sources(network.module)
     with quiet(), torch.no_grad():
         return prepare_pt2e(network.module, quantizer)
+
+
+def _say_sources(module: Any) -> None:
+    """Let every op say that it comes of torch's own module for it, by which the quantizer knows it: one of a subclass
+    or of a function ("class Conv2dSame(nn.Conv2d)", "F.conv2d") would stay in float without a word."""
+    import operator
+
+    from torch import nn
+
+    sources: dict[str, Any] = {
+        "conv1d": nn.Conv1d,
+        "conv2d": nn.Conv2d,
+        "linear": nn.Linear,
+        "relu": nn.ReLU,
+        "hardtanh": nn.Hardtanh,
+        "relu6": nn.ReLU6,
+        "hardswish": nn.Hardswish,
+        "silu": nn.SiLU,
+        "gelu": nn.GELU,
+        "add": operator.add,
+    }
+    for node in module.graph.nodes:
+        source = sources.get(op_type(node).removesuffix("_")) if node.op == "call_function" else None
+        if source is not None:
+            node.meta["source_fn_stack"] = [(str(node.name), source)]
+
+
+def left_in_float(program: Any) -> list[str]:
+    """The convolutions and linears of a quantized program whose weights are not dequantized ones."""
+    graph = read_graph(program.module(check_guards=False))
+    layers = [node for node in graph.nodes if op_type(node) in ("conv1d", "conv2d", "conv3d", "linear")]
+    return [graph.names[node] for node in layers if not op_type_is(node.args[1], "dequantize")]
 
 
 def _skipped(network: Network, graph: Graph, skip_layers: Sequence[str]) -> set[str]:

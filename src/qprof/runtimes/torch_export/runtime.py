@@ -77,7 +77,8 @@ class TorchExportRuntime(base.Runtime):
 
     def preload(self, run: Mapping[str, Any]) -> None:
         library.import_torch()
-        library.import_compiler()
+        if run.get("engine") != "eager":
+            library.import_compiler()
 
     def load(self, path: Path, options: RunOptions) -> Model:
         from qprof.runtimes.torch_export.model import ExportedModel

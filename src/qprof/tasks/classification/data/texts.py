@@ -109,8 +109,8 @@ def from_lines(path: Path) -> TextSamples | None:
         keys = row if isinstance(row, dict) else {}
         text = next((keys[name] for name in TEXT_COLUMNS if isinstance(keys.get(name), str)), None)
         label = next((keys[name] for name in LABEL_COLUMNS if isinstance(keys.get(name), (str, int))), None)
-        if text is None or label is None:
-            if not pairs:
+        if text is None or label is None or any(isinstance(value, list) for value in keys.values()):
+            if not pairs:  # of token ids, which a text may stand beside
                 return None
             raise DataError(
                 f'{path}, line {number}: has other keys than the first: write {{"text": ..., "label": ...}}'
