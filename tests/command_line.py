@@ -41,6 +41,7 @@ class CommandLine:
 
     folder: Path
     environment: dict[str, str] = field(default_factory=dict)
+    patience_s: float = 120.0
     token: str = field(default_factory=lambda: f"QPROF_TEST_{uuid.uuid4().hex}")
 
     def variables(self) -> dict[str, str]:
@@ -72,7 +73,7 @@ class CommandLine:
     def __call__(self, *words: str | Path) -> Done:
         """A command from beginning to end."""
         with self.start(*words) as process:
-            out, err = process.communicate(timeout=120)
+            out, err = process.communicate(timeout=self.patience_s)
         return Done(process.returncode, out, err)
 
     def left_behind(self, within_s: float = 20) -> list[int]:

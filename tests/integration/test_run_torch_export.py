@@ -28,7 +28,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
         for number in range(10):
             pixels = random.integers(0, 256, (8, 8, 3), np.uint8)
             Image.fromarray(pixels).save(folder / "data" / name / f"{number}.png")
-    return CommandLine(folder)
+    return CommandLine(folder, patience_s=500.0)  # a compiler runs in it
 
 
 @pytest.fixture(scope="module")

@@ -42,14 +42,10 @@ class ExportedModel:
         self.module = found.module
         self.graph: Graph = read_graph(found.module)
         self.compiled: Compiled | None = None
-        call: Callable[..., Any]
-        if options.engine == "inductor":
-            self.compiled = compile_graph(found.module, found.examples, options.threads, path)
-            call = self.compiled.call
-        else:
+        if options.engine == "eager":
             lower(self.graph)
             refuse_unlowered(found.module, path)
-            call = found.module
+        self._examples = found.examples
         self._inputs = found.examples
         self._outputs: Any = None
         self._specs = found.outputs
@@ -63,15 +59,33 @@ class ExportedModel:
         )
         self._tokenizer: Any = None
 
+        self.run_once: Callable[[], None] = self._first
+
+    def _first(self) -> None:
+        """The first inference; before it the graph is compiled, which whoever only looks at its nodes need not wait
+        for."""
+        self.make_ready()
+        self.run_once()
+
+    def make_ready(self) -> None:
+        """Let `run_once` be the bare call. Raises `ModelError`."""
+        import torch
+
+        if self.run_once != self._first:
+            return
+        call: Callable[..., Any] = self.module
+        if self.options.engine == "inductor":
+            self.compiled = compile_graph(self.module, self._examples, self.options.threads, self.path)
+            call = self.compiled.call
+
         def run() -> None:
             self._outputs = call(*self._inputs)
 
-        self.run_once: Callable[[], None] = torch.no_grad()(run)
-        with self._plain_errors():
-            self.run_once()
+        self.run_once = torch.no_grad()(run)
 
     def generated(self) -> tuple[FunctionType, str] | None:
         """The function that runs its ops one after the other, and its text; `None` where there is none."""
+        self.make_ready()
         if self.compiled is None:
             forward: FunctionType = vars(type(self.module))["forward"]
             return forward, self.module.code
@@ -109,6 +123,8 @@ class ExportedModel:
     def _plain_errors(self) -> Iterator[None]:
         try:
             yield
+        except ModelError:
+            raise
         except (RuntimeError, ValueError, IndexError, TypeError, AssertionError, NotImplementedError) as error:
             raise ModelError(f"{self.path}: an inference fails: {first_line(error)}") from error
 
@@ -123,6 +139,9 @@ class ExportedModel:
     def memory_bytes(self) -> dict[str, int]:
         """ "footprint": the weights that its graph reads, or that were frozen into what was compiled of it, each memory
         once."""
+        if self.options.engine == "inductor":
+            with self._plain_errors():
+                self.make_ready()
         if self.compiled is not None and self.compiled.constants:
             return {"footprint": _storage_bytes(self.compiled.constants)}
         return {"footprint": self.graph.constant_bytes()}

@@ -37,8 +37,8 @@ class ProfiledNetwork:
         """Raises `ModelError` where the ops cannot be told apart."""
         self.model = model
         self.loaded: Loaded = model.loaded
-        self.run_once: Callable[[], None] = model.run_once
         found = model.generated()
+        self.run_once: Callable[[], None] = model.run_once
         if found is None:
             raise ModelError(f"{model.path}: inductor made no single function of it; its ops are not timed")
         function, source = found
