@@ -14,7 +14,6 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FunctionType
 from typing import Any
 
 from qprof.errors import ModelError
@@ -32,7 +31,7 @@ class Compiled:
     in."""
 
     call: Callable[..., Any]
-    function: FunctionType | None = None
+    function: Any = None  # a FunctionType
     source: str = ""
     constants: list[Any] = field(default_factory=list)
 

@@ -37,6 +37,7 @@ def require(packages: Sequence[str] = ("torch",)) -> None:
 def import_torch() -> None:
     """torch with its compiler's cache inside qprof's, so that a variant is compiled once for all of its workers."""
     require()
+    os.environ.setdefault("TORCHAO_FORCE_SKIP_LOADING_SO_FILES", "1")  # of CUDA, which it logs to be absent
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_root() / "inductor"))
     with quiet():
         import torch._inductor
@@ -56,7 +57,6 @@ def import_pt2e() -> None:
     """torchao's quantization of exported programs."""
     require(("torch", "torchao"))
     import_torch()
-    os.environ.setdefault("TORCHAO_FORCE_SKIP_LOADING_SO_FILES", "1")  # CUDA libraries, of which it logs the absence
     with quiet():
         import torchao.quantization.pt2e.quantize_pt2e
         import torchao.quantization.pt2e.quantizer.x86_inductor_quantizer  # noqa: F401
