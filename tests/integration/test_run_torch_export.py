@@ -50,7 +50,9 @@ def test_variants_are_made_scored_and_timed(made: Run) -> None:
     for name in ("float32", "int8"):
         assert {"stem.0", "body.0", "head"} <= {op.name for op in made.ops_of(name)}
         assert made.variant(name).outputs_identical is not False
-    assert made.variant("int8").calibrated and not made.variant("float32").calibrated
+    making = made.variant("int8").making
+    assert making.calibrated and making.facts["calibration_samples"] == 8  # a fifth of 40 is kept back
+    assert not made.variant("float32").making.calibrated
 
 
 def test_scores_are_those_of_plain_torch(place: CommandLine, made: Run) -> None:
