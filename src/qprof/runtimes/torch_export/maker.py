@@ -155,7 +155,7 @@ def _made(path: Path, sha256: str, method: str, engine: str, facts: Mapping[str,
     about = dict(facts)
     seconds = about.pop("make_seconds", None)
     kept = about.get("left_in_float") or []
-    notes = [f"{len(kept)} layers stay in float, as the quantizer has no pattern for them: {', '.join(kept[:3])}"]
+    notes = [f"left in float, as the quantizer has no pattern for them: {len(kept)} layers ({', '.join(kept[:3])})"]
     return Made(
         path,
         sha256,
