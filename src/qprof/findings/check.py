@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from qprof.errors import StoreError
 from qprof.findings.choice import ROUNDING, Candidate, Limits
-from qprof.findings.effects import PERPLEXITY, score_difference_between
+from qprof.findings.effects import score_difference_between
 from qprof.findings.explanation import candidates_of
 from qprof.findings.verdicts import verdicts
 from qprof.measure.surroundings import machine_changes, version_changes
+from qprof.record.perplexities import LOWER_IS_BETTER
 from qprof.stats.unpaired import UnpairedEffect
 from qprof.stats.verdict import Effect
 from qprof.store.run import Latencies, Run
@@ -144,7 +145,7 @@ def _score_checks(run: Run, standard: Run, variant: str, margin: float) -> Itera
             return
         yield Check(variant, name, "failed", "is not known of both runs")
         return
-    yield _judged(variant, name, evidence, margin, relative=False, lower_is_better=metric == PERPLEXITY)
+    yield _judged(variant, name, evidence, margin, relative=False, lower_is_better=metric in LOWER_IS_BETTER)
 
 
 def _judged(

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from qprof.findings.margins import LATENCY_MARGIN
 from qprof.findings.verdicts import FigureVerdict
+from qprof.record.perplexities import LOWER_IS_BETTER
 from qprof.stats.verdict import Kind
 
 #: 0.95 lies 0.05 below 1, and as floating-point numbers a trifle more.
@@ -27,10 +28,10 @@ _FAR = 1.0 + 10.0 * LATENCY_MARGIN
 class Candidate:
     """The figures of one variant that a choice is made by; what is not known is `None`.
 
-    `score`: of the metric that leads the run's table, higher is better; `score_drop`: baseline minus variant, and
-    `most_drop` the upper bound of its interval. `latency_us`: p50 of each phase, added where one request runs them all;
-    `most_latency_us` with the upper bounds. `energy_j`: per request, of `energy_source`. `peak_memory_bytes`: above the
-    bare runtime. `score_name`: "accuracy", or without labels the name of what stands for it;
+    `score`: of the metric that leads the run's table; `score_drop`: baseline minus variant, of a perplexity the part by
+    which it grew, and `most_drop` the upper bound of its interval. `latency_us`: p50 of each phase, added where one
+    request runs them all; `most_latency_us` with the upper bounds. `energy_j`: per request, of `energy_source`.
+    `peak_memory_bytes`: above the bare runtime. `score_name`: "accuracy", or the name of what stands for it;
     `random_inputs`: that is known on random inputs alone.
     """
 
@@ -211,6 +212,9 @@ def _broken(one: Candidate, limits: Limits) -> list[str]:
         if limit is not None and value is None:
             found.append(f"its {name} is not known")
         elif limit is not None and value is not None and value > limit + ROUNDING:
+            if name in LOWER_IS_BETTER:
+                found.append(f"its {name} grows by {value * 100:.2f} %, the limit is {limit * 100:g} %")
+                continue
             lost = f"loses {_of(one)}" if name == one.score_name else f"{name} "
             found.append(f"{lost}{text(value)}, the limit is {text(limit)}")
     return found
@@ -218,8 +222,10 @@ def _broken(one: Candidate, limits: Limits) -> list[str]:
 
 def _doubts(one: Candidate, limits: Limits) -> list[str]:
     found = []
+    grows = one.score_name in LOWER_IS_BETTER
     if limits.score_drop is not None and one.most_drop is not None and one.most_drop > limits.score_drop + ROUNDING:
-        found.append(f"its {one.score_name} may be {_points(one.most_drop)} lower: the interval passes the limit")
+        less = f"{one.most_drop * 100:.2f} % higher" if grows else f"{_points(one.most_drop)} lower"
+        found.append(f"its {one.score_name} may be {less}: the interval passes the limit")
     elif limits.score_drop is not None and one.random_inputs:
         found.append(f"its {one.score_name} is that on random inputs, which bound nothing on yours")
     if limits.latency_us is not None and one.most_latency_us is not None and one.most_latency_us > limits.latency_us:

@@ -7,7 +7,9 @@ from numpy.typing import NDArray
 
 from qprof.errors import DataError
 from qprof.findings.latency import latency_difference_us, latency_ratio
+from qprof.findings.rolling import rolling_effect
 from qprof.record.distances import DECIDING
+from qprof.record.perplexities import ROLLING
 from qprof.stats.paired_outcomes import PairedOutcomes, paired_bootstrap
 from qprof.stats.verdict import Effect, Known, NoGain, Replicates, Unbounded
 from qprof.store.run import Run
@@ -31,12 +33,14 @@ def paired_scores(run: Run, a: str, b: str, metric: str) -> tuple[NDArray[np.flo
 
 
 def score_difference(run: Run, a: str, b: str, metric: str, relative: bool = False) -> Effect | None:
-    """Score of b minus that of a, both of the whole data set, paired by sample; with `relative`, for "perplexity"
+    """Score of b minus that of a, both of the whole data set, paired by sample; with `relative`, for perplexities
     alone, ln of their ratio.
 
     AP and AR are evaluated again on resampled images (see `qprof.tasks.coco.intervals`). `None` where one of the two
     has no such score; where it is known but cannot be paired, an effect without bounds whose interval says why.
     """
+    if metric in ROLLING:
+        return rolling_effect((run, a), (run, b), metric, relative)
     first, second = run.score(a, metric), run.score(b, metric)
     paired = paired_scores(run, a, b, _BY_SAMPLE.get(metric, metric))
     if metric == PERPLEXITY:
@@ -109,6 +113,8 @@ def score_difference_between(first: Run, second: Run, variant: str, metric: str)
 
     `None` where one of them has no such score; without bounds where samples cannot be paired.
     """
+    if metric in ROLLING:
+        return rolling_effect((first, variant), (second, variant), metric, relative=False)
     values = first.score(variant, metric), second.score(variant, metric)
     if values[0] is None or values[1] is None:
         return None

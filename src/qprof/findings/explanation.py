@@ -25,6 +25,7 @@ from qprof.findings.judgement import checked, findings, machine_notes
 from qprof.findings.margins import DISTANCE_DROPS
 from qprof.findings.pairs import RunPairs
 from qprof.findings.plausibility import Mend, plausibility
+from qprof.findings.rolling import most_drop, score_drop
 from qprof.findings.sameness import Sameness, sameness
 from qprof.findings.size import MemoryDifference, SizeDifference, memory_differences, size_differences
 from qprof.findings.summary import VariantSummary, summarize
@@ -33,6 +34,7 @@ from qprof.findings.verdicts import FigureVerdict, verdicts
 from qprof.findings.verify import Claim, Verification, carry_out, kept, plan_verification
 from qprof.measure.progress import ProgressDisplay, SilentProgress
 from qprof.record.distances import DECIDING
+from qprof.record.perplexities import LOWER_IS_BETTER
 from qprof.runtimes.interventions import Impossible
 from qprof.stats.intervals import Interval
 from qprof.store.files import write_json
@@ -342,10 +344,10 @@ def _candidate(
     return Candidate(
         variant=summary.name,
         score=score,
-        score_name=metric if metric in DECIDING else "accuracy",
+        score_name=metric if metric in DECIDING or metric in LOWER_IS_BETTER else "accuracy",
         random_inputs=metric in DECIDING and on_random_inputs(run.variant(summary.name)),
-        score_drop=None if score is None or base is None else base - score,
-        most_drop=-drop.change.low if drop and drop.change and drop.change.low is not None else None,
+        score_drop=score_drop(metric, base, score),
+        most_drop=most_drop(metric, drop.change) if drop and drop.change else None,
         latency_us=sum(time.value * count for time, count in known) if whole else None,
         most_latency_us=sum(high * count for high, count in upper if high is not None)
         if whole and all(high is not None for high, _ in upper)

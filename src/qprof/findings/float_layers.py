@@ -13,10 +13,11 @@ from statistics import median
 from qprof.errors import ModelError
 from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Prediction
 from qprof.findings.comparison import Comparison, interventions_of
-from qprof.findings.effects import PERPLEXITY, effect
+from qprof.findings.effects import effect
 from qprof.findings.margins import SCORE_MARGIN
 from qprof.record.distances import DECIDING
 from qprof.record.manifest import VariantEntry
+from qprof.record.perplexities import LOWER_IS_BETTER
 from qprof.record.rows import INPUT, LayerErrorRow
 from qprof.runtimes.interventions import Impossible, Interventions, Section
 from qprof.stats.intervals import Interval
@@ -125,7 +126,7 @@ def lost_score(comparison: Comparison) -> tuple[str, Interval] | None:
     """The leading score and its difference to the baseline's, where it is worse by more than what counts as none."""
     run = comparison.run
     metric = run.metric
-    if not comparison.leads or metric is None or metric == PERPLEXITY:
+    if not comparison.leads or metric is None or metric in LOWER_IS_BETTER:
         return None
     found = effect(run, metric, comparison.baseline, comparison.variant)
     if found is None:

@@ -16,6 +16,7 @@ from qprof.findings.energy import Figure, energy_changes
 from qprof.findings.latency import compared_latency, figure_level, latency_ratio, p50_us, request_ratio
 from qprof.findings.margins import LATENCY_MARGIN, SCORE_MARGIN
 from qprof.findings.memory import memory_tolerance
+from qprof.record.perplexities import LOWER_IS_BETTER
 from qprof.stats.intervals import Interval
 from qprof.stats.planning import blocks_to_decide, detectable_effect, implied_scatter
 from qprof.stats.rounds import RoundEffect, scaled_change
@@ -136,7 +137,7 @@ def _scores(run: Run, a: str, b: str, margin: float) -> Iterator[FigureVerdict]:
 
 
 def _score(run: Run, a: str, b: str, metric: str, margin: float) -> FigureVerdict:
-    lower_is_better = metric == "perplexity"
+    lower_is_better = metric in LOWER_IS_BETTER
     found = effect(run, metric, a, b, relative=lower_is_better)
     first, second = run.score(a, metric), run.score(b, metric)
     if found is None:

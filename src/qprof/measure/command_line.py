@@ -26,6 +26,9 @@ QUICKSTART = ("quickstart", "quickstart-lm")
 DEFAULT_BITS = (8, 4, 2)
 GPTQ_BITS = (8, 4, 3, 2)
 
+#: Files of running text; WikiText's own end in ".raw" and ".tokens".
+_RUNNING_TEXT = (".txt", ".md", ".raw", ".tokens")
+
 #: Passages that a language model is scored on with no profile and no data: enough for half-widths of some 6 points.
 ADHOC_PASSAGES = 200
 
@@ -197,13 +200,18 @@ def _text_profile(
     profile: dict[str, Any], data: str, overrides: Sequence[str], more: Mapping[str, Any] | None = None
 ) -> Profile:
     """A profile on texts: those of `data`, or passages made by qprof."""
-    task: dict[str, Any] = {"kind": "lastword", **(more or {})}
+    task: dict[str, Any] = {"kind": "perplexity" if _is_running_text(data) else "lastword", **(more or {})}
     if data:
         task["data"] = data if hub.is_reference(data) else str(Path(data).resolve())
     else:
         task |= {"dataset": "passages", "limit": ADHOC_PASSAGES}
     profile |= {"task": task, "protocol": {"threads": available_cores()}}
     return validate(apply_overrides(profile, overrides), source="command line")
+
+
+def _is_running_text(data: str) -> bool:
+    """Whether data are text as it runs, whose perplexity is taken, and not rows that each ask for a last word."""
+    return Path(data).suffix.lower() in _RUNNING_TEXT and not hub.is_reference(data)
 
 
 def _existing(model: str) -> Path:

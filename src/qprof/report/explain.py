@@ -10,6 +10,7 @@ from qprof.findings.choice import Candidate, Dominance
 from qprof.findings.doubts import NO_SCORE
 from qprof.findings.explanation import Explanation
 from qprof.findings.verdicts import FigureVerdict
+from qprof.record.perplexities import LOWER_IS_BETTER
 from qprof.report.causes import comparison_lines, finding_lines
 from qprof.report.distance import distance_lines
 from qprof.report.op_names import short_names
@@ -278,7 +279,9 @@ def _limits(explanation: Explanation) -> str:
     limits, parts = explanation.limits, []
     if limits.score_drop is not None:
         name = next((candidate.score_name for candidate in explanation.candidates), "accuracy")
-        parts.append(f"at most {limits.score_drop * 100:g} points of {name} lost")
+        points = f"at most {limits.score_drop * 100:g} points of {name} lost"
+        grown = f"{name} at most {limits.score_drop * 100:g} % higher"
+        parts.append(grown if name in LOWER_IS_BETTER else points)
     if limits.latency_us is not None:
         parts.append(f"p50 at most {duration(limits.latency_us)}")
     if limits.size_bytes is not None:

@@ -1,0 +1,257 @@
+"""The perplexity task: running text of which a causal language model predicts every token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from time import perf_counter_ns
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qprof.errors import DataError
+from qprof.record.model import LanguageModel, Model
+from qprof.tasks.base import Scores, Task
+from qprof.tasks.lastword.batching import plan
+from qprof.tasks.lastword.data import Source, digest
+from qprof.tasks.lastword.prompts import prompts
+from qprof.tasks.lastword.protocols import Encoder
+from qprof.tasks.lastword.task import Batch
+from qprof.tasks.perplexity.documents import Cut, Document, held_back, read_documents
+from qprof.tasks.perplexity.scoring import Predicted, predicted, scored
+from qprof.tasks.perplexity.windows import Window, windows_of
+
+#: Tokens of a window where neither the task nor the model sets a limit: lm-evaluation-harness's own default.
+DEFAULT_LENGTH = 2048
+#: Part of the text that is left to calibration where no other text is named for it.
+HELD_BACK = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class _Bound:
+    """What the task keeps of a language model, and the text as its tokenizer has it."""
+
+    tokenizer: Any
+    vocabulary: int
+    max_tokens: int | None
+    encoder: Encoder
+    windows: Sequence[Window]
+    tokens: Sequence[int]  # of each document
+
+    def fits(self, model: LanguageModel) -> bool:
+        ours = (self.vocabulary, self.max_tokens)
+        return self.tokenizer is model.tokenizer and ours == (model.vocabulary, model.max_tokens)
+
+
+class PerplexityTask(Task):
+    """Prediction of every token of `data`, in windows of `max_length` tokens (see `windows`).
+
+    What is scored are windows, numbered from 0 through all documents; the samples that are timed are prompts of the
+    same text, `samples` times `batch` rows of `prompt_tokens` tokens. Calibration takes pieces of `calibration`, or,
+    where `hold_back` says so, of the last fifth of `data`, which is not scored then. A text begins with the special
+    tokens that the tokenizer puts there, as with lm-evaluation-harness. Raises `DataError`.
+    """
+
+    name = "perplexity"
+
+    def __init__(
+        self,
+        data: Source,
+        *,
+        cut: Cut = "auto",
+        max_length: int | None = None,
+        limit: int | None = None,
+        batch_tokens: int = 1024,
+        calibration: Source | None = None,
+        hold_back: bool = False,
+        calibration_tokens: int = 128,
+        samples: int = 8,
+        prompt_tokens: int = 64,
+        batch: int = 1,
+    ) -> None:
+        self._max_length, self._batch_tokens = max_length, batch_tokens
+        self._calibration, self._calibration_tokens, self._cut = calibration, calibration_tokens, cut
+        self._prompt_shape, self._timed = (batch, prompt_tokens), samples
+        self._source = data
+        self._documents = read_documents(data, cut)[:limit]
+        self._notes: list[str] = []
+        self._behind: list[Document] = []
+        if hold_back and calibration is None:
+            self._documents, self._behind = held_back(self._documents, HELD_BACK)
+            self._notes.append(
+                f"the last {HELD_BACK:.0%} of {data.location} are left to calibration and not scored: name other text "
+                "for it (calibration_data) to score all"
+            )
+        self._bound: _Bound | None = None
+
+    # -- the text that is scored --------------------------------------------------------------------------------------
+
+    def scored_count(self) -> int:
+        """Number of windows. Needs `bind`."""
+        return len(self._require_bound().windows)
+
+    def digest(self) -> str:
+        """SHA-256 of the texts scored."""
+        return digest(one.text for one in self._documents)
+
+    def scoring_order(self) -> list[int]:
+        """Windows of one length side by side. Needs `bind`."""
+        return [window for batch in self._plan(range(self.scored_count())) for window in batch]
+
+    def predict(self, model: LanguageModel, samples: Sequence[int]) -> tuple[dict[int, Predicted], list[Batch]]:
+        """Run the model over these windows. Raises what the model raises, and `DataError` where it does not fit."""
+        self.bind(model)
+        bound = self._require_bound()
+        predictions: dict[int, Predicted] = {}
+        batches = []
+        for group in self._plan(samples):
+            windows = [bound.windows[sample] for sample in group]
+            tokens = np.array([window.tokens for window in windows], np.int64)
+            start_ns = perf_counter_ns()
+            logits = model.target_logits(tokens, [window.start for window in windows])
+            duration_ns = perf_counter_ns() - start_ns
+            batches.append(Batch(tuple(group), tokens.shape[0] * (tokens.shape[1] - 1), start_ns, duration_ns))
+            begin = 0
+            for sample, window in zip(group, windows, strict=True):
+                end = begin + window.predicted
+                predictions[sample] = predicted(logits[begin:end], window, self._parts(window))
+                begin = end
+        return predictions, batches
+
+    def score(self, predictions: Mapping[int, Any]) -> Scores:
+        """See `qprof.tasks.perplexity.scoring.scored`. Raises `DataError` for predictions of other text."""
+        documents = {prediction["document"] for prediction in predictions.values()}
+        if documents - set(range(len(self._documents))):
+            raise DataError(
+                f"predictions are of other text: {self._source.location} changed since they were made; restore it, or "
+                "run again"
+            )
+        return scored(predictions)
+
+    def _parts(self, window: Window) -> tuple[float, float]:
+        """Words and bytes of a window: its part of its document's."""
+        share = window.predicted / self._require_bound().tokens[window.document]
+        document = self._documents[window.document]
+        return share * document.words, share * document.bytes
+
+    # -- the samples that are timed -----------------------------------------------------------------------------------
+
+    def sample_count(self) -> int:
+        """Number of prompts that are timed."""
+        return self._timed
+
+    def bind(self, model: Model) -> None:
+        """Tokenize the text with the model's tokenizer; the model itself is not kept. Raises `DataError`."""
+        if not isinstance(model, LanguageModel):
+            raise DataError(f"a {self.name} task needs a language model; name a folder in Hugging Face's layout")
+        if self._bound is not None and self._bound.fits(model):
+            return
+        encoder = Encoder(model.tokenizer)
+        prefix = model.tokenizer.bos_token_id
+        prefix = model.tokenizer.eos_token_id if prefix is None else prefix
+        if prefix is None:
+            raise DataError(
+                f"{self._source.location}: the tokenizer has neither a token that begins a text nor one that ends it, "
+                "so there is nothing to predict the first token from; give the model its own tokenizer"
+            )
+        ids = encoder.encode([one.text for one in self._documents])
+        for document, tokens in zip(self._documents, ids, strict=True):
+            _check(tokens, model.vocabulary, document.where)
+        length = self._length(model.max_tokens)
+        windows = [window for n, tokens in enumerate(ids) for window in windows_of(n, tokens, int(prefix), length)]
+        if not windows:
+            raise DataError(f"{self._source.location}: its tokenizer makes no token of it: give other text")
+        sizes = [len(tokens) for tokens in ids]
+        self._bound = _Bound(model.tokenizer, model.vocabulary, model.max_tokens, encoder, windows, sizes)
+
+    def _length(self, max_tokens: int | None) -> int:
+        """Tokens of a window that a model takes in."""
+        if self._max_length is not None and max_tokens is not None and self._max_length > max_tokens:
+            raise DataError(f"max_length = {self._max_length}, but the model takes {max_tokens} tokens: lower it")
+        if self._max_length is not None:
+            return self._max_length
+        if max_tokens is not None and max_tokens > DEFAULT_LENGTH:
+            note = (
+                f"the text is cut into windows of {DEFAULT_LENGTH} tokens, and the model takes {max_tokens}: set "
+                "task.max_length where others' figures are of longer ones"
+            )
+            self._notes = [*dict.fromkeys([*self._notes, note])]
+        return min(DEFAULT_LENGTH, max_tokens or DEFAULT_LENGTH)
+
+    def inputs(self, sample: int) -> list[NDArray[Any]]:
+        """[prompt, int64[batch, prompt_tokens]]. Raises `DataError` where data or model is too short for it."""
+        if not 0 <= sample < self._timed:
+            raise DataError(f"sample {sample} does not exist: there are {self._timed}")
+        bound = self._require_bound()
+        length, limit = self._prompt_shape[1], bound.max_tokens
+        if limit is not None and length > limit:
+            raise DataError(f"prompt_tokens = {length}, but the model takes {limit} tokens: lower prompt_tokens")
+        texts = self._pieces()
+        return [prompts(texts, sample, self._timed, self._prompt_shape, bound.encoder)]
+
+    def _pieces(self) -> list[str]:
+        """Where prompts begin: at documents, or where these are few, at their lines."""
+        wanted = self._timed * self._prompt_shape[0]
+        texts = [one.text for one in self._documents]
+        if len(texts) >= wanted:
+            return texts
+        return [line for text in texts for line in text.split("\n") if line.strip()] or texts
+
+    def decode(self, sample: int, outputs: Sequence[NDArray[Any]]) -> Any:
+        """{"next": [token that the model puts behind each prompt]}."""
+        return {"next": np.argmax(outputs[0], axis=-1).tolist()}
+
+    # -- calibration --------------------------------------------------------------------------------------------------
+
+    def calibration(self, count: int) -> Iterator[list[NDArray[Any]]]:
+        """`count` times [int64[1, n]], n up to `calibration_tokens`: pieces spread evenly over the text for it. Raises
+        `DataError` where there is too little."""
+        bound = self._require_bound()
+        ids = [token for row in bound.encoder.bare([one.text for one in self._calibration_texts()]) for token in row]
+        if len(ids) < 2 * count:
+            raise DataError(
+                f"calibration needs {count} pieces of text, and there are {len(ids)} tokens to take them from: give "
+                "more text, or lower calibration_samples"
+            )
+        size = min(self._calibration_tokens, bound.max_tokens or self._calibration_tokens, len(ids) // count)
+        _check(ids, bound.vocabulary, "the text to calibrate on")
+        for number in range(count):
+            begin = number * (len(ids) - size) // max(1, count - 1)
+            yield [np.array([ids[begin : begin + size]], np.int64)]
+
+    def calibration_digest(self) -> str:
+        """Stands for the samples of `calibration`, apart from the tokenizer."""
+        return digest([str(self._calibration_tokens), *(one.text for one in self._calibration_texts())])
+
+    def notes(self) -> list[str]:
+        """Remarks: text that is not scored, windows shorter than the model allows."""
+        return list(self._notes)
+
+    def _calibration_texts(self) -> list[Document]:
+        if self._calibration is not None:
+            return read_documents(self._calibration, self._cut)
+        if not self._behind:
+            raise DataError(
+                f"{self._source.location}: nothing of it is left to calibrate on: name other text (calibration_data)"
+            )
+        return self._behind
+
+    # -- the rest -----------------------------------------------------------------------------------------------------
+
+    def _plan(self, samples: Sequence[int]) -> list[list[int]]:
+        windows = self._require_bound().windows
+        return plan({sample: len(windows[sample].tokens) for sample in samples}, self._batch_tokens)
+
+    def _require_bound(self) -> _Bound:
+        if self._bound is None:
+            raise DataError("the perplexity task is bound to no model: call bind first")
+        return self._bound
+
+
+def _check(ids: Sequence[int], vocabulary: int, where: str) -> None:
+    if ids and max(ids) >= vocabulary:
+        raise DataError(
+            f"{where}: the tokenizer gives token {max(ids)}, the model has {vocabulary}: give the model the tokenizer "
+            "that it was trained with"
+        )
