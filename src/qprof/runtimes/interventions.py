@@ -51,6 +51,18 @@ class OtherWidth:
     bits: int
 
 
+@dataclass(frozen=True, slots=True)
+class OtherKernel:
+    """A variant on the kernel `kernel`, which does not unpack its weights; `section` is `Impossible` where it cannot be
+    made. `refuses`: why that kernel does not take the variant as it is, "" where it does; `change`: the form that it
+    takes, in words."""
+
+    section: Section | Impossible
+    kernel: str
+    refuses: str = ""
+    change: str = ""
+
+
 class Interventions:
     """The changes that causes ask for; `entry` is what a run's manifest has of the variant to be changed."""
 
@@ -65,6 +77,18 @@ class Interventions:
     def next_width(self, entry: VariantEntry) -> OtherWidth | Impossible:
         """Quantize by the same method to the next higher number of bits."""
         return Impossible("names no width, so there is no next one")
+
+    def computing_in(self, entry: VariantEntry, dtype: str) -> Section | Impossible:
+        """Compute in another float type, the stored numbers alike."""
+        return Impossible("this runtime does not choose the type that a model computes in")
+
+    def wide_from(self, entry: VariantEntry, name: str) -> Section | Impossible:
+        """Compute in a type of float32's range, from the op of this name on where the runtime can."""
+        return Impossible("this runtime does not choose the type that an op computes in")
+
+    def faster_kernel(self, entry: VariantEntry) -> OtherKernel | Impossible:
+        """Multiply by a kernel that does not unpack all weights in every inference, where the variant does that."""
+        return Impossible("this runtime has no other kernel for it")
 
     def unpacked_once(self, entry: VariantEntry) -> Section | Impossible:
         """Unpack the weights when they are loaded, not in every inference."""

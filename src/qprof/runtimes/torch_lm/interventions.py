@@ -14,6 +14,7 @@ from qprof.runtimes.interventions import (
     Impossible,
     Interventions,
     OtherBytes,
+    OtherKernel,
     OtherWidth,
     Section,
     changed,
@@ -23,6 +24,7 @@ from qprof.runtimes.interventions import (
     more_in_float,
     short_digest,
 )
+from qprof.runtimes.torch_lm import other_forms
 from qprof.runtimes.torch_lm.kernels import DEQUANTIZED
 from qprof.runtimes.torch_lm.sections import AUTOGPTQ
 
@@ -68,6 +70,15 @@ class TorchLMInterventions(Interventions):
         wider |= {"kernel": ""} if "kernel" in section else {}
         wider |= {"bits": _NEXT_BITS[bits]} if stated is not None else {}
         return OtherWidth(wider, bits, _NEXT_BITS[bits])
+
+    def computing_in(self, entry: VariantEntry, dtype: str) -> Section | Impossible:
+        return other_forms.computing_in(entry, dtype)
+
+    def wide_from(self, entry: VariantEntry, name: str) -> Section | Impossible:
+        return other_forms.wide_from(entry, name)
+
+    def faster_kernel(self, entry: VariantEntry) -> OtherKernel | Impossible:
+        return other_forms.faster_kernel(entry)
 
     def unpacked_once(self, entry: VariantEntry) -> Section | Impossible:
         section = entry.section

@@ -64,6 +64,7 @@ class TorchLMRuntime(base.Runtime):
             prompt_tokens=shape.prompt_tokens,
             generated_tokens=shape.generated_tokens,
             parts=getattr(section, "parts", None),
+            wide_from=getattr(section, "wide_from", ""),
         )
 
     def require(self) -> None:
@@ -103,6 +104,10 @@ class TorchLMRuntime(base.Runtime):
             from qprof.runtimes.torch_lm.from_baseline import load_with_parts
 
             return load_with_parts(path, chosen, chosen.parts)
+        if chosen.wide_from:
+            from qprof.runtimes.torch_lm.wide import load_wide
+
+            return load_wide(path, chosen)
         return CausalLM.load(path, chosen)
 
     def instrument(self, model: Model, path: Path, options: RunOptions) -> base.ProfiledModel:

@@ -66,13 +66,15 @@ class FromBaseline(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 
 class CheckpointVariant(FileVariantSection, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A ready-made checkpoint, unquantized or GPTQ. `kernel`: of its quantized layers, `dtype` of the computation."""
+    """A ready-made checkpoint, unquantized or GPTQ. `kernel`: of its quantized layers, `dtype` of the computation;
+    `wide_from`: a module from which on it computes in float32."""
 
     kernel: str = ""
     dtype: DType = ""
     library: Literal["gptqmodel"] = GPTQMODEL
     batch: Positive | None = None
     parts: FromBaseline | None = None
+    wide_from: str = ""
 
 
 class AutoGPTQCheckpointVariant(FileVariantSection, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -95,3 +97,4 @@ class TorchLMOptions(RunOptions, frozen=True, kw_only=True):
     prompt_tokens: int = 64
     generated_tokens: int = 16
     parts: FromBaseline | None = None
+    wide_from: str = ""

@@ -59,6 +59,7 @@ def _per_sample(rows: Sequence[Prediction]) -> dict[str, NDArray[np.float64]]:
         "naive_top1": np.array([row["naive_hit1"] for row in rows], np.float64),
         "naive_top5": np.array([row["naive_hit5"] for row in rows], np.float64),
         "target_tokens": np.array([row["target_tokens"] for row in rows], np.float64),
+        "not_finite": np.isnan(np.array(likelihoods, np.float64)).astype(np.float64),
     }
 
 

@@ -65,7 +65,8 @@ def scored(predictions: Mapping[int, Any]) -> Scores:
         name: np.array([math.nan if row[name] is None else row[name] for row in rows], np.float64)  # type: ignore[literal-required]
         for name in ("log_likelihood", "document", "tokens", "hits", "words", "bytes")
     }
-    broken = int(np.isnan(columns["log_likelihood"]).sum())
+    columns["not_finite"] = np.isnan(columns["log_likelihood"]).astype(np.float64)
+    broken = int(columns["not_finite"].sum())
     summary: dict[str, float | None] = {name: _figure(name, columns) for name in ROLLING}
     summary["token_accuracy"] = float(columns["hits"].sum() / columns["tokens"].sum()) if rows else None
     summary["documents"] = float(len(np.unique(columns["document"])))
