@@ -57,3 +57,16 @@ def test_misses_are_shares_of_all_rows_and_kinds_of_all_strings() -> None:
 def test_perplexity_is_of_words_not_of_tokens() -> None:
     rows = {0: prediction(log_likelihood=-1.0), 1: prediction(log_likelihood=-4.0, target_tokens=3, ranks=[0, 1, 2])}
     assert scored(rows, "lambada_openai").summary["perplexity"] == pytest.approx(math.exp(2.5))
+
+
+def test_the_last_token_is_judged_by_itself() -> None:
+    """A word whose beginning is wrong and whose end is right, and one the other way round."""
+    rows = {
+        0: prediction(ranks=[9, 0], first_rank=9, greedy=False, target_tokens=2),
+        1: prediction(ranks=[0, 4], greedy=False, target_tokens=2),
+        2: prediction(ranks=[0, None], greedy=False, target_tokens=2, log_likelihood=None),
+    }
+    scores = scored(rows, "last-token")
+    assert list(scores.columns)[:2] == ["last_token_top1", "last_token_top5"]
+    assert (scores.summary["last_token_top1"], scores.summary["last_token_top5"]) == (1 / 3, 2 / 3)
+    assert scores.summary["accuracy"] == 0 and scores.per_sample["not_finite"].tolist() == [0, 0, 1]

@@ -27,6 +27,7 @@ from qprof.findings.pairs import RunPairs
 from qprof.findings.plausibility import Mend, plausibility
 from qprof.findings.rolling import most_drop, score_drop
 from qprof.findings.sameness import Sameness, sameness
+from qprof.findings.sensitivity import sensitivities
 from qprof.findings.size import MemoryDifference, SizeDifference, memory_differences, size_differences
 from qprof.findings.summary import VariantSummary, summarize
 from qprof.findings.unshrunk import unshrunk_variants
@@ -163,6 +164,7 @@ def explain(
         notes=(
             *notes,
             *reasons,
+            *sensitivities(run),
             *(f"{name}: {found.sentence}" for name, found in unshrunk_variants(run.variants)),
         ),
         plausibility=tuple(broken),

@@ -6,7 +6,7 @@ given rounded numbers and hands rounded numbers on. So its neighbours in the gra
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -201,6 +201,9 @@ def _patched(
     """
     metric, change = lost
     known = counterparts(comparison)
+    with_weights = _weights_of_baseline(comparison, cause, layers, known, lost)
+    if with_weights is not None:
+        return _hypothesis(cause, claim, evidence, lost, with_weights, None)
     sides = comparison.interventions.by_side(comparison.b)
     given: list[str] = []
     gives = [layer.op for layer in layers]
@@ -230,6 +233,29 @@ def _patched(
         variants=(before_them, after) if outside else (after,),
     )
     return _hypothesis(cause, claim, evidence, lost, intervention, None)
+
+
+def _weights_of_baseline(
+    comparison: Comparison,
+    cause: str,
+    layers: Sequence[LayerError],
+    known: Mapping[str, tuple[str, str]],
+    lost: tuple[str, Interval],
+) -> Intervention | None:
+    """The baseline's weights in the layers of a finished model of modules: the least that can be changed about them.
+    `None` where the layers are not linears of both, and where it is not their weights that cut off."""
+    if comparison.b.structure != "modules" or cause == _SATURATED or not all(layer.op in known for layer in layers):
+        return None
+    after = comparison.interventions.constants_from(comparison.b, comparison.a, [known[one.op] for one in layers])
+    if isinstance(after, Impossible):
+        return None
+    metric, change = lost
+    low, high = (-change.value * share for share in BACK)
+    return Intervention(
+        does=f"put {comparison.baseline}'s weights into {len(layers)} layers of {comparison.variant}",
+        prediction=Prediction(metric, comparison.variant, str(after["name"]), low, high),
+        variants=(after,),
+    )
 
 
 def counterparts(comparison: Comparison) -> dict[str, tuple[str, str]]:

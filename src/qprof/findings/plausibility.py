@@ -8,7 +8,7 @@ each setting changed; here is decided which of the gains are sure, and large.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,22 +57,12 @@ def plausibility(run: Run) -> list[Mend]:
 
 def mends_of(tried: Sequence[PlausibilityRow], facts: PlausibilityFacts) -> list[Mend]:
     """See `plausibility`."""
-    settings: dict[tuple[str, str], dict[int, PlausibilityRow]] = {}
-    for row in tried:
-        settings.setdefault((row.setting, row.says), {})[row.sample] = row
-    as_configured = [key for key in settings if not key[0]]
-    if not as_configured:
-        return []
-    configured = settings.pop(as_configured[0])
     least = LEAST_GAIN[facts.unit]
     judged = []
-    for (setting, says), rows in settings.items():
-        samples = sorted(rows.keys() & configured.keys())
-        before, after = (_parts(one, samples) for one in (configured, rows))
-        effect = _gain(before, after)
+    for setting, says, before, after, effect, count in settings_tried(tried):
         p = effect.p_above(least)
         if p is not None:
-            judged.append((setting, says, _score(before), _score(after), effect, p, len(samples)))
+            judged.append((setting, says, before, after, effect, p, count))
     corrected = holm([p for *_, p, _ in judged]).tolist()
     found = [
         Mend(
@@ -85,6 +75,24 @@ def mends_of(tried: Sequence[PlausibilityRow], facts: PlausibilityFacts) -> list
     for mend in sorted(found, key=lambda mend: -mend.gain.value):
         best.setdefault(mend.setting, mend)
     return list(best.values())
+
+
+def settings_tried(
+    tried: Sequence[PlausibilityRow],
+) -> Iterator[tuple[str, str, float, float, Replicates, int]]:
+    """Every change of a setting: what it is, what it means, the score as configured and changed, what it gains, and on
+    how many samples."""
+    settings: dict[tuple[str, str], dict[int, PlausibilityRow]] = {}
+    for row in tried:
+        settings.setdefault((row.setting, row.says), {})[row.sample] = row
+    as_configured = [key for key in settings if not key[0]]
+    if not as_configured:
+        return
+    configured = settings.pop(as_configured[0])
+    for (setting, says), rows in settings.items():
+        samples = sorted(rows.keys() & configured.keys())
+        before, after = (_parts(one, samples) for one in (configured, rows))
+        yield setting, says, _score(before), _score(after), _gain(before, after), len(samples)
 
 
 def _parts(rows: dict[int, PlausibilityRow], samples: Sequence[int]) -> NDArray[np.float64]:

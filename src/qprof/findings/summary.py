@@ -10,6 +10,7 @@ import numpy as np
 from qprof.findings.doubts import withholding
 from qprof.findings.latency import compared_latency, p50_us
 from qprof.findings.margins import LATENCY_MARGIN
+from qprof.findings.sensitivity import sensitivities
 from qprof.findings.unshrunk import unshrunk
 from qprof.record.distances import DECIDING, SQNR
 from qprof.record.manifest import VariantEntry
@@ -114,7 +115,11 @@ def _summary(run: Run, name: str, baseline: str, columns: list[str]) -> VariantS
         arena_bytes=entry.arena_bytes,
         scores={metric: run.score(name, metric) for metric in columns},
         reasons=reasons,
-        notes=[*entry.notes, *([found.sentence] if (found := unshrunk(entry)) else [])],
+        notes=[
+            *entry.notes,
+            *(sensitivities(run) if name == baseline else []),
+            *([found.sentence] if (found := unshrunk(entry)) else []),
+        ],
     )
 
 

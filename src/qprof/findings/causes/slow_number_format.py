@@ -52,8 +52,8 @@ class SlowNumberFormat:
         yield Hypothesis(
             cause=self.name,
             claim=(
-                f"{comparison.variant} computes in {dtype}, for which this machine has no fast kernels: it "
-                f"multiplies at {_value(own):.3g} {own.unit} in {dtype} and at {_value(faster[other]):.3g} {own.unit} in {other}; "
+                f"{comparison.variant} computes in {dtype}, for which this machine has no fast kernels: it multiplies "
+                f"at {_value(own):.3g} {own.unit} in it, and at {_value(faster[other]):.3g} in {other}; "
                 f"its {len(rows)} layers that multiply take {cost.value:.0f} µs more than {comparison.baseline}'s, of "
                 f"{costs.b_us:.0f} µs"
             ),

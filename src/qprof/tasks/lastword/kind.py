@@ -38,7 +38,7 @@ class LastWordSection(TaskSection, frozen=True, forbid_unknown_fields=True, kw_o
     config: str = ""
     split: str = "test"
     limit: Positive | None = None
-    scoring: Literal["lambada_openai", "next-token"] = "lambada_openai"
+    scoring: Literal["lambada_openai", "next-token", "last-token"] = "lambada_openai"
     bos: Literal["auto", "add", "none"] = "auto"
     batch_tokens: Positive = 4096
     calibration_data: FilePath = ""

@@ -1,4 +1,4 @@
-"""What is asked of a model about the last word of a text: the two protocols, and how a text becomes tokens.
+"""What is asked of a model about the last word of a text: the protocols, and how a text becomes tokens.
 
 "lambada_openai" is that of lm-evaluation-harness: the text is split at its last space, context and context + target
 are tokenized, the latter sliced at the context's length; a row is right where every target token is the argmax, and
@@ -8,7 +8,12 @@ perplexity is exp(-mean log-likelihood of the whole target). `Encoder` follows i
 and its decoded string, stripped, is compared with the last word. A word of which the vocabulary holds no single token
 can never be hit. A token that lacks the leading space hits, though it would be glued to the word before.
 
-Both look at the same forward pass: the next token of the one is the first target token of the other.
+"last-token" is that of the oldest figures on LAMBADA: what is predicted is the last token of the text alone, from all
+tokens before it. Of a word of several tokens that is only its end ("ery" of "bakery"), which is easier than the word;
+where words are one token it is the first protocol's top-1.
+
+All look at the same forward pass: the next token of the second is the first target token of the first, the last token
+its last.
 """
 
 from __future__ import annotations
@@ -22,7 +27,8 @@ from qprof.errors import DataError
 
 LAMBADA_OPENAI = "lambada_openai"
 NEXT_TOKEN = "next-token"
-PROTOCOLS = (LAMBADA_OPENAI, NEXT_TOKEN)
+LAST_TOKEN = "last-token"
+PROTOCOLS = (LAMBADA_OPENAI, NEXT_TOKEN, LAST_TOKEN)
 
 #: "auto": as the tokenizer does by itself, unless the text begins with that token already (lm-evaluation-harness's
 #: default); "add": one at the beginning of every sequence, however many the tokenizer puts there; "none": no special
