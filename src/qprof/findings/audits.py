@@ -10,6 +10,7 @@ import numpy as np
 
 from qprof.errors import StoreError
 from qprof.findings.closure import closures
+from qprof.findings.decode_path import decode_says, decodes_otherwise
 from qprof.findings.device import device_audits
 from qprof.findings.energy import EnergyTable
 from qprof.findings.measured import measured_variant
@@ -45,6 +46,7 @@ def audits(run: Run, summaries: Sequence[VariantSummary], energy: EnergyTable) -
         *_clocks(run, summaries),
         *_counters(energy),
         *_ceilings(run),
+        *_decoding(run),
     ]
 
 
@@ -132,6 +134,13 @@ def _ceilings(run: Run) -> Iterator[Audit]:
             f"{disturbed} of {len(ceilings)} ceilings of {runtime} were measured beside other work" if disturbed else ""
         )
         yield Audit("ceilings", not disturbed, says or f"{len(ceilings)} ceilings of {runtime}, undisturbed")
+
+
+def _decoding(run: Run) -> Iterator[Audit]:
+    """Language models one token at a time, against the whole sequences that they are scored by."""
+    for entry in run.variants:
+        if (says := decode_says(entry)) is not None:
+            yield Audit("decode path", decodes_otherwise(entry) is None, f"{entry.name}: {says}")
 
 
 def _who(variant: str, phase: str) -> str:

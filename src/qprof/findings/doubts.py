@@ -16,6 +16,7 @@ import numpy as np
 
 from qprof.findings.causes.thread_starvation import usable_cores
 from qprof.findings.closure import closures
+from qprof.findings.decode_path import otherwise
 from qprof.findings.environment import CleanBlock, clean_blocks_of, taken_cores
 from qprof.findings.once import once_per_run
 from qprof.findings.plausibility import LEAST_GAIN, plausibility
@@ -69,6 +70,7 @@ def doubts(run: Run) -> Sequence[Doubt]:
             own = [fact for fact in facts.values() if (fact.variant, fact.phase) == (entry.name, phase.name)]
             if blocks:
                 found += list(_of_variant(run, entry, phase.name, blocks, own))
+    decoding = [Doubt(name, INFERENCE, "decode path", says) for name, says in otherwise(run.manifest.living())]
     return [
         *_mixtures(run),
         *found,
@@ -78,6 +80,7 @@ def doubts(run: Run) -> Sequence[Doubt]:
         *_scores(run),
         *_unscored(run),
         *_not_numbers(run),
+        *decoding,
     ]
 
 

@@ -47,7 +47,8 @@ class VariantSummary:
 
     `phases`: as the run's inferences come in them, at least one; `kernel` of quantized layers and `dtype` of the
     computation, where the runtime leaves the choice; `scores`: metric -> value, the task's leading metrics
-    first. `tokens_per_s_together`: of a request, one inference of the first phase and all steps of the others.
+    first. `kept_bytes`: of a language model what it keeps between tokens, keys and values or a state, behind the last
+    one generated. `tokens_per_s_together`: of a request, one inference of the first phase and all steps of the others.
     `scoring_tokens_per_s`: tokens of the scored samples over the time that the model took for them, in batches.
     """
 
@@ -64,6 +65,7 @@ class VariantSummary:
     peak_memory_bytes: int | None = None
     pss_bytes: int | None = None
     arena_bytes: int | None = None
+    kept_bytes: int | None = None
     overhead: float | None = None
     scores: dict[str, float | None] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
@@ -113,6 +115,7 @@ def _summary(run: Run, name: str, baseline: str, columns: list[str]) -> VariantS
         peak_memory_bytes=entry.memory.peak_rss_above_runtime_bytes,
         pss_bytes=entry.memory.pss_above_runtime_bytes,
         arena_bytes=entry.arena_bytes,
+        kept_bytes=entry.kept.generated_bytes if entry.kept else None,
         scores={metric: run.score(name, metric) for metric in columns},
         reasons=reasons,
         notes=[

@@ -13,6 +13,7 @@ from msgspec import Struct, field
 from qprof.measure.plan import MeasuredKind
 from qprof.record.blocks import BlockEntry, BlockFacts, Samples
 from qprof.record.ceilings import Ceiling
+from qprof.record.decoding import DecodeCheck, Kept
 from qprof.record.manifest import Memory, PlausibilityFacts, PreparedTask, Timing, Warmup
 from qprof.record.model import Structure
 from qprof.record.ops import OpEvents, OpMeta
@@ -188,10 +189,14 @@ class NotesAnswer(Struct, frozen=True, kw_only=True):
 
     notes: list[str]
     timing: Timing | None
+    kept: Kept | None = None
+    decoding: DecodeCheck | None = None
 
 
 class CollectNotes(Request[NotesAnswer], frozen=True, kw_only=True, tag="notes"):
-    """Asked once, when all blocks are done."""
+    """Asked once, when all blocks are done. `decoding`: whether a text task's targets are decoded once more."""
+
+    decoding: bool = True
 
     answer = NotesAnswer
 

@@ -8,6 +8,7 @@ from msgspec import Struct, field
 
 from qprof.record.blocks import BlockEntry
 from qprof.record.ceilings import Ceiling
+from qprof.record.decoding import DecodeCheck, Kept
 from qprof.record.machine import ClockFacts, Machine
 from qprof.record.model import Structure
 from qprof.record.phases import Phase
@@ -172,6 +173,8 @@ class VariantEntry(Struct, forbid_unknown_fields=True, kw_only=True):
     plausibility: PlausibilityFacts | None = None
     outputs_compared: OutputsCompared | None = None
     unscored: str | None = None
+    kept: Kept | None = None
+    decoding: DecodeCheck | None = None
 
     @property
     def failed(self) -> bool:

@@ -84,6 +84,18 @@ class Model(Protocol):
         (the most its accelerator's allocator has held since it was loaded). What it does not know is left out."""
 
 
+class Stepwise(Protocol):
+    """A language model run one token at a time."""
+
+    def logits(self, tokens: NDArray[np.int64], start: int) -> NDArray[np.float32]:
+        """Logits that predict the end of one sequence, int64[length], from `start` (at least 1) on: float32[length -
+        start, vocabulary]. Each comes from a step of one token, with what the model keeps of those before it."""
+
+    def state_bytes(self) -> dict[str, int]:
+        """Bytes that the model keeps between tokens: behind a "prompt" of its options, and behind the last one
+        "generated" after it."""
+
+
 @runtime_checkable
 class LanguageModel(Model, Protocol):
     """A causal language model: what a task on text needs beside tensors in and out."""

@@ -39,6 +39,7 @@ def summary_table(run: Run, summaries: Sequence[VariantSummary]) -> Table:
         _filled(rows, "peak mem", "peak", [s.peak_memory_bytes for s in summaries], priority=int(len(names) > 1)),
         _filled(rows, "device peak", "device_peak", [s.device_peak_bytes for s in summaries]),
         _filled(rows, "arena", "arena", [s.arena_bytes for s in summaries], priority=3),
+        _filled(rows, "cache", "cache", [s.kept_bytes for s in summaries], priority=3),
     ]
     columns += [
         Column("computes in", "dtype", align="left", priority=5),
@@ -108,6 +109,10 @@ def _notes(run: Run, summaries: Sequence[VariantSummary]) -> list[str]:
         f"p50: median of the clean blocks, 95 % interval by bootstrap over {rounds} interleaved rounds; measured",
         "peak mem: peak resident memory above the bare runtime (process with the runtime imported); measured",
     ]
+    if any(summary.kept_bytes is not None for summary in summaries):
+        notes.append(
+            "cache: what a model keeps between tokens (keys and values, or a state), behind the last; measured"
+        )
     if any(phase.ratio is not None for summary in summaries for phase in summary.phases):
         notes.append(RATIO_NOTE)
     notes += _token_notes(run, summaries)

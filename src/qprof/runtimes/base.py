@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from qprof.errors import ModelError
 from qprof.record.ceilings import Ceiling
-from qprof.record.model import Model, PromptShape, RunOptions
+from qprof.record.model import Model, PromptShape, RunOptions, Stepwise
 from qprof.record.ops import OpEvents, OpMeta
 from qprof.record.phases import INFERENCE
 from qprof.record.sections import FileVariantSection, ModelSection, ProtocolSection, VariantSection
@@ -227,6 +227,10 @@ class Runtime(ABC):
         """The loaded variant with every op timed: a second copy, or the same weights with timers that are only in
         place between `begin` and `end`. Raises `ModelError`, also where ops cannot be timed."""
         raise ModelError(f"{path}: {self.name} does not time ops; latency is measured end to end")
+
+    def stepwise(self, model: Model) -> Stepwise | None:
+        """The loaded variant run one token at a time, `None` of what is no language model."""
+        return None
 
     def reset_before_ops(self, model: ProfiledModel, on: bool) -> bool:
         """From now on, reset before every op of an instrumented model what its predecessor may have left behind in the

@@ -167,6 +167,10 @@ class Task(ABC):
         """These samples in the order in which they are best run: those of one length together."""
         raise DataError(f"a {self.name} task scores the samples that it times, and no others")
 
+    def sequence(self, sample: int) -> tuple[Sequence[int], int]:
+        """The tokens of one of these samples, and the position of the first that is predicted. Needs `bind`."""
+        raise DataError(f"a {self.name} task scores the samples that it times, and no others")
+
     def predict(self, model: LanguageModel, samples: Sequence[int]) -> tuple[Mapping[int, Any], Sequence[ScoredBatch]]:
         """Run some of these samples; a JSON-serializable prediction of each, and the batches they were run in."""
         raise DataError(f"a {self.name} task scores the samples that it times, and no others")

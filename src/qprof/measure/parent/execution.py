@@ -164,11 +164,11 @@ class Execution:
         """What the tasks noticed while they decoded (detections dropped, images of another size)."""
         for entry in self._crew.living():
             try:
-                answer = self._crew.ask(entry, CollectNotes())
+                answer = self._crew.ask(entry, CollectNotes(decoding=self._protocol.scored))
             except QprofError as error:  # all that it measured is kept
                 entry.notes.append(f"what its task noticed is lost: {error}")
                 continue
-            entry.timing = answer.timing
+            entry.timing, entry.kept, entry.decoding = answer.timing, answer.kept, answer.decoding
             known = {*entry.notes, *self._manifest.notes}
             entry.notes += [note for note in answer.notes if note not in known]
 

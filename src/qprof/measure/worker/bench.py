@@ -24,6 +24,7 @@ from qprof.measure.requests import (
     NotesAnswer,
     WarmedUpAnswer,
 )
+from qprof.measure.worker.decode_check import between_tokens
 from qprof.measure.worker.histories import outputs_from_the_start, timed_and_not
 from qprof.measure.worker.inferences import InferenceLog, lead_in, repeated
 from qprof.measure.worker.loading import refuse_changed
@@ -108,8 +109,14 @@ class Bench:
             notes=[*loaded.notes, *self._remarks, *self._task.notes()],
         )
 
-    def notes(self) -> NotesAnswer:
-        """What the task has noticed, and what the instrumentation tells of itself and of the measurement."""
+    def notes(self, decoding: bool) -> NotesAnswer:
+        """What the task has noticed, what the instrumentation tells of itself and of the measurement, and of a language
+        model what it keeps between tokens; with `decoding` also whether it decodes as it was scored."""
+        kept, decoded, remarks = between_tokens(self._runtime, self._model, self._task, decoding)
+        found = self._timing_notes()
+        return msgspec.structs.replace(found, notes=[*found.notes, *remarks], kept=kept, decoding=decoded)
+
+    def _timing_notes(self) -> NotesAnswer:
         if self._profiled is None:
             return NotesAnswer(notes=self._task.notes(), timing=None)
         notes, timing = self._task.notes(), self._profiled.timing_facts()

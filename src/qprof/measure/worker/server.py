@@ -73,7 +73,7 @@ class Server:
 
     @answer.register
     def _notes(self, request: requests.CollectNotes) -> requests.NotesAnswer:
-        return self._loaded().notes()
+        return self._loaded().notes(request.decoding)
 
     @answer.register
     def _score(self, request: requests.ScoreVariant) -> requests.ScoredAnswer:

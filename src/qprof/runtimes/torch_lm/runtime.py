@@ -12,7 +12,7 @@ from typing import Any
 
 from qprof.errors import ModelError
 from qprof.record.ceilings import Ceiling
-from qprof.record.model import Model, PromptShape, RunOptions
+from qprof.record.model import Model, PromptShape, RunOptions, Stepwise
 from qprof.record.sections import ModelSection, VariantSection
 from qprof.record.stored import StoredFiles
 from qprof.runtimes import base, hub
@@ -119,6 +119,14 @@ class TorchLMRuntime(base.Runtime):
             raise ModelError(f"{path}: {type(model).__name__} is no language model; its layers cannot be timed")
         _refuse_patched(options, path, "timed")
         return ProfiledCausalLM(model)
+
+    def stepwise(self, model: Model) -> Stepwise | None:
+        from qprof.runtimes.torch_lm.from_baseline import PatchedCausalLM
+        from qprof.runtimes.torch_lm.model import CausalLM
+        from qprof.runtimes.torch_lm.stepwise import Stepwise as Steps
+
+        patched = isinstance(model, PatchedCausalLM)  # its outputs are another model's, which runs beside it
+        return Steps(model) if isinstance(model, CausalLM) and not patched else None
 
     def maker(self, model: ModelSection, device: str) -> base.VariantMaker:
         from qprof.runtimes.torch_lm.maker import TorchLMMaker

@@ -149,6 +149,10 @@ class LastWordTask(Task):
         """All rows scored, rows of one length side by side: parts of it make full batches. Needs `bind`."""
         return [sample for batch in self._plan(range(self.scored_count())) for sample in batch]
 
+    def sequence(self, sample: int) -> tuple[Sequence[int], int]:
+        row = self._require_bound().encoded[sample]
+        return row.tokens, row.start
+
     def predict(self, model: LanguageModel, samples: Sequence[int]) -> tuple[dict[int, Prediction], list[Batch]]:
         """Run the model over these rows, in batches of one length; predictions by row, and a record per batch.
 

@@ -99,6 +99,10 @@ class PerplexityTask(Task):
         """Windows of one length side by side. Needs `bind`."""
         return [window for batch in self._plan(range(self.scored_count())) for window in batch]
 
+    def sequence(self, sample: int) -> tuple[Sequence[int], int]:
+        window = self._require_bound().windows[sample]
+        return window.tokens, window.start
+
     def predict(self, model: LanguageModel, samples: Sequence[int]) -> tuple[dict[int, Predicted], list[Batch]]:
         """Run the model over these windows. Raises what the model raises, and `DataError` where it does not fit."""
         self.bind(model)
