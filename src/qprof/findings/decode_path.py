@@ -28,7 +28,8 @@ def decodes_otherwise(entry: VariantEntry) -> str | None:
         return None
     return (
         "decoded one token at a time it says something else than in whole sequences, by which it is scored: "
-        f"{_told(found)}; rounding in {found.dtype} leaves {limit:g} at most. Its kernel for one row, or its cache, computes otherwise"
+        f"{_told(found)}; rounding in {found.dtype} leaves {limit:g} at most. Its kernel for one row, or its "
+        "cache, computes otherwise"
     )
 
 
