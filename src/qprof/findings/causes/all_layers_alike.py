@@ -7,9 +7,10 @@ import re
 from collections.abc import Iterator
 from statistics import median, mode
 
-from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, OpRef, Prediction
+from qprof.findings.causes.base import Evidence, Hypothesis, OpRef
 from qprof.findings.comparison import Comparison
-from qprof.findings.float_layers import FEWEST_LAYERS, error_rows, loses, lost_score
+from qprof.findings.float_layers import FEWEST_LAYERS, error_rows
+from qprof.findings.loss import loss_of
 from qprof.record.rows import LayerErrorRow
 from qprof.runtimes.interventions import Impossible
 
@@ -20,7 +21,6 @@ _DB_PER_BIT, _NOT_FILLED_DB = 6.02, 5.0
 _BELOW_DB = 10.0
 #: Layers are alike where the middle half of them lies within this.
 _ALIKE_DB = 6.0
-_BACK = (0.5, 1.3)
 _WIDTH = re.compile(r"\b(?:u?int)?(\d+)(?:-bit|\b)")
 
 
@@ -33,7 +33,7 @@ class AllLayersAlike:
     title = "all layers are wrong alike"
 
     def hypotheses(self, comparison: Comparison) -> Iterator[Hypothesis]:
-        lost = lost_score(comparison)
+        lost = loss_of(comparison)
         if lost is None:
             return
         ops = {op.op: op for op in comparison.ops(comparison.variant)}
@@ -50,33 +50,29 @@ class AllLayersAlike:
         expected = _DB_PER_BIT * bits - _NOT_FILLED_DB
         if middle > expected - _BELOW_DB or spread > _ALIKE_DB:
             return
-        metric, change = lost
         own = {row.op: row.name for row in rows}
         names = {op.op: op.name for op in comparison.run.op_meta.get(comparison.baseline, [])}
         pairs = [(ops[op].name, names[row.baseline_op]) for row in rows if (op := row.op) and row.baseline_op in names]
         after = comparison.interventions.constants_from(comparison.b, comparison.a, pairs)
-        low, high = (-change.value * share for share in _BACK)
         yield Hypothesis(
             cause=self.name,
             claim=(
-                f"{loses(comparison)} in all {len(rows)} quantized layers alike, not in one: their weights are "
+                f"{lost.says} in all {len(rows)} quantized layers alike, not in one: their weights are "
                 f"{middle:.1f} dB near {comparison.baseline}'s, and {bits} bits leave some {expected:.0f} dB. Such an "
-                f"error everywhere is no rounding: {_reading(rows)}; {metric} {change.value:+.3f}"
+                f"error everywhere is no rounding: {_reading(rows)}; {lost.told}"
             ),
-            figure=metric,
-            effect=change,
+            figure=lost.metric,
+            effect=lost.change,
             evidence=(
-                Evidence(f"{metric} lost", change.value, "1", "scores.parquet", change),
+                lost.evidence,
                 Evidence("weights of the layer in the middle", middle, "dB", "layer_errors.parquet: weight_sqnr_db"),
                 Evidence("spread of the middle half", spread, "dB", "layer_errors.parquet: weight_sqnr_db"),
                 Evidence(f"what {bits} bits leave", expected, "dB", "6.02 dB a bit, less 5"),
             ),
-            intervention=None
-            if isinstance(after, Impossible)
-            else Intervention(
-                does=f"put {comparison.baseline}'s weights into all {len(pairs)} of these layers, and leave the rest",
-                prediction=Prediction(metric, comparison.variant, str(after["name"]), low, high),
-                variants=(after,),
+            intervention=lost.intervention(
+                f"put {comparison.baseline}'s weights into all {len(pairs)} of these layers, and leave the rest",
+                comparison.variant,
+                after,
             ),
             untestable=after.reason if isinstance(after, Impossible) else None,
             ops=tuple(OpRef(own[row.op], row.type) for row in rows),

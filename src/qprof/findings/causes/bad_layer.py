@@ -12,12 +12,14 @@ from qprof.findings.comparison import Comparison
 from qprof.findings.float_layers import (
     FEWEST_LAYERS,
     LayerError,
+    counterparts,
     hypothesis,
     layer_errors,
-    loses,
     most_layers,
     saturated,
 )
+from qprof.findings.loss import Loss, loss_of
+from qprof.runtimes.interventions import Impossible, Section
 
 #: Ten times the noise of the layer in the middle: in variants without a fault, layers spread over less than that.
 _BELOW_MIDDLE_DB = 10.0
@@ -28,7 +30,8 @@ _GAP_DB = 3.0
 
 
 class BadLayer:
-    """Claims where a score was lost and a few layers (`most_layers`) stand apart by the error that they add themselves.
+    """Claims where a score was lost, or a perplexity grew, and a few layers (`most_layers`) stand apart by their own
+    error.
 
     They are cut off at the widest gap among the worst. Layers that saturate, and those beside them, are another
     cause's, and are left out.
@@ -47,26 +50,47 @@ class BadLayer:
         bad = apart(layers)
         if not bad:
             return
+        lost = loss_of(comparison)
+        if lost is None:
+            return
         middle = median(layer.own_sqnr_db for layer in layers)
         noise = sum(layer.noise for layer in bad) / sum(layer.noise for layer in layers)
         listed = ", ".join(f"{layer.label} ({layer.own_sqnr_db:.1f} dB)" for layer in bad)
-        found = hypothesis(
-            comparison,
-            self.name,
-            bad,
-            f"{loses(comparison)} in {len(bad)} of {len(layers)} layers, whose own error stands "
-            f"apart from that of the others ({middle:.1f} dB in the middle): {listed}{_coarser(comparison, bad)}",
-            (
-                *(
-                    Evidence(f"own SQNR of {layer.label}", layer.own_sqnr_db, "dB", "layer_errors.parquet: own_sqnr_db")
-                    for layer in bad
-                ),
-                Evidence("own SQNR of the layer in the middle", middle, "dB", "layer_errors.parquet: own_sqnr_db"),
-                Evidence("their part of all layers' own noise", noise, "1", "layer_errors.parquet: own_sqnr_db"),
-            ),
+        claim = (
+            f"{lost.says} in {len(bad)} of {len(layers)} layers, whose own error stands "
+            f"apart from that of the others ({middle:.1f} dB in the middle): {listed}{_coarser(comparison, bad)}"
         )
-        if found is not None:
-            yield found
+        evidence = (
+            *(
+                Evidence(f"own SQNR of {layer.label}", layer.own_sqnr_db, "dB", "layer_errors.parquet: own_sqnr_db")
+                for layer in bad
+            ),
+            Evidence("own SQNR of the layer in the middle", middle, "dB", "layer_errors.parquet: own_sqnr_db"),
+            Evidence("their part of all layers' own noise", noise, "1", "layer_errors.parquet: own_sqnr_db"),
+        )
+        found = hypothesis(comparison, self.name, bad, claim, evidence)
+        yield found if found is not None else _of_perplexity(comparison, lost, bad, claim, evidence)
+
+
+def _of_perplexity(
+    comparison: Comparison, lost: Loss, bad: Sequence[LayerError], claim: str, evidence: tuple[Evidence, ...]
+) -> Hypothesis:
+    """No answer is wrong that was right, and yet less sure: the baseline's weights in these layers must mend that."""
+    known = counterparts(comparison)
+    pairs = [known[layer.op] for layer in bad if layer.op in known]
+    after: Section | Impossible = Impossible("the baseline has no layer in the place of one of them")
+    if len(pairs) == len(bad):
+        after = comparison.interventions.constants_from(comparison.b, comparison.a, pairs)
+    does = f"put {comparison.baseline}'s weights into {len(bad)} layers of {comparison.variant}"
+    return Hypothesis(
+        cause=CAUSE.name,
+        claim=f"{claim}; {lost.told}",
+        figure=lost.metric,
+        effect=None,
+        evidence=(lost.evidence, *evidence),
+        intervention=lost.intervention(does, comparison.variant, after),
+        untestable=after.reason if isinstance(after, Impossible) else None,
+    )
 
 
 def _coarser(comparison: Comparison, bad: Sequence[LayerError]) -> str:
