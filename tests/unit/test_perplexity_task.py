@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from checkpoints import save_llama
 from lastword_models import BOS, TableModel, byte_tokenizer
 from qprof.errors import DataError
+from qprof.measure.command_line import profile_for
 from qprof.tasks.lastword import Source
 from qprof.tasks.perplexity import PerplexityTask, windows_of
 from qprof.tasks.perplexity.documents import held_back, read_documents
@@ -204,3 +206,20 @@ class _Checkpoint(TableModel):
         with torch.inference_mode():
             logits = self.module(torch.from_numpy(tokens[:, :-1]), use_cache=False).logits
         return torch.cat([logits[row, start - 1 :] for row, start in enumerate(starts)])
+
+
+@pytest.mark.parametrize(
+    ("data", "overrides", "kind"),
+    [
+        ("wiki.test.raw", (), "perplexity"),
+        ("notes.txt", (), "perplexity"),
+        ("rows.jsonl", (), "lastword"),
+        ("rows.jsonl", ("task.kind=perplexity",), "perplexity"),
+    ],
+)
+def test_running_text_on_the_command_line_is_scored_by_its_perplexity(
+    tmp_path: Path, data: str, overrides: Sequence[str], kind: str
+) -> None:
+    folder = save_llama(tmp_path / "llama")
+    profile = profile_for([str(folder)], data=str(tmp_path / data), overrides=overrides)
+    assert (profile.task.kind, profile.task.data) == (kind, str(tmp_path / data))  # type: ignore[attr-defined]

@@ -200,7 +200,8 @@ def _text_profile(
     profile: dict[str, Any], data: str, overrides: Sequence[str], more: Mapping[str, Any] | None = None
 ) -> Profile:
     """A profile on texts: those of `data`, or passages made by qprof."""
-    task: dict[str, Any] = {"kind": "perplexity" if _is_running_text(data) else "lastword", **(more or {})}
+    running = _is_running_text(data) or "task.kind=perplexity" in overrides
+    task: dict[str, Any] = {"kind": "perplexity" if running else "lastword", **(more or {})}
     if data:
         task["data"] = data if hub.is_reference(data) else str(Path(data).resolve())
     else:

@@ -89,7 +89,7 @@ def _fitting(
     kernels: list[Kernel], form: Mapping[str, Any], asked: Mapping[str, Any]
 ) -> tuple[Kernel | None, dict[str, str]]:
     """The first kernel that takes the form, and why those before it do not."""
-    reasons = {}
+    reasons: dict[str, str] = {}
     for kernel in kernels:
         try:
             return choose(kernel.name, **form, **asked), reasons

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
+
 from qprof.record.stored import PartKind, StoredFiles, StoredPart
 from qprof.runtimes.torch_lm import safetensors_header
 from qprof.runtimes.torch_lm.checkpoint import QuantizedFormat, inspect
@@ -27,7 +29,12 @@ def stored_files(path: Path) -> StoredFiles:
             continue
         tensors = safetensors_header.read(file)
         packed = {name.removesuffix(".qweight") for name in tensors if name.endswith(".qweight")}
-        parts += [_part(name, tensor, packed, found.quantization) for name, tensor in tensors.items()]
+        for name, tensor in tensors.items():
+            part = _part(name, tensor, packed, found.quantization)
+            indices = tensors.get(f"{name.removesuffix('.qweight')}.g_idx") if name.endswith(".qweight") else None
+            # Words are filled up where the inputs leave one unfilled: a weight has as many rows as it has indices.
+            rows = indices.shape[0] * tensor.shape[1] if indices is not None else part.elements
+            parts.append(msgspec.structs.replace(part, elements=min(part.elements, rows)))
         header = size - sum(tensor.bytes for tensor in tensors.values())
         parts.append(StoredPart(name=f"header of {file.name}", kind="structure", bytes=header))
     return StoredFiles(bytes=total, parts=parts)
