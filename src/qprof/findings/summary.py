@@ -46,10 +46,11 @@ class VariantSummary:
     """The top figures of one variant. What was not measured is `None`, with the reason in `reasons`.
 
     `phases`: as the run's inferences come in them, at least one; `kernel` of quantized layers and `dtype` of the
-    computation, where the runtime leaves the choice; `scores`: metric -> value, the task's leading metrics
-    first. `kept_bytes`: of a language model what it keeps between tokens, keys and values or a state, behind the last
-    one generated. `tokens_per_s_together`: of a request, one inference of the first phase and all steps of the others.
-    `scoring_tokens_per_s`: tokens of the scored samples over the time that the model took for them, in batches.
+    computation, where the runtime leaves the choice; `scores`: metric -> value, the task's leading metrics first, and
+    `not_finite`: the share of samples whose score is no number. `kept_bytes`: of a language model what it keeps between
+    tokens, keys and values or a state, behind the last one generated. `tokens_per_s_together`: of a request, one
+    inference of the first phase and all steps of the others. `scoring_tokens_per_s`: tokens of the scored samples over
+    the time that the model took for them, in batches.
     """
 
     name: str
@@ -68,6 +69,7 @@ class VariantSummary:
     kept_bytes: int | None = None
     overhead: float | None = None
     scores: dict[str, float | None] = field(default_factory=dict)
+    not_finite: float | None = None
     reasons: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -117,6 +119,7 @@ def _summary(run: Run, name: str, baseline: str, columns: list[str]) -> VariantS
         arena_bytes=entry.arena_bytes,
         kept_bytes=entry.kept.generated_bytes if entry.kept else None,
         scores={metric: run.score(name, metric) for metric in columns},
+        not_finite=run.score(name, "not_finite"),
         reasons=reasons,
         notes=[
             *entry.notes,

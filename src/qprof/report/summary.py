@@ -26,7 +26,7 @@ def summary_table(run: Run, summaries: Sequence[VariantSummary]) -> Table:
             "variant": summary.name if summary.status == "ok" else f"{summary.name} (failed)",
             "dtype": summary.dtype,
             "kernel": summary.kernel,
-            **{f"score.{metric}": cell_text(metric, summary.scores) for metric in metrics},
+            **{f"score.{metric}": _score(metric, summary) for metric in metrics},
         }
         for summary in summaries
     ]
@@ -54,6 +54,12 @@ def summary_table(run: Run, summaries: Sequence[VariantSummary]) -> Table:
     # The columns that say how a figure came about stand last, whatever phase they are of.
     shown.sort(key=lambda column: column.key.startswith(("overhead", "inferences")))
     return Table(shown, rows, title=_title(run), notes=_notes(run, summaries))
+
+
+def _score(metric: str, summary: VariantSummary) -> str | None:
+    """A figure that has none for numbers beyond the range of their type says so: a dash would be one not measured."""
+    told = cell_text(metric, summary.scores)
+    return "not finite" if told is None and summary.not_finite else told
 
 
 def _phase_columns(

@@ -78,5 +78,5 @@ def _likelihoods(logits: NDArray[np.float64], targets: NDArray[np.int64]) -> NDA
     """Natural logarithms of the targets' softmax probabilities."""
     highest = logits.max(axis=1)
     total = np.log(np.exp(logits - highest[:, None]).sum(axis=1)) + highest
-    chosen: NDArray[np.float64] = logits[np.arange(len(targets)), targets]
-    return chosen - total
+    found: NDArray[np.float64] = logits[np.arange(len(targets)), targets] - total
+    return found

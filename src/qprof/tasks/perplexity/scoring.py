@@ -62,7 +62,7 @@ def scored(predictions: Mapping[int, Any]) -> Scores:
     samples = sorted(predictions)
     rows: Sequence[Predicted] = [predictions[sample] for sample in samples]
     columns = {
-        name: np.array([math.nan if row[name] is None else row[name] for row in rows], np.float64)  # type: ignore[literal-required]
+        name: np.array([math.nan if row[name] is None else row[name] for row in rows], np.float64)
         for name in ("log_likelihood", "document", "tokens", "hits", "words", "bytes")
     }
     columns["not_finite"] = np.isnan(columns["log_likelihood"]).astype(np.float64)
