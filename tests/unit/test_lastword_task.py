@@ -107,6 +107,8 @@ def test_scores_by_hand(rows: Callable[..., Source]) -> None:
         "top5": third,
         "naive_top1": third,
         "naive_top5": third,
+        "last_token_top1": pytest.approx(2 / 3),  # " dog", and "lk" behind " mi"
+        "last_token_top5": pytest.approx(2 / 3),
         "naive_ceiling": pytest.approx(2 / 3),  # no token says "milk"
         "multi_token": third,
         "miss_punctuation": 0.0,
