@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from qprof.errors import ModelError
-from qprof.runtimes.torch_lm import safetensors_header
+from qprof.runtimes.torch_lm import forms, safetensors_header
 from qprof.runtimes.torch_lm.safetensors_header import StoredTensor
 from qprof.store.cache import Cache, files_sha256, json_sha256
 
@@ -61,6 +61,7 @@ class QuantizedFormat:
     writer: str
     checkpoint_format: str | None
     quant_method: str = "gptq"
+    scheme: str = ""  # its numbers, where the bits do not tell: "nf4"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,8 @@ def inspect(path: Path) -> Checkpoint:
         parameters=None if quantization else sum(tensor.elements for tensor in tensors.values()),
         quantization=quantization,
         tied_embeddings=_is_tied(config, tensors),
-        linears=_linears(tensors, transposed=config.get("model_type") in ("gpt2", "openai-gpt")),
+        linears=_linears(tensors, transposed=config.get("model_type") in ("gpt2", "openai-gpt"))
+        | _linears_of_form(path, quantization, files, tensors),
     )
 
 
@@ -265,6 +267,8 @@ def _quantization(path: Path, config: Mapping[str, Any]) -> QuantizedFormat | No
     if settings is None:
         return None
     method = settings.get("quant_method") or settings.get("method") or ("gptq" if "group_size" in settings else None)
+    if form := forms.form_named(str(method)):
+        return _of_form(path, form, str(method), settings)
     if method != "gptq":
         raise ModelError(
             f"{path}: quantized with {method or 'an unnamed method'}; qprof runs unquantized and GPTQ checkpoints, "
@@ -287,6 +291,35 @@ def _quantization(path: Path, config: Mapping[str, Any]) -> QuantizedFormat | No
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{path}: its quantization settings lack {error}; restore {QUANTIZE_CONFIG}") from error
+
+
+def _of_form(path: Path, form: forms.Form, method: str, settings: Mapping[str, Any]) -> QuantizedFormat:
+    try:
+        found = form.settings(settings)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"{path}: quantized with {method}, and its quantization_config lacks {error}; make it again by {form.title}"
+        ) from error
+    return QuantizedFormat(
+        bits=found.bits,
+        group_size=found.group_size,
+        desc_act=False,
+        sym=found.sym,
+        writer=_writer(settings),
+        checkpoint_format=method,
+        quant_method=method,
+        scheme=found.scheme,
+    )
+
+
+def _linears_of_form(
+    path: Path, quantization: QuantizedFormat | None, files: Sequence[Path], tensors: Mapping[str, StoredTensor]
+) -> dict[str, tuple[int, int]]:
+    form = None if quantization is None else forms.form_named(quantization.quant_method)
+    try:
+        return {} if form is None else form.linears(files, tensors)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{path}: the shapes of its packed weights cannot be read ({error}); make it again") from error
 
 
 def _writer(settings: Mapping[str, Any]) -> str:

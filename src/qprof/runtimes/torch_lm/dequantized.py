@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from qprof.runtimes.torch_lm import forms
+
 
 def dequantize_linears(model: Any, layers: Mapping[str, Any], dtype: Any) -> None:
     """Put a `torch.nn.Linear` with its unpacked weights, in `dtype`, in the place of each of some modules of a model.
 
-    `layers`: name in the model -> module that unpacks its weights by `dequantize_weight()`, as [in, out].
+    `layers`: name in the model -> quantized linear: of a form, or one with `dequantize_weight()`, as [in, out].
     """
     import torch
 
@@ -23,7 +25,8 @@ def dequantize_linears(model: Any, layers: Mapping[str, Any], dtype: Any) -> Non
 def _plain(layer: Any, dtype: Any) -> Any:
     import torch
 
-    weight = layer.dequantize_weight().to(dtype)
+    form = forms.form_of(layer)
+    weight = (layer.dequantize_weight() if form is None else form.weight(layer).t()).to(dtype)
     plain = torch.nn.Linear(weight.shape[0], weight.shape[1], bias=layer.bias is not None, device="meta")
     # The transposed view keeps the layout that unpacking leaves behind: the very product that the kernel computes.
     plain.weight = torch.nn.Parameter(weight.t(), requires_grad=False)

@@ -21,6 +21,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from qprof.runtimes.base import RecordError
+from qprof.runtimes.torch_lm import forms
 from qprof.runtimes.torch_lm.model import PREFILL, CausalLM
 from qprof.runtimes.torch_lm.observe import Layer, hooked, is_linear, is_quantized_linear, tensors_in
 from qprof.runtimes.torch_lm.ops import find_layers
@@ -145,6 +146,8 @@ def _record_all(kind: str, layer: Layer, references: list[Any], values: list[Any
 
 def _weight(module: Any) -> Any | None:
     """What a linear's weights stand for, [out, in]; `None` where it does not tell."""
+    if form := forms.form_of(module):
+        return form.weight(module)
     if not is_quantized_linear(module):
         return module.weight
     if not hasattr(module, "dequantize_weight"):

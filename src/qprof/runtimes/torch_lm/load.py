@@ -9,10 +9,10 @@ from typing import Any
 
 from qprof.errors import ModelError
 from qprof.runtimes.tool_output import first_line, tool_output_to_log
-from qprof.runtimes.torch_lm import library
+from qprof.runtimes.torch_lm import forms, library
 from qprof.runtimes.torch_lm.checkpoint import Checkpoint, QuantizedFormat, inspect, normalised
 from qprof.runtimes.torch_lm.dequantized import dequantize_linears
-from qprof.runtimes.torch_lm.kernels import DEQUANTIZED, Kernel, device_kind, kernel_for
+from qprof.runtimes.torch_lm.kernels import DEQUANTIZED, KERNELS, Kernel, default_dtype, device_kind, kernel_for
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -47,6 +47,8 @@ def load_module(path: Path, *, device: str = "cpu", dtype: str = "", kernel: str
     started = time.perf_counter()
     if checkpoint.quantization is None:
         loaded = _load_float(checkpoint, device, dtype, kernel)
+    elif (form := forms.form_named(checkpoint.quantization.quant_method)) is not None:
+        loaded = _load_form(checkpoint, form, device, dtype, kernel)
     else:
         loaded = _load_quantized(checkpoint, checkpoint.quantization, device, dtype, kernel)
     loaded.module.eval().requires_grad_(False)
@@ -123,6 +125,33 @@ def _load_by_gptqmodel(checkpoint: Checkpoint, path: Path, device: str, dtype: s
         raise _load_error(checkpoint, error) from error
 
 
+def _load_form(checkpoint: Checkpoint, form: forms.Form, device: str, dtype: str, kernel: str) -> LoadedModule:
+    import torch
+
+    form.require()
+    dtype = dtype or default_dtype(device)
+    if kernel not in ("", DEQUANTIZED, *form.kernels):
+        raise ModelError(
+            f"{checkpoint.path}: {form.title} has no kernel {kernel!r}; it has "
+            f"{', '.join([*form.kernels, DEQUANTIZED])}, or leave it out"
+        )
+    if kernel == "" and form.kernels:
+        kernel = form.kernels[0]
+    try:
+        with tool_output_to_log():
+            module = form.load(checkpoint.path, device=device, dtype=dtype, kernel=kernel)
+    except (RuntimeError, ValueError, TypeError, KeyError, OSError, ImportError, NotImplementedError) as error:
+        raise _load_error(checkpoint, error) from error
+    layers = quantized_layers(module)
+    if not layers:
+        raise ModelError(f"{checkpoint.path}: loaded by {form.title}, none of its layers is quantized; make it again")
+    notes = form.notes(module)
+    if kernel == DEQUANTIZED:
+        dequantize_linears(module, layers, getattr(torch, dtype))
+        notes = [f"kernel {DEQUANTIZED} {KERNELS[DEQUANTIZED].note}"]
+    return LoadedModule(module, load_tokenizer(checkpoint.path), dtype, kernel or None, notes=notes)
+
+
 def load_tokenizer(path: Path) -> Any:
     """The tokenizer of a checkpoint folder. Raises `ModelError`."""
     from transformers import AutoTokenizer
@@ -135,8 +164,12 @@ def load_tokenizer(path: Path) -> Any:
 
 
 def quantized_layers(module: Any) -> dict[str, Any]:
-    """The modules of a loaded model that gptqmodel or AutoGPTQ put in the place of linear layers, by name."""
-    return {name: layer for name, layer in module.named_modules() if hasattr(layer, "QUANT_TYPE")}
+    """The modules of a loaded model that a library put in the place of linear layers, by name."""
+    return {
+        name: layer
+        for name, layer in module.named_modules()
+        if hasattr(layer, "QUANT_TYPE") or forms.form_of(layer) is not None
+    }
 
 
 def _refuse_other_kernel(checkpoint: Checkpoint, module: Any, kernel: Kernel) -> None:
@@ -173,15 +206,17 @@ def module_facts(module: Any, device: str) -> dict[str, Any]:
     """What a module that was loaded measures: `parameters` counts those inside packed weights too."""
     quantized = quantized_layers(module)
     packed = sum(_features(layer) for layer in quantized.values())
+    # What a library keeps as parameters of them counts bytes, or the same weights once more.
+    inside = {id(parameter) for layer in quantized.values() for parameter in layer.parameters()}
     return {
         "device": device,
         "device_uuid": _device_uuid(device),
         "architecture": type(module).__name__,
         "attention": str(module.config._attn_implementation),
-        "parameters": sum(parameter.numel() for parameter in module.parameters()) + packed,
+        "parameters": sum(p.numel() for p in module.parameters() if id(p) not in inside) + packed,
         "quantized_layers": len(quantized),
         "quantized_parameters": packed,
-        "footprint_bytes": int(module.get_memory_footprint()),
+        "footprint_bytes": forms.footprint_bytes(module),
         "buffer_bytes": sum(buffer.numel() * buffer.element_size() for buffer in module.buffers()),
     }
 

@@ -15,6 +15,7 @@ from qprof.errors import ModelError
 from qprof.record.model import Loaded
 from qprof.record.phases import Phase
 from qprof.record.tensors import TensorSpec
+from qprof.runtimes.torch_lm import forms
 from qprof.runtimes.torch_lm.sections import TorchLMOptions
 
 PREFILL = "prefill"
@@ -145,10 +146,10 @@ class CausalLM:
         return [self._logits.float().cpu().numpy()]
 
     def memory_bytes(self) -> dict[str, int]:
-        """ "footprint" as `get_memory_footprint` counts it; on CUDA "device_peak", torch's own count."""
+        """ "footprint": bytes of all weights and buffers; on CUDA "device_peak", torch's own count."""
         import torch
 
-        known = {"footprint": int(self.module.get_memory_footprint())}
+        known = {"footprint": forms.footprint_bytes(self.module)}
         if self.device.type == "cuda":
             known["device_peak"] = int(torch.cuda.max_memory_allocated(self.device))
         return known

@@ -9,6 +9,8 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from qprof.runtimes.torch_lm import forms
+
 #: Packages whose modules are quantized linears, told by where the class or one of its bases is defined.
 _QUANTIZED_LINEARS = ("gptqmodel.nn_modules.qlinear", "auto_gptq.nn_modules.qlinear")
 
@@ -61,7 +63,9 @@ def is_quantized_linear(module: Any) -> bool:
     """Whether a module is a linear with packed weights, of whichever library."""
     if module._buffers.get("qweight") is not None:
         return True
-    return any(base.__module__.startswith(_QUANTIZED_LINEARS) for base in type(module).__mro__)
+    if any(base.__module__.startswith(_QUANTIZED_LINEARS) for base in type(module).__mro__):
+        return True
+    return forms.form_of(module) is not None
 
 
 def is_linear(module: Any) -> bool:
@@ -136,7 +140,7 @@ def storage_key(tensor: Any) -> int:
 class _Observer:
     def __init__(self, layers: Sequence[Layer]) -> None:
         self.found: dict[int, Observation] = {}
-        constants = [t for layer in layers for t in [*layer.module.parameters(), *layer.module.buffers()]]
+        constants = [tensor for layer in layers for tensor in forms.tensors_of(layer.module)]
         self._constants = {storage_key(tensor) for tensor in constants}
         # Of each call under way: its layer, and the storages that its own ops touched, kept so that none is reused.
         self._stack: list[tuple[int, dict[int, tuple[Any, int]]]] = []

@@ -6,6 +6,7 @@ from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from qprof.record.ops import OpMeta
+from qprof.runtimes.torch_lm import forms
 from qprof.runtimes.torch_lm.observe import Layer, Observation, is_linear, is_quantized_linear, itemsize
 
 #: What a quantized linear keeps in a checkpoint.
@@ -129,7 +130,9 @@ def _inner_ops(layer: Layer, whole: OpMeta, seen: Observation) -> list[OpMeta]:
 def _kernel(module: Any) -> str:
     import torch
 
-    kind = type(module)
+    kind, form = type(module), forms.form_of(module)
+    if form is not None:
+        return form.kernel(module)
     return "torch.nn.Linear" if kind is torch.nn.Linear else str(kind.__name__)
 
 
@@ -142,6 +145,9 @@ def linear_features(module: Any) -> tuple[int, int] | None:
 
 def quantization(module: Any, inputs: Sequence[str]) -> str | None:
     """How a linear is quantized, "int4 weights, group 64, bfloat16 activations"; `None` where it is not."""
+    if form := forms.form_of(module):
+        activations = [f"{inputs[0].split('[')[0]} activations"] if inputs else []
+        return ", ".join([form.scheme(module), *activations])
     bits = getattr(module, "bits", None)
     if bits is None or not is_quantized_linear(module):
         return None
@@ -160,6 +166,8 @@ def quantization(module: Any, inputs: Sequence[str]) -> str | None:
 def stored_bytes(module: Any) -> int:
     """Bytes of a module's own weights and buffers; of a quantized linear what a checkpoint stores of it, or, where its
     kernel has repacked them, what it keeps instead."""
+    if forms.form_of(module) is not None:
+        return forms.storage_bytes(forms.tensors_of(module))
     if not is_quantized_linear(module):
         tensors = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
     else:

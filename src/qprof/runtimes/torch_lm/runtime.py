@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from qprof.errors import ModelError
 from qprof.record.ceilings import Ceiling
 from qprof.record.model import Model, PromptShape, RunOptions, Stepwise
@@ -17,7 +19,7 @@ from qprof.record.sections import ModelSection, VariantSection
 from qprof.record.stored import StoredFiles
 from qprof.runtimes import base, hub
 from qprof.runtimes.tool_output import tool_output_to_log
-from qprof.runtimes.torch_lm import library
+from qprof.runtimes.torch_lm import forms, library
 from qprof.runtimes.torch_lm.interventions import TorchLMInterventions
 from qprof.runtimes.torch_lm.methods import method_for
 from qprof.runtimes.torch_lm.sections import AUTOGPTQ, TorchLMOptions
@@ -31,7 +33,7 @@ class TorchLMRuntime(base.Runtime):
     where a variant asks for it by AutoGPTQ's."""
 
     name = "torch_lm"
-    packages = library.PACKAGES
+    packages = (*library.PACKAGES, *(name for name in forms.packages() if name not in library.PACKAGES))
     takes = "text"
     phases = ("prefill", "decode")
     devices = ("cpu", "cuda")
@@ -67,6 +69,9 @@ class TorchLMRuntime(base.Runtime):
             wide_from=getattr(section, "wide_from", ""),
         )
 
+    def calibrates(self, section: VariantSection) -> bool:
+        return method_for(msgspec.to_builtins(section)).calibrated
+
     def require(self) -> None:
         library.require()
 
@@ -90,6 +95,10 @@ class TorchLMRuntime(base.Runtime):
                 import_autogptq()
         elif importlib.util.find_spec("gptqmodel") is not None:
             library.import_gptqmodel()
+        if form := forms.form_by(str(run.get("library") or "")):
+            form.require()
+            with tool_output_to_log():
+                form.preload()
         from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
 
     def load(self, path: Path, options: RunOptions) -> Model:

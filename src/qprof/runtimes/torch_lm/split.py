@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from time import perf_counter_ns
 from typing import Any
 
+from qprof.runtimes.torch_lm import forms
 from qprof.runtimes.torch_lm.observe import bound, dispatched, is_view, op_name, storage_key, tensors_in
 from qprof.runtimes.torch_lm.ops import PARTS
 from qprof.runtimes.torch_lm.timing import Replacements
@@ -64,7 +65,15 @@ class LinearCall:
 
 def can_dequantize(module: Any) -> bool:
     """Whether a quantized linear unpacks its weights when asked to."""
-    return callable(getattr(module, "dequantize_weight", None))
+    return _unpack(module) is not None
+
+
+def _unpack(module: Any) -> Callable[[], object] | None:
+    form = forms.form_of(module)
+    if form is not None:
+        return form.unpack(module)
+    found: Callable[[], object] | None = getattr(module, "dequantize_weight", None)
+    return found
 
 
 class _Provenance:
@@ -225,16 +234,16 @@ def _quickest(runs: Sequence[Sequence[LinearCall]]) -> list[TimedOp]:
 
 
 def time_dequantize(modules: Mapping[int, Any], repeats: int = 3) -> dict[int, int]:
-    """Each linear's own `dequantize_weight()`, alone, one linear after the other as in an inference: the median, in ns.
-    Linears that have no such method are left out."""
+    """What unpacks each linear's weights, alone, one linear after the other as in an inference: the median, in ns.
+    Linears that cannot do it alone are left out."""
     import torch
 
-    have = {number: module for number, module in modules.items() if can_dequantize(module)}
+    have = {number: unpack for number, module in modules.items() if (unpack := _unpack(module)) is not None}
     times: dict[int, list[int]] = {number: [] for number in have}
     with torch.inference_mode():
         for _ in range(repeats):
-            for number, module in have.items():
+            for number, unpack in have.items():
                 start_ns = perf_counter_ns()
-                module.dequantize_weight()
+                unpack()
                 times[number].append(perf_counter_ns() - start_ns)
     return {number: int(statistics.median(found)) for number, found in times.items()}

@@ -171,6 +171,7 @@ class AutoGPTQMethod(Method[AutoGPTQVariant]):
 
     section = AutoGPTQVariant
     spelled = ()
+    calibrated = True
 
     def claims(self, method: str, keys: Mapping[str, Any]) -> bool:
         return GPTQ_METHOD.match(method) is not None and keys.get("library") == AUTOGPTQ

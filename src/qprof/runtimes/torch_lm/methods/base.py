@@ -36,11 +36,13 @@ Section = TypeVar("Section", bound=VariantSection)
 class Method(ABC, Generic[Section]):
     """One way to make a variant, the object `METHOD` of its module.
 
-    `section`: the keys that a profile may give such a variant; `spelled`: how its methods are written, for messages.
+    `section`: the keys that a profile may give such a variant; `spelled`: how its methods are written, for messages;
+    `calibrated`: whether making one takes calibration samples.
     """
 
     section: type[Section]
     spelled: Sequence[str] = ()
+    calibrated: bool = False
 
     @abstractmethod
     def claims(self, method: str, keys: Mapping[str, Any]) -> bool:
@@ -162,6 +164,7 @@ def made(
     dtype: str,
     kernel: str = "",
     by: str = "",
+    notes: Sequence[str] = (),
 ) -> Made:
     """A variant that is ready. `tool`: what made it, and its version; `dtype`, `kernel`, `by`: how it is to be run."""
     form = checkpoint.quantization
@@ -180,6 +183,7 @@ def made(
         make_seconds=seconds,
         run={"dtype": dtype, "kernel": kernel, **({"library": by} if by else {})},
         facts=about,
+        notes=notes,
     )
 
 

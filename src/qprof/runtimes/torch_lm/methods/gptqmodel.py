@@ -7,7 +7,7 @@ import gc
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,10 @@ _BATCH_TOKENS = 4096
 _OFFLOAD_BYTES = 2 << 30
 
 
+#: (the package gptqmodel, source, settings, device) -> its settings.
+Configure = Callable[[Any, Checkpoint, Settings, str], Any]
+
+
 def quantize(
     source: Checkpoint,
     destination: Path,
@@ -48,11 +52,17 @@ def quantize(
     *,
     threads: int | None = None,
     device: str = "cpu",
+    configure: Configure | None = None,
+    process: str = "gptq",
+    batch_rows: int | None = None,
+    backend: str = "AUTO",
 ) -> dict[str, Any]:
     """Write a GPTQ checkpoint of `source`, tokenizer included, into the new folder `destination`.
 
     `rows`: calibration tokens, int64[tokens] each; rows of one length are run many at a time. `threads`: of torch,
-    `None` for as many as the model is worth. Returns facts: seconds, calibration_tokens, losses (module -> the error
+    `None` for as many as the model is worth. Methods beside GPTQ: `configure` makes gptqmodel's settings, `process` is
+    what it calls the pass whose losses are kept ("": none), `batch_rows` limits the rows at a time, `backend` packs.
+    Returns facts: seconds, calibration_tokens, losses (module -> the error
     that GPTQ left, as gptqmodel gives it, `None` where it fell back to rounding).
 
     Raises:
@@ -68,16 +78,23 @@ def quantize(
     ):
         gptqmodel = library.import_gptqmodel()
         model = gptqmodel.GPTQModel.load(
-            str(source.path), _quantize_config(gptqmodel, source, settings, device), dtype=_storage_dtype(source)
+            str(source.path),
+            (configure or _quantize_config)(gptqmodel, source, settings, device),
+            dtype=_storage_dtype(source),
         )
-        found = model.quantize(_batches(rows), batch_size=_batch_size(rows), calibration_data_min_length=1)
+        found = model.quantize(
+            _batches(rows) if rows else None,
+            batch_size=batch_rows or _batch_size(rows),
+            backend=gptqmodel.BACKEND[backend],
+            calibration_data_min_length=1,
+        )
         model.save(str(destination))
     del model
     gc.collect()  # its parts refer to one another, and the next width needs the room
     _strip_volatile(destination)
     return {
         "seconds": time.perf_counter() - started,
-        "losses": _losses(found, source),
+        "losses": _losses(found, source, process),
         "calibration_tokens": sum(len(row) for row in rows),
     }
 
@@ -89,17 +106,24 @@ def is_act_group_aware(settings: Settings) -> bool:
 
 def _quantize_config(gptqmodel: Any, source: Checkpoint, settings: Settings, device: str) -> Any:
     return gptqmodel.QuantizeConfig(
-        bits=settings.bits,
-        group_size=settings.group_size,
         desc_act=settings.desc_act,
         act_group_aware=is_act_group_aware(settings),
         sym=settings.sym,
-        device=device,
-        # "-:" leaves out what the expression matches from its beginning.
-        dynamic={rf"-:{re.escape(name)}\Z": {} for name in settings.skip_layers} or None,
-        pack_impl="original",  # others compile a C++ extension first
-        offload_to_disk=source.weight_bytes > _OFFLOAD_BYTES,
+        **common_config(source, settings, device),
     )
+
+
+def common_config(source: Checkpoint, settings: Settings, device: str) -> dict[str, Any]:
+    """What every method's settings have alike."""
+    return {
+        "bits": settings.bits,
+        "group_size": settings.group_size,
+        "device": device,
+        # "-:" leaves out what the expression matches from its beginning.
+        "dynamic": {rf"-:{re.escape(name)}\Z": {} for name in settings.skip_layers} or None,
+        "pack_impl": "original",  # others compile a C++ extension first
+        "offload_to_disk": source.weight_bytes > _OFFLOAD_BYTES,
+    }
 
 
 def _storage_dtype(source: Checkpoint) -> Any:
@@ -122,8 +146,8 @@ def _batch_size(rows: Sequence[NDArray[np.int64]]) -> int:
     return max(1, _BATCH_TOKENS // lengths.pop()) if len(lengths) == 1 else 1
 
 
-def _losses(found: Any, source: Checkpoint) -> dict[str, float | None]:
-    rows = found.get("gptq", []) if isinstance(found, Mapping) else []
+def _losses(found: Any, source: Checkpoint, process: str) -> dict[str, float | None]:
+    rows = found.get(process, []) if isinstance(found, Mapping) else []
     losses: dict[str, float | None] = {}
     for row in rows:
         tail = f".{row['layer']}.{row['module']}"
@@ -163,6 +187,7 @@ class GPTQModelMethod(Method[GPTQVariant]):
 
     section = GPTQVariant
     spelled = ("gptq-<bits>bit[-g<group size>]",)
+    calibrated = True
 
     def claims(self, method: str, keys: Mapping[str, Any]) -> bool:
         return GPTQ_METHOD.match(method) is not None and keys_say(keys, "library", GPTQMODEL)
