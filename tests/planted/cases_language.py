@@ -92,7 +92,7 @@ def _unpacked() -> tuple[PlantedVariant, PlantedVariant]:
 def unpacking_costs() -> Case:
     plain, packed = _unpacked()
     respond = answering("+dequantized", plain)
-    return Case(world([plain, packed], {}, respond=respond), {("gptq_dequantization", "gptq-4bit")})
+    return Case(world([plain, packed], {}, respond=respond), {("dequantization", "gptq-4bit")})
 
 
 @case("unpacking that is not what takes the time")

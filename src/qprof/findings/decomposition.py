@@ -49,7 +49,7 @@ Mechanism = Literal[
 
 #: Ops that do nothing but change the number format.
 CONVERSIONS = (
-    *("QUANTIZE", "DEQUANTIZE", "CAST", "dequantize"),
+    *("QUANTIZE", "DEQUANTIZE", "CAST", "dequantize", "quantize"),
     *("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Cast"),
 )
 

@@ -60,7 +60,8 @@ class Split:
 
     `how`: "in situ", op by op inside the running model; "replayed", the parts run alone; `None` where they cannot be
     taken apart, for the `reason`. `dequantize_ops`: kernel -> its share of the dequantization, the largest first.
-    `in_situ_ms`, `replayed_ms`: all dequantization of one inference, by either way.
+    `in_situ_ms`, `replayed_ms`: all dequantization of one inference, by either way. `quantize_ops`: of linears that
+    multiply integers, kernel -> its share of making them of the activations.
     """
 
     how: str | None
@@ -68,6 +69,7 @@ class Split:
     dequantize_ops: dict[str, float]
     in_situ_ms: float | None
     replayed_ms: float | None
+    quantize_ops: dict[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,12 @@ def _split(run: Run, variant: str, phase: str) -> Split | None:
     if found is None:
         return None
     ops = sorted((found.dequantize_ops or {}).items(), key=lambda item: -item[1])
-    return Split(found.how, found.reason, dict(ops), found.in_situ_ms, found.replayed_ms)
+    quantize = None if found.quantize_ops is None else _largest_first(found.quantize_ops)
+    return Split(found.how, found.reason, dict(ops), found.in_situ_ms, found.replayed_ms, quantize)
+
+
+def _largest_first(shares: Mapping[str, float]) -> dict[str, float]:
+    return dict(sorted(shares.items(), key=lambda item: -item[1]))
 
 
 def _groups(ops: Sequence[OpMeta], by: By) -> list[tuple[str, NDArray[np.intp]]]:

@@ -62,7 +62,8 @@ class SplitFacts(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     `how`: "in situ", op by op inside the running model; "replayed", its parts run alone; `None` where they cannot be
     taken apart, for the `reason`. `shares`: part ("dequantize", "matmul", "other") -> share; `dequantize_ops`: kernel
-    -> its share of the dequantization. `in_situ_ms`, `replayed_ms`: all dequantization of one inference, by either way.
+    -> its share of the dequantization. Where integers are multiplied, "quantize" (of activations) and `quantize_ops`
+    stand in their place. `in_situ_ms`, `replayed_ms`: all dequantization of one inference, by either way.
     """
 
     how: str | None = None
@@ -71,6 +72,7 @@ class SplitFacts(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     passes: int | None = None
     shares: dict[str, float] | None = None
     dequantize_ops: dict[str, float] | None = None
+    quantize_ops: dict[str, float] | None = None
     in_situ_ms: float | None = None
     replayed_ms: float | None = None
 

@@ -166,13 +166,15 @@ def _split_notes(split: Split | None) -> list[str]:
         "in situ": "a pass of its own timed every op inside the layers; its shares divide the time of the layers",
         "replayed": "dequantization and matmul were run alone; their ratio divides the time of the layers",
     }
-    notes = [f"dequantize, matmul and other in linear ({split.how}): {ways[split.how]}"]
+    first = "dequantize" if split.quantize_ops is None else "quantize"
+    notes = [f"{first}, matmul and other in linear ({split.how}): {ways[split.how]}"]
     if split.in_situ_ms is not None and split.replayed_ms is not None:
         notes.append(
             f"dequantization per inference: {split.in_situ_ms:.3g} ms in situ (op by op, which inflates it), "
             f"{split.replayed_ms:.3g} ms when run alone"
         )
-    if split.dequantize_ops:
-        parts = [f"{name} {percent(share)}" for name, share in list(split.dequantize_ops.items())[:_OPS_NAMED]]
-        notes.append(f"dequantization is {', '.join(parts)}")
+    for what, ops in (("dequantization", split.dequantize_ops), ("quantizing activations", split.quantize_ops)):
+        if ops:
+            parts = [f"{name} {percent(share)}" for name, share in list(ops.items())[:_OPS_NAMED]]
+            notes.append(f"{what} is {', '.join(parts)}")
     return notes

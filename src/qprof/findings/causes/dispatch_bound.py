@@ -27,7 +27,7 @@ _LEAST_RATIO = 4.0
 _IDLE_MACS, _IDLE_BYTES = 1000, 1000
 #: Where neither phases nor ceilings tell, ops up to so long are taken for launches if they do next to nothing.
 _TINY_US = 100.0
-#: Its work is the same for any number of rows, and it has a cause of its own (gptq_dequantization).
+#: Its work is the same for any number of rows, and it has a cause of its own (dequantization).
 _UNPACKING = "dequantize"
 
 

@@ -38,11 +38,17 @@ def find_layers(root: Any) -> list[Layer]:
 
 
 def describe(
-    layers: Sequence[Layer], phase: str, found: Mapping[int, Observation], divided: Container[int], first_index: int
+    layers: Sequence[Layer],
+    phase: str,
+    found: Mapping[int, Observation],
+    divided: Container[int],
+    first_index: int,
+    integer: Container[int] = (),
 ) -> tuple[list[OpMeta], dict[int, int]]:
     """The ops of one phase, and the position in that list of each layer's op.
 
-    `divided`: the quantized linears whose inside is told apart; three ops follow each.
+    `divided`: the quantized linears whose inside is told apart; three ops follow each. `integer`: those of them that
+    multiply integers.
     """
     ops: list[OpMeta] = []
     positions: dict[int, int] = {}
@@ -51,12 +57,16 @@ def describe(
         op = _layer_op(layers[number], phase, seen, first_index + len(ops))
         ops.append(op)
         if number in divided:
-            ops.extend(_inner_ops(layers[number], op, seen))
+            inner = _integer_ops if number in integer else _inner_ops
+            ops.extend(inner(layers[number], op, seen))
     return ops, positions
 
 
 #: What a quantized linear's time is divided into, in this order.
 PARTS = ("dequantize", "matmul", "other")
+
+#: What stands in the place of the first for a linear that multiplies integers: activations are made such.
+QUANTIZE = "quantize"
 
 
 def _layer_op(layer: Layer, phase: str, seen: Observation, index: int) -> OpMeta:
@@ -114,6 +124,50 @@ def _inner_ops(layer: Layer, whole: OpMeta, seen: Observation) -> list[OpMeta]:
             macs=whole.macs,
             weight_bytes=0,
             activation_bytes=None if bytes_ is None else seen.outside_bytes + bytes_,
+            **common,
+        ),
+        OpMeta(
+            op=f"{whole.op}/other",
+            name=f"{layer.name}/other",
+            type="other in linear",
+            index=whole.index + 3,
+            weight_bytes=0,
+            **common,
+        ),
+    ]
+
+
+def _integer_ops(layer: Layer, whole: OpMeta, seen: Observation) -> list[OpMeta]:
+    """The ops of a linear that makes integers of its activations and multiplies those."""
+    dtype, _, shape = (whole.inputs[0] if whole.inputs else "").partition("[")
+    integers = (f"int8[{shape}",) if shape else ()
+    features = linear_features(layer.module)
+    elements = None if features is None or not shape else seen.rows * features[0]
+    outside = None if elements is None else seen.outside_bytes - elements * itemsize(dtype)
+    common: dict[str, Any] = {"kernel": whole.kernel, "phase": whole.phase, "parent": whole.op}
+    return [
+        OpMeta(
+            op=f"{whole.op}/{QUANTIZE}",
+            name=f"{layer.name}/{QUANTIZE}",
+            type=QUANTIZE,
+            index=whole.index + 1,
+            inputs=whole.inputs,
+            outputs=integers,
+            weight_bytes=0,
+            activation_bytes=None if elements is None else elements * (itemsize(dtype) + 1),
+            **common,
+        ),
+        OpMeta(
+            op=f"{whole.op}/matmul",
+            name=layer.name,
+            type="Linear",
+            index=whole.index + 2,
+            inputs=integers,
+            outputs=whole.outputs,
+            quantization=whole.quantization,
+            macs=whole.macs,
+            weight_bytes=whole.weight_bytes,
+            activation_bytes=None if elements is None or outside is None else outside + elements,
             **common,
         ),
         OpMeta(

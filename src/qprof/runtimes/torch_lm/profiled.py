@@ -18,7 +18,7 @@ from qprof.runtimes.torch_lm.cuda_kernels import kernels
 from qprof.runtimes.torch_lm.cuda_replay import replay, replayed_shares
 from qprof.runtimes.torch_lm.model import CausalLM
 from qprof.runtimes.torch_lm.observe import is_quantized_linear, observe
-from qprof.runtimes.torch_lm.ops import PARTS, describe, find_layers
+from qprof.runtimes.torch_lm.ops import PARTS, QUANTIZE, describe, find_layers
 from qprof.runtimes.torch_lm.split import Shares, SplitPass, divide, time_dequantize
 from qprof.runtimes.torch_lm.timing import Timer, layer_timer
 
@@ -58,6 +58,7 @@ class ProfiledCausalLM:
         self._quantized = {n: layer.module for n, layer in enumerate(self.layers) if is_quantized_linear(layer.module)}
         self._timer, self._timer_kind = self._make_timer()
         self._phases: dict[str, _Phase] = {}
+        self._integer: set[int] = set()  # linears that multiply integers
         self._alone_ns: float | None = None  # the linears' dequantization alone, the same in every phase
 
     def _make_timer(self) -> tuple[Timer, str]:
@@ -106,13 +107,14 @@ class ProfiledCausalLM:
         called = {number: module for number, module in self._quantized.items() if number in seen}
         whole = self._undivided(called)
         divided = {number: module for number, module in called.items() if whole[number] is None}
-        ops, positions = describe(self.layers, phase, seen, divided, len(self.ops))
+        ops, positions = describe(self.layers, phase, seen, divided, len(self.ops), self._integer)
         found = _Phase(
             records=sum(observation.calls for observation in seen.values()),
             op={number: len(self.ops) + position for number, position in positions.items()},
             divided=divided,
             reasons=sorted({reason for reason in whole.values() if reason is not None}),
             replayed=self._device_clock is not None,
+            integer=bool(divided) and self._integer.issuperset(divided),
         )
         self.ops.extend(ops)
         if self._device_clock is not None:
@@ -127,6 +129,7 @@ class ProfiledCausalLM:
             return {}
         self._again()
         traces = SplitPass(linears).run(self.model.invoke)
+        self._integer |= {number for number, calls in traces.items() if all(call.integer for call in calls)}
         replayed = self._device_clock is not None
         return {
             number: next(filter(None, (trace.whole(module, replayed) for trace in traces[number])), None)
@@ -259,6 +262,7 @@ class _Phase:
     divided: dict[int, Any]  # layer -> the quantized linear
     reasons: list[str]  # why the other quantized linears are not
     shares: Shares = field(default_factory=Shares)
+    integer: bool = False  # whether they multiply integers, so that activations are quantized and no weights unpacked
     replayed: bool = False  # whether the shares are from running the parts alone
     alone_ns: float | None = None  # of all divided linears: their dequantization, run alone
     unlisted: int = 0  # calls of layers that discovery had not seen
@@ -271,13 +275,24 @@ class _Phase:
             return {"how": None, "reason": reason if not self.divided else "their parts took no time that can be read"}
         dequantize = self.shares.total_ns["dequantize"]
         ranked = sorted(self.shares.dequantize_ns.items(), key=lambda item: -item[1])
+        first_ops = {name: ns / dequantize for name, ns in ranked if dequantize}
+        if self.integer:
+            parts = (QUANTIZE, *PARTS[1:])
+            return {
+                "how": "in situ",
+                "reason": "; ".join(self.reasons) or None,
+                "linears": len(self.divided),
+                "passes": self.shares.inferences,
+                "shares": {part: self.shares.total_ns[slot] / total for part, slot in zip(parts, PARTS, strict=True)},
+                "quantize_ops": first_ops,
+            }
         return {
             "how": "replayed" if self.replayed else "in situ",
             "reason": "; ".join(self.reasons) or None,
             "linears": len(self.divided),
             "passes": self.shares.inferences,
             "shares": {part: ns / total for part, ns in self.shares.total_ns.items()},
-            "dequantize_ops": {name: ns / dequantize for name, ns in ranked if dequantize},
+            "dequantize_ops": first_ops,
             "in_situ_ms": None if self.replayed else dequantize / self.shares.inferences / 1e6,
             "replayed_ms": None if self.alone_ns is None else self.alone_ns / 1e6,
         }

@@ -2,7 +2,9 @@
 
 A dispatch pass of its own runs every ATen op inside the linears one by one and times it. An op belongs to
 "dequantize" if its data come from the module alone and to the rest if an activation has gone into them; where these
-two meet in a product is the "matmul". Only the *shares* of the pass are used: it slows the layers down.
+two meet in a product is the "matmul". Where that multiplies integers by integers, no weights are unpacked: what comes
+before it makes integers of the activations, and takes the place of "dequantize". Only the *shares* of the pass are
+used: it slows the layers down.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter_ns
 from typing import Any
 
@@ -37,23 +39,28 @@ class TimedOp:
 class LinearCall:
     """One call of a quantized linear, op by op.
 
-    `packed`: its product took integers for weights. `unseen`: it took weights that no op seen here has written, the
-    work of a kernel that is launched past torch's dispatcher (Triton).
+    `packed`: its product took integers for weights; `integer`: and integers that activations had become.
+    `unseen`: it took weights that no op seen here has written, the work of a kernel that is launched past torch's
+    dispatcher (Triton).
     """
 
     ops: list[TimedOp] = field(default_factory=list)
     packed: bool = False
+    integer: bool = False
     unseen: bool = False
 
     def whole(self, module: Any, replayed: bool = False) -> str | None:
         """Why this linear's time cannot be divided, op by op or (`replayed`) by running its parts alone; `None` where
         it can."""
-        kernel = type(module).__name__
+        form = forms.form_of(module)
+        kernel = type(module).__name__ if form is None else form.kernel(module)
         products = [op.name for op in self.ops if op.part == "matmul"]
         if not products:
             return f"{kernel}: its kernel does not pass through torch's dispatcher"
         if self.unseen and not replayed:
             return f"{kernel}: what unpacks its weights does not pass through torch's dispatcher"
+        if self.integer:
+            return f"{kernel}: {products[0]} multiplies integers; no weights are unpacked" if replayed else None
         if not self.unseen and not any(op.part == "dequantize" and op.computes for op in self.ops):
             if self.packed:
                 return f"{kernel}: {products[0]} unpacks the weights as it multiplies; no separable dequantization"
@@ -61,6 +68,16 @@ class LinearCall:
         if replayed and not can_dequantize(module):
             return f"{kernel}: has no method that unpacks its weights alone"
         return None
+
+    def settle(self) -> None:
+        """Sort the ops of an integer product anew, once all have run."""
+        if not self.integer:
+            return
+        product = next(place for place, op in enumerate(self.ops) if op.part == "matmul")
+        for place, op in enumerate(self.ops):
+            if op.part != "matmul":
+                quantizes = place < product and op.part == "other"
+                self.ops[place] = replace(op, part="dequantize" if quantizes else "other")
 
 
 def can_dequantize(module: Any) -> bool:
@@ -112,6 +129,10 @@ class _Provenance:
         self._blank.difference_update(storage_key(tensor) for tensor in changed)
         return "dequantize"
 
+    def is_activation(self, tensor: Any) -> bool:
+        """Whether activations have gone into it."""
+        return storage_key(tensor) in self._activations
+
     def _mark(self, tensor: Any, kind: set[int]) -> None:
         key = storage_key(tensor)
         self._blank.discard(key)
@@ -151,6 +172,7 @@ class SplitPass:
             tracer = _Tracer(_Provenance((args, kwargs)))
             with dispatched(tracer.op):
                 result = forward(*args, **kwargs)
+            tracer.trace.settle()
             self._traces.setdefault(number, []).append(tracer.trace)
             return result
 
@@ -170,8 +192,13 @@ class _Tracer:
         part = self._provenance.part(func, args, kwargs, result)
         if part == "matmul":
             self.trace.unseen |= self._provenance.product_of_blank
-            self.trace.packed |= any(not (t.is_floating_point() or t.is_complex()) for t in read)
-        self.trace.ops.append(TimedOp(part, op_name(func), duration_ns, not is_view(func, read, made)))
+            integers = [tensor for tensor in read if not (tensor.is_floating_point() or tensor.is_complex())]
+            of_activations = [self._provenance.is_activation(tensor) for tensor in integers]
+            self.trace.packed |= bool(integers)
+            self.trace.integer |= any(of_activations) and not all(of_activations)
+        # What gives out no tensor has looked at one, if at all.
+        computes = not is_view(func, read, made) and bool(made or func._schema.is_mutable)
+        self.trace.ops.append(TimedOp(part, op_name(func), duration_ns, computes))
         return result
 
 

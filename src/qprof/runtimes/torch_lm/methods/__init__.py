@@ -3,8 +3,10 @@ a file."""
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import pkgutil
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -28,7 +30,15 @@ def method_for(keys: Mapping[str, Any]) -> Method[Any]:
         if method.claims(name, keys):
             return method
     spelled = [text for method in all_methods() for text in method.spelled]
+    plain = {_example(text): text for text in spelled}
+    nearest = difflib.get_close_matches(_example(name), plain, n=1)
+    hint = f"did you mean {nearest[0]!r}?" if nearest else "e.g. gptq-4bit or gptq-4bit-g128"
     raise ProfileError(
-        f"there is no method {name!r} for a language model; there are {', '.join(spelled)}, e.g. gptq-4bit or "
-        "gptq-4bit-g128"
+        f"there is no method {name!r} for a language model; there are {', '.join(spelled)}"
+        f"{'; ' if nearest else ', '}{hint}"
     )
+
+
+def _example(spelled: str) -> str:
+    """ "gptq-4bit" of "gptq-<bits>bit[-g<group size>]"."""
+    return re.sub(r"\[.*\]", "", spelled).replace("<bits>", "4")

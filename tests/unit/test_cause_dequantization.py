@@ -12,7 +12,7 @@ import pytest
 from planted.cases_language import linear, model, unpacking
 from planted.world import PlantedVariant, World, hypotheses
 from qprof.findings.causes.base import Hypothesis
-from qprof.findings.causes.gptq_dequantization import CAUSE
+from qprof.findings.causes.dequantization import CAUSE
 from qprof.findings.op_costs import SURROUNDINGS
 from qprof.measure.profile import resolved, validate
 from qprof.record.manifest import SplitFacts, Timing, VariantEntry

@@ -1,9 +1,9 @@
-"""Linears of a GPTQ model that unpack their weights in every inference before they multiply."""
+"""Linears that unpack their weights in every inference before they multiply, by whichever method they were packed."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Prediction, row_refs
 from qprof.findings.comparison import Comparison
@@ -18,17 +18,21 @@ from qprof.stats.intervals import Interval
 _NAMED = 3
 
 
-class GPTQDequantization:
+class Dequantization:
     """Evidence: the unpacking that the baseline has not. What must be refutable: that the same weights, unpacked once
     when they are loaded, are faster by that time."""
 
-    name = "gptq_dequantization"
+    name = "dequantization"
     title = "weights are unpacked in every inference"
+    op_type = "dequantize"
+    does = "unpack the same weights once, when they are loaded, and time the products alone"
+    found = "layers that unpack, which the baseline's do not"
+    time = "time of the unpacking"
 
     def hypotheses(self, comparison: Comparison) -> Iterator[Hypothesis]:
         if comparison.table is None:
             return
-        rows = [row for row in comparison.table.rows if row.kind == "inserted" and row.b and row.b.type == "dequantize"]
+        rows = [row for row in comparison.table.rows if row.kind == "inserted" and row.b and row.b.type == self.op_type]
         if not rows:
             return
         costs = OpCosts(comparison)
@@ -43,17 +47,14 @@ class GPTQDequantization:
         claimed = part_of(comparison, "conversions", rows) or cost.interval()
         yield Hypothesis(
             cause=self.name,
-            claim=(
-                f"{comparison.variant} unpacks the weights of {len(rows)} layers in every inference"
-                f"{_largest_ops(split)}: {cost.value:.0f} µs of {costs.b_us:.0f} µs"
-            ),
+            claim=f"{self.claim(comparison, len(rows), split)}: {cost.value:.0f} µs of {costs.b_us:.0f} µs",
             figure=LATENCY,
             effect=claimed,
-            evidence=tuple(_evidence(comparison, len(rows), cost.interval(), split)),
+            evidence=tuple(self.evidence(comparison, len(rows), cost.interval(), split)),
             intervention=None
             if isinstance(after, Impossible)
             else Intervention(
-                does="unpack the same weights once, when they are loaded, and time the products alone",
+                does=self.does,
                 prediction=Prediction.point(LATENCY, comparison.variant, after["name"], value, error, relative=True),
                 variants=(after,),
             ),
@@ -61,6 +62,19 @@ class GPTQDequantization:
             mechanism="conversions",
             ops=row_refs(rows),
         )
+
+    def claim(self, comparison: Comparison, layers: int, split: SplitFacts) -> str:
+        """What the layers do, in words."""
+        ops = largest_ops(split.dequantize_ops)
+        return f"{comparison.variant} unpacks the weights of {layers} layers in every inference{ops}"
+
+    def evidence(self, comparison: Comparison, layers: int, cost: Interval, split: SplitFacts) -> Iterator[Evidence]:
+        """What of the run says so."""
+        table = f"qprof diff {comparison.baseline} {comparison.variant} --phase {comparison.phase}"
+        yield Evidence(self.found, layers, "layers", "op_meta.parquet: type")
+        yield Evidence(self.time, cost.value, "us", table, cost)
+        if split.replayed_ms is not None:
+            yield Evidence("the unpacking run alone", split.replayed_ms * 1e3, "us", "manifest.json: timing.split")
 
 
 def _gone(comparison: Comparison, costs: OpCosts, cost_us: float) -> float:
@@ -88,19 +102,12 @@ def _goes_as_well(table: DifferenceTable) -> float:
     return max(0.0, math.fsum(row.delta_us.value for row in rows))
 
 
-def _largest_ops(split: SplitFacts) -> str:
-    ranked = sorted((split.dequantize_ops or {}).items(), key=lambda item: -item[1])
+def largest_ops(shares: Mapping[str, float] | None) -> str:
+    """ " (aten::index 60%, aten::mul 20% of it)", of kernels' shares; "" where they are not known."""
+    ranked = sorted((shares or {}).items(), key=lambda item: -item[1])
     if not ranked:
         return ""
     return f" ({', '.join(f'{name} {share:.0%}' for name, share in ranked[:_NAMED])} of it)"
 
 
-def _evidence(comparison: Comparison, layers: int, cost: Interval, split: SplitFacts) -> Iterator[Evidence]:
-    table = f"qprof diff {comparison.baseline} {comparison.variant} --phase {comparison.phase}"
-    yield Evidence("layers that unpack, which the baseline's do not", layers, "layers", "op_meta.parquet: type")
-    yield Evidence("time of the unpacking", cost.value, "us", table, cost)
-    if split.replayed_ms is not None:
-        yield Evidence("the unpacking run alone", split.replayed_ms * 1e3, "us", "manifest.json: timing.split")
-
-
-CAUSE = GPTQDequantization()
+CAUSE = Dequantization()
