@@ -1,4 +1,4 @@
-"""Methods beside GPTQ: linears that make integers of their activations and multiply those."""
+"""Methods beside GPTQ: linears that multiply integers, and such whose kernel takes packed weights."""
 
 from __future__ import annotations
 
@@ -39,4 +39,26 @@ def quantizing_costs() -> Case:
 def quantizing_is_free() -> Case:
     plain, packed = _integers()
     respond = answering("+dequantized", slowed(packed, 0.97))
+    return Case(world([plain, packed], {}, respond=respond))
+
+
+def _packed(us: float) -> tuple[PlantedVariant, PlantedVariant]:
+    """Unquantized, 40 us a product, and with 8 linears in a kernel that unpacks as it multiplies."""
+    products = [linear(n, 40.0, macs=2_000_000, weight_bytes=400_000) for n in range(8)]
+    kernel = {"kernel": "Linear4bit", "quantization": "nf4 weights, group 64"}
+    ops = [replace(op, us=us, **kernel) for op in products]
+    return model("bfloat16", products), replace(model("bnb-nf4", ops), section={"method": "bnb-nf4"})
+
+
+@case("a kernel of packed weights that is slower")
+def slower_packed_kernel() -> Case:
+    plain, packed = _packed(90.0)
+    respond = answering("+dequantized", plain)
+    return Case(world([plain, packed], {}, respond=respond), {("packed_kernels", "bnb-nf4")})
+
+
+@case("a kernel of packed weights that is not what takes the time")
+def packed_kernel_is_free() -> Case:
+    plain, packed = _packed(90.0)
+    respond = answering("+dequantized", slowed(packed, 0.98))
     return Case(world([plain, packed], {}, respond=respond))
