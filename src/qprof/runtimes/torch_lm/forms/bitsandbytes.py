@@ -137,8 +137,11 @@ class BitsAndBytesForm(Form):
         if _is_4bit(module):
             data, state = weight.data, weight.quant_state
             if getattr(state, "packing_format_for_cpu", False):
-                # Undone in a copy: it changes the state that it is given.
+                # Undone in a copy: it changes the state that it is given. What it makes of the scales is wrong (it
+                # leaves them transposed) or rounded once more (it quantizes them anew): they are taken as they are.
+                absmax = state.absmax.T.reshape(-1).float()
                 data, state = functional._convert_weight_packed_for_cpu_inverse(data.clone(), copy.deepcopy(state))
+                state.absmax, state.nested = absmax, False
             return functional.dequantize_4bit(data, state).to(module.compute_dtype)
         codes = weight.data if module.state.CB is None else module.state.CB
         scales = weight.SCB if module.state.SCB is None else module.state.SCB
