@@ -12,10 +12,13 @@ from checkpoints import float_tensors, write_checkpoint
 from made_variants import KeysMaker
 from qprof.errors import ModelError, ProfileError
 from qprof.measure.keys import converted
+from qprof.record.manifest import VariantEntry
 from qprof.runtimes import base
+from qprof.runtimes.interventions import Impossible, OtherWidth
 from qprof.runtimes.torch_lm import forms
 from qprof.runtimes.torch_lm.checkpoint import inspect
 from qprof.runtimes.torch_lm.forms.awq import kernel_for
+from qprof.runtimes.torch_lm.interventions import TorchLMInterventions
 from qprof.runtimes.torch_lm.methods import all_methods, method_for
 from qprof.runtimes.torch_lm.methods.bitsandbytes import _unfit
 from qprof.runtimes.torch_lm.methods.by_form import left_in_float
@@ -173,3 +176,17 @@ def test_a_folder_whose_packed_weights_have_no_shape_is_refused(tmp_path: Path) 
 def test_every_form_names_its_packages() -> None:
     assert {"bitsandbytes", "torchao", "hqq", "gptqmodel"} <= set(forms.packages())
     assert len({form.library for form in forms.all_forms()}) == len(forms.all_forms())
+
+
+@pytest.mark.parametrize(
+    ("method", "bits"),
+    [("gptq-2bit", 3), ("hqq-2bit", 4), ("hqq-4bit-g32", 8), ("rtn-3bit", 4), ("hqq-8bit", None), ("awq-4bit", None)],
+)
+def test_the_next_width_is_one_that_the_method_has(method: str, bits: int | None) -> None:
+    entry = VariantEntry(name="v", section={"name": "v", "method": method})
+    found = TorchLMInterventions().next_width(entry)
+    if bits is None:
+        assert isinstance(found, Impossible)
+    else:
+        assert isinstance(found, OtherWidth) and found.bits == bits
+        assert found.section["method"] == method.replace(f"-{method[method.index('-') + 1]}bit", f"-{bits}bit")

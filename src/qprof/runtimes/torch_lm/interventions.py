@@ -26,15 +26,14 @@ from qprof.runtimes.interventions import (
 )
 from qprof.runtimes.torch_lm import other_forms
 from qprof.runtimes.torch_lm.kernels import DEQUANTIZED
+from qprof.runtimes.torch_lm.methods import method_for
 from qprof.runtimes.torch_lm.sections import AUTOGPTQ
 
 #: The type of half, or of twice the bytes that each is compared with.
 _OTHER_TYPE = {"float32": "bfloat16", "bfloat16": "float32", "float16": "float32"}
 
 
-#: The widths that there are, and the one above each.
-_NEXT_BITS = {2: 3, 3: 4, 4: 8}
-_BITS_OF_METHOD = re.compile(r"^(gptq-)(\d)(bit.*)\Z")
+_BITS_OF_METHOD = re.compile(r"^(\w+-)(\d)(bit.*)\Z")
 
 
 class TorchLMInterventions(Interventions):
@@ -62,14 +61,16 @@ class TorchLMInterventions(Interventions):
         named = _BITS_OF_METHOD.match(method(section))
         stated = section.get("bits")
         bits = int(named[2]) if named else None if stated is None else int(stated)
-        if bits not in _NEXT_BITS:
+        widths = method_for(section).widths
+        after = next((width for width in widths if bits is not None and width > bits), None)
+        if bits is None or after is None or bits not in widths:
             width = "names no width" if bits is None else f"has {bits} bits, the most there are"
             return Impossible(f"{width}, so there is no next one")
-        wider = dict(section) | {"name": f"{section['name']}+{_NEXT_BITS[bits]}bit"}
-        wider["method"] = _BITS_OF_METHOD.sub(rf"\g<1>{_NEXT_BITS[bits]}\g<3>", method(section))
+        wider = dict(section) | {"name": f"{section['name']}+{after}bit"}
+        wider["method"] = _BITS_OF_METHOD.sub(rf"\g<1>{after}\g<3>", method(section))
         wider |= {"kernel": ""} if "kernel" in section else {}
-        wider |= {"bits": _NEXT_BITS[bits]} if stated is not None else {}
-        return OtherWidth(wider, bits, _NEXT_BITS[bits])
+        wider |= {"bits": after} if stated is not None else {}
+        return OtherWidth(wider, bits, after)
 
     def computing_in(self, entry: VariantEntry, dtype: str) -> Section | Impossible:
         return other_forms.computing_in(entry, dtype)

@@ -21,8 +21,16 @@ from qprof.errors import ModelError, QprofError
 from qprof.runtimes.base import Calibration, Made
 from qprof.runtimes.torch_lm.autogptq import library
 from qprof.runtimes.torch_lm.checkpoint import CONFIG, QUANTIZE_CONFIG, Checkpoint, inspect
+from qprof.runtimes.torch_lm.gptq import (
+    BITS,
+    Settings,
+    check,
+    failures_named,
+    settings_of,
+    torch_threads,
+    worth_threads,
+)
 from qprof.runtimes.torch_lm.gptq import METHOD as GPTQ_METHOD
-from qprof.runtimes.torch_lm.gptq import Settings, check, failures_named, settings_of, torch_threads, worth_threads
 from qprof.runtimes.torch_lm.methods.base import Method, Source, made
 from qprof.runtimes.torch_lm.sections import AUTOGPTQ, AutoGPTQVariant
 
@@ -172,6 +180,7 @@ class AutoGPTQMethod(Method[AutoGPTQVariant]):
     section = AutoGPTQVariant
     spelled = ()
     calibrated = True
+    widths = BITS
 
     def claims(self, method: str, keys: Mapping[str, Any]) -> bool:
         return GPTQ_METHOD.match(method) is not None and keys.get("library") == AUTOGPTQ

@@ -37,12 +37,14 @@ class Method(ABC, Generic[Section]):
     """One way to make a variant, the object `METHOD` of its module.
 
     `section`: the keys that a profile may give such a variant; `spelled`: how its methods are written, for messages;
-    `calibrated`: whether making one takes calibration samples.
+    `calibrated`: whether making one takes calibration samples; `widths`: the bits there are, ascending, where its names
+    have them.
     """
 
     section: type[Section]
     spelled: Sequence[str] = ()
     calibrated: bool = False
+    widths: Sequence[int] = ()
 
     @abstractmethod
     def claims(self, method: str, keys: Mapping[str, Any]) -> bool:

@@ -15,7 +15,7 @@ from qprof.record.sections import MadeVariantSection, Positive
 from qprof.runtimes.base import Calibration, Made
 from qprof.runtimes.torch_lm import library
 from qprof.runtimes.torch_lm.checkpoint import Checkpoint
-from qprof.runtimes.torch_lm.gptq import DEFAULT_GROUP_SIZE, Settings, check, quantized_linears
+from qprof.runtimes.torch_lm.gptq import BITS, DEFAULT_GROUP_SIZE, Settings, check, quantized_linears
 from qprof.runtimes.torch_lm.kernels import kernel_for
 from qprof.runtimes.torch_lm.methods import by_form
 from qprof.runtimes.torch_lm.methods.base import Method, Source, made
@@ -42,6 +42,7 @@ class GPTQLikeMethod(Method[GPTQLikeVariant]):
     """<name>-<bits>bit[-g<group size>]."""
 
     section = GPTQLikeVariant
+    widths = BITS
     name: str
     batch_rows: int | None = None
 

@@ -19,8 +19,8 @@ from qprof.runtimes.base import Calibration, Made
 from qprof.runtimes.tool_output import tool_output_to_log
 from qprof.runtimes.torch_lm import library
 from qprof.runtimes.torch_lm.checkpoint import CONFIG, QUANTIZE_CONFIG, Checkpoint
-from qprof.runtimes.torch_lm.gptq import METHOD as GPTQ_METHOD
 from qprof.runtimes.torch_lm.gptq import (
+    BITS,
     Settings,
     check,
     failures_named,
@@ -29,6 +29,7 @@ from qprof.runtimes.torch_lm.gptq import (
     torch_threads,
     worth_threads,
 )
+from qprof.runtimes.torch_lm.gptq import METHOD as GPTQ_METHOD
 from qprof.runtimes.torch_lm.kernels import kernel_for
 from qprof.runtimes.torch_lm.methods.base import Method, Source, keys_say, made
 from qprof.runtimes.torch_lm.sections import GPTQMODEL, GPTQVariant
@@ -188,6 +189,7 @@ class GPTQModelMethod(Method[GPTQVariant]):
     section = GPTQVariant
     spelled = ("gptq-<bits>bit[-g<group size>]",)
     calibrated = True
+    widths = BITS
 
     def claims(self, method: str, keys: Mapping[str, Any]) -> bool:
         return GPTQ_METHOD.match(method) is not None and keys_say(keys, "library", GPTQMODEL)

@@ -42,6 +42,7 @@ class HQQMethod(Method[HQQVariant]):
 
     section = HQQVariant
     spelled = ("hqq-<bits>bit[-g<group size>]",)
+    widths = _BITS
 
     def claims(self, method: str, keys: Mapping[str, Any]) -> bool:
         return _METHOD.match(method) is not None
