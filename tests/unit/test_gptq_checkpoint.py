@@ -127,9 +127,9 @@ def test_a_rewritten_checkpoint_follows_its_original(tmp_path: Path) -> None:
     assert normalised(inspect(folder)) == first
 
 
-def test_asymmetric_checkpoints_of_autogptq_stay_with_it(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"sym = false.*library = 'autogptq'"):
-        normalised(inspect(autogptq_folder(tmp_path / "m", sym=False)))
+def test_asymmetric_checkpoints_of_autogptq_are_read_as_gptqmodel_reads_its_own(tmp_path: Path) -> None:
+    rewritten = normalised(inspect(autogptq_folder(tmp_path / "m", sym=False)))
+    assert inspect(rewritten).quantization == QuantizedFormat(2, 32, True, False, "gptqmodel", "gptq")
 
 
 def replace_weights(name: str) -> Callable[[Path], None]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import itertools
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -74,7 +73,7 @@ def profile_for(
             raise ProfileError(
                 "a language model runs on text, beside others of its kind; give --data, not --inputs or --images"
             )
-        if len(models) > 1 or _is_quantized(models[0]):
+        if len(models) > 1 or _is_finished(models[0]):
             if variants or bits or group_size is not None:
                 raise ProfileError(
                     "checkpoints that are quantized, or several of them, are run as they are; leave out --bits, "
@@ -141,10 +140,10 @@ def _resolved(name: str) -> str:
 
 def _is_language_model(target: str, wanted: bool) -> bool:
     """Whether a target is a checkpoint folder, or, unless there is such a path, the name of one."""
-    if os.path.isdir(target):
+    if os.path.exists(target) and not hub.is_bare_name(target):
         found = registry.accepting(Path(target))
-        return wanted or (found is not None and found.takes == "text")
-    if os.path.exists(target) or registry.accepting(Path(target)) is not None:
+        return (wanted and os.path.isdir(target)) or (found is not None and found.takes == "text")
+    if registry.accepting(Path(target)) is not None and not hub.is_bare_name(target):
         return False
     named = registry.naming(target)
     return named is not None and named.takes == "text"
@@ -178,22 +177,17 @@ def _checkpoints_profile(targets: Sequence[str], data: str, overrides: Sequence[
 
 def _located(target: str) -> tuple[str, str]:
     """Path or "hf://" reference of a language model, and a name for it."""
-    if os.path.exists(target):
+    if os.path.exists(target) and not hub.is_bare_name(target):
         path = Path(target).resolve()
         return str(path), _safe(path.name)
     reference = hub.PREFIX + target.removeprefix(hub.PREFIX)
     return reference, _safe(reference.partition("@")[0].rpartition("/")[2])
 
 
-def _is_quantized(target: str) -> bool:
-    """Whether a folder's configuration says so; what is wrong with it is for the runtime to say."""
-    folder = Path(target)
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return False
-    written_beside = (folder / "quantize_config.json").is_file()
-    return written_beside or (isinstance(config, dict) and bool(config.get("quantization_config")))
+def _is_finished(target: str) -> bool:
+    """Whether a model is a variant already, of which no others are made."""
+    found = None if hub.is_bare_name(target) else registry.accepting(Path(target))
+    return found is not None and found.is_finished(Path(target))
 
 
 def _text_profile(

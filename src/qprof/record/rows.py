@@ -85,6 +85,7 @@ class LayerErrorRow:
 
     Without prefix: the variant runs from its inputs on, as it is in use; `own_`: the op is given the baseline's inputs;
     `weight_`, `bias_`: what its constants stand for. See `qprof.stats.quantization_error`.
+    `weight_offset_share` is not in runs of before there was such a column.
     """
 
     variant: str
@@ -110,6 +111,7 @@ class LayerErrorRow:
     bias_identical: bool | None
     count: int | None
     samples: Int32
+    weight_offset_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

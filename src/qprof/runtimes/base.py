@@ -181,6 +181,10 @@ class Runtime(ABC):
         """Whether it runs what it accepts as it is, without making a variant of it first."""
         return True
 
+    def is_finished(self, path: Path) -> bool:
+        """Whether what it accepts is a variant already, of which no others can be made."""
+        return False
+
     def names(self, text: str) -> bool:
         """Whether a text that is no path names a model that this runtime would fetch."""
         return False

@@ -1,4 +1,5 @@
-"""Models of the Hugging Face hub: "hf://ORG/NAME" or "hf://ORG/NAME@REVISION" to a local folder."""
+"""Models of the Hugging Face hub: "hf://ORG/NAME" or "hf://ORG/NAME@REVISION" to a local folder. The hub's oldest have
+no ORG: "hf://gpt2"."""
 
 from __future__ import annotations
 
@@ -13,12 +14,37 @@ PREFIX = "hf://"
 _WANTED = ["*.safetensors", "*.json", "tokenizer.model", "*.jinja", "merges.txt", "vocab.txt", "spiece.model"]
 _UNWANTED = ["*/*", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.py"]
 
-_REFERENCE = re.compile(r"^hf://(?P<name>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?\Z", re.ASCII)
+_REFERENCE = re.compile(r"^hf://(?P<name>(?:[\w.-]+/)?[\w.-]+)(?:@(?P<revision>[\w./-]+))?\Z", re.ASCII)
+
+#: Causal language models that the hub has under names without ORG, from when it began; it takes no new ones.
+_WITHOUT_ORG = frozenset(
+    {"gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", "distilgpt2", "openai-gpt", "ctrl", "xlnet-base-cased"}
+    | {"xlnet-large-cased", "transfo-xl-wt103", "xlm-clm-ende-1024", "xlm-clm-enfr-1024", "xlm-mlm-en-2048"}
+)
 
 
 def is_reference(text: str) -> bool:
     """Whether a model's path means the hub."""
     return text.startswith(PREFIX)
+
+
+def is_bare_name(text: str) -> bool:
+    """Whether a text, with @REVISION behind it or not, is one of the few names that the hub has without ORG."""
+    return text.partition("@")[0] in _WITHOUT_ORG
+
+
+def cached_folder(name: str, revision: str | None = None) -> Path | None:
+    """The snapshot of a model of the hub, "ORG/NAME", where the local cache has it; nothing is fetched."""
+    if _REFERENCE.match(f"{PREFIX}{name}") is None or ".." in name:
+        return None
+    try:
+        from huggingface_hub import errors, snapshot_download
+    except ImportError:
+        return None
+    try:
+        return Path(snapshot_download(name, revision=revision, local_files_only=True))
+    except (errors.LocalEntryNotFoundError, errors.HFValidationError):
+        return None
 
 
 def local_folder(reference: str) -> Path:

@@ -63,6 +63,17 @@ class OtherKernel:
     change: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class OtherReading:
+    """A finished file read as `after`, where it is read as `before` now. `told`: what in the file itself speaks for it,
+    "" where nothing does."""
+
+    section: Section
+    before: str
+    after: str
+    told: str = ""
+
+
 class Interventions:
     """The changes that causes ask for; `entry` is what a run's manifest has of the variant to be changed."""
 
@@ -89,6 +100,10 @@ class Interventions:
     def faster_kernel(self, entry: VariantEntry) -> OtherKernel | Impossible:
         """Multiply by a kernel that does not unpack all weights in every inference, where the variant does that."""
         return Impossible("this runtime has no other kernel for it")
+
+    def read_otherwise(self, entry: VariantEntry) -> OtherReading | Impossible:
+        """Read a finished file's quantized weights by the other rule that there is for such files."""
+        return Impossible("this runtime knows one way alone to read a file")
 
     def unpacked_once(self, entry: VariantEntry) -> Section | Impossible:
         """Unpack the weights when they are loaded, not in every inference."""

@@ -22,7 +22,8 @@ class ErrorFigures:
     finite included. `cosine`: of the angle between the two as vectors, `None` where either has no length. `max_error`:
     the largest absolute difference; `max_error_of_range`: as a share of the reference's largest less its smallest,
     `None` where that is 0. `saturated_share`: of the elements, `None` where it was not counted. `count`: elements that
-    are finite on both sides, which alone the others are about; `nonfinite`: the rest.
+    are finite on both sides, which alone the others are about; `nonfinite`: the rest. `offset_share`: the part of the
+    noise, as power, that one offset of all values is (mean error^2 / mean of error^2); `None` without noise.
     """
 
     sqnr_db: float | None
@@ -33,13 +34,14 @@ class ErrorFigures:
     saturated_share: float | None
     count: int
     nonfinite: int
+    offset_share: float | None = None
 
 
 class QuantizationError:
     """Collects arrays in constant memory; sums are of float64."""
 
     def __init__(self) -> None:
-        self._signal = self._noise = self._values = self._product = 0.0
+        self._signal = self._noise = self._values = self._product = self._offset = 0.0
         self._max_error, self._low, self._high = 0.0, math.inf, -math.inf
         self._count = self._nonfinite = 0
         self._identical = True
@@ -77,6 +79,7 @@ class QuantizationError:
         self._values += float(value @ value)
         self._product += float(reference @ value)
         self._noise += float(error @ error)
+        self._offset += float(error.sum())
         self._max_error = max(self._max_error, float(np.abs(error).max()))
         self._low, self._high = min(self._low, float(reference.min())), max(self._high, float(reference.max()))
         self._count += reference.size
@@ -97,4 +100,5 @@ class QuantizationError:
             saturated_share=None if self._saturated is None else self._saturated / elements,
             count=self._count,
             nonfinite=self._nonfinite,
+            offset_share=self._offset**2 / (self._count * self._noise) if self._noise > 0 else None,
         )

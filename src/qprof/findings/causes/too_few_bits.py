@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from statistics import median, mode
 
-from qprof.findings.causes import all_layers_alike, collapsed_output
+from qprof.findings.causes import all_layers_alike, collapsed_output, misread_weights
 from qprof.findings.causes.bad_layer import apart
 from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Prediction
 from qprof.findings.comparison import Comparison
@@ -37,9 +37,9 @@ class TooFewBits:
         few = _few_bits(comparison)
         if few is None or len(known) < FEWEST_LAYERS or apart(known) or saturated(known):
             return
-        for other in (collapsed_output.CAUSE, all_layers_alike.CAUSE):
-            if any(True for _ in other.hypotheses(comparison)):
-                return
+        others = (collapsed_output.CAUSE, all_layers_alike.CAUSE, misread_weights.CAUSE)
+        if any(True for cause in others for _ in cause.hypotheses(comparison)):
+            return
         metric, change = lost
         middle = median(layer.own_sqnr_db for layer in known)
         low, high = (-change.value * share for share in _BACK)

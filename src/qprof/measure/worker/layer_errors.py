@@ -76,6 +76,7 @@ def _figures(op: str, collected: Mapping[tuple[str, str], QuantizationError]) ->
     for name in ("sqnr_db", "identical"):
         figures[f"weight_{name}"] = getattr(weights, name, None)
         figures[f"bias_{name}"] = getattr(bias, name, None)
+    figures["weight_offset_share"] = getattr(weights, "offset_share", None)
     return figures
 
 

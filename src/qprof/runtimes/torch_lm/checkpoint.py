@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from qprof.errors import ModelError
-from qprof.runtimes.torch_lm import forms, safetensors_header
+from qprof.runtimes.torch_lm import forms, packed, safetensors_header
 from qprof.runtimes.torch_lm.safetensors_header import StoredTensor
-from qprof.store.cache import Cache, files_sha256, json_sha256
+from qprof.store.cache import Cache, cache_root, files_sha256, json_sha256
 
 CONFIG = "config.json"
 QUANTIZE_CONFIG = "quantize_config.json"
@@ -34,13 +35,15 @@ _TOKENIZERS = (
     ("spiece.model",),
 )
 
-_TOKENIZER_FILES = (
+TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.json", "merges.txt", "vocab.txt", "spiece.model", "chat_template.jinja", "generation_config.json"),
 )
 
 #: Of the layouts that GPTQ checkpoints come in; others are made for one kernel.
-_FORMATS = ("gptq", "gptq_v2")
+FORMATS = ("gptq", "gptq_v2")
+
+_GPTQMODEL = "gptqmodel"
 
 #: Keys that AutoGPTQ alone writes.
 _AUTOGPTQ_KEYS = frozenset({"is_marlin_format", "model_name_or_path", "model_file_base_name"})
@@ -69,7 +72,8 @@ class Checkpoint:
     """A folder that was found in order.
 
     `dtype`: of the unquantized weights as stored (the one most bytes are in). `linears`: the linear layers of the
-    decoder as name -> (in_features, out_features), where the headers tell.
+    decoder as name -> (in_features, out_features), where the headers tell. `index`: the file that joins its shards,
+    `None` where it has one weight file alone.
     """
 
     path: Path
@@ -82,10 +86,11 @@ class Checkpoint:
     quantization: QuantizedFormat | None
     tied_embeddings: bool
     linears: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    index: Path | None = None
 
     def content_files(self) -> list[Path]:
         """The files that make the model what it is: weights, configurations, tokenizer."""
-        names = (CONFIG, QUANTIZE_CONFIG, INDEX, *_TOKENIZER_FILES)
+        names = (CONFIG, QUANTIZE_CONFIG, *((self.index.name,) if self.index else ()), *TOKENIZER_FILES)
         return [*self.weight_files, *(self.path / name for name in names if (self.path / name).is_file())]
 
     def sha256(self) -> str:
@@ -102,13 +107,18 @@ def inspect(path: Path) -> Checkpoint:
     config = _config(path)
     architecture = _architecture(path, config)
     quantization = _quantization(path, config)
-    files = _weight_files(path)
+    files, index = _weight_files(path)
     _refuse_missing_tokenizer(path)
     tensors: dict[str, StoredTensor] = {}
     for file in files:
         tensors |= safetensors_header.read(file)
     if not tensors:
         raise ModelError(f"{files[0]}: holds no tensor; save the model again")
+    if quantization is None:
+        packed.refuse_without_settings(path, tensors)
+    elif quantization.quant_method == "gptq":
+        dynamic = (_quantization_settings(path, config) or {}).get("dynamic")
+        packed.refuse_unfit(path, tensors, quantization.bits, quantization.group_size, dynamic)
     return Checkpoint(
         path=path,
         architecture=architecture,
@@ -121,38 +131,65 @@ def inspect(path: Path) -> Checkpoint:
         tied_embeddings=_is_tied(config, tensors),
         linears=_linears(tensors, transposed=config.get("model_type") in ("gpt2", "openai-gpt"))
         | _linears_of_form(path, quantization, files, tensors),
+        index=index,
     )
 
 
-def normalised(checkpoint: Checkpoint) -> Path:
-    """A folder with this checkpoint that gptqmodel loads: its own, or, where AutoGPTQ wrote it, one in the cache with
-    links to the weights and with JSON files rewritten. The original is left as it is.
+def normalised(checkpoint: Checkpoint, layout: str = "", columns_moved: bool = False) -> Path:
+    """A folder with this checkpoint that the libraries load: its own, or one in the cache with links to the weights
+    under the names that they look for, and for GPTQ with JSON files rewritten. The original is left as it is.
+
+    `layout`: "gptq" or "gptq_v2" to read its zero points so, whatever its settings say; "" for what they say.
+    `columns_moved`: its columns are not in the order of their groups, though its settings say so.
 
     Raises:
-        ModelError: the checkpoint cannot be loaded by gptqmodel. StoreError: the cache cannot be written.
+        ModelError: the checkpoint cannot be read. StoreError: the cache cannot be written.
     """
-    found = checkpoint.quantization
-    if found is None or (found.checkpoint_format is not None and not _has_autogptq_keys(checkpoint.path)):
+    found, changes = checkpoint.quantization, dict[str, Any]()
+    if found is not None:
+        layout = layout or found.checkpoint_format or FORMATS[0]
+        changes = {"checkpoint_format": layout, **({"desc_act": True} if columns_moved else {})}
+        said = found.checkpoint_format == layout and found.desc_act >= columns_moved
+        changes = {} if said and not _has_autogptq_keys(checkpoint.path) else changes
+    if _well_named(checkpoint) and not changes:
         return checkpoint.path
-    if not found.sym:
-        raise ModelError(
-            f"{checkpoint.path}: quantized asymmetrically (sym = false) by {found.writer}, whose zero points gptqmodel "
-            "does not read; run it with library = 'autogptq', or quantize with sym = true"
-        )
-    key = json_sha256({"content": checkpoint.sha256(), "path": str(checkpoint.path.absolute()), "revision": 1})
+    known = {"content": checkpoint.sha256(), "path": str(checkpoint.path.absolute()), "revision": 2}
+    key = json_sha256({**known, "changes": changes})
     stored = _links.lookup(key)
-    return stored or _links.store(key, lambda folder: _link(checkpoint, folder))
+    return stored or _links.store(key, lambda folder: _link(checkpoint, folder, changes))
 
 
-def _link(checkpoint: Checkpoint, folder: Path) -> None:
+def origin(path: Path) -> Path:
+    """The folder that `normalised` made this one of; any other is its own."""
+    if cache_root() in path.parents:
+        for file in sorted(path.glob("*.safetensors")):
+            if file.is_symlink():
+                return Path(os.readlink(file)).parent
+    return path
+
+
+def _well_named(checkpoint: Checkpoint) -> bool:
+    """Whether transformers and gptqmodel find its weights."""
+    return (checkpoint.index or checkpoint.weight_files[0]).name in (INDEX, WEIGHTS)
+
+
+def _link(checkpoint: Checkpoint, folder: Path, changes: Mapping[str, Any]) -> None:
     for file in checkpoint.content_files():
-        name = WEIGHTS if len(checkpoint.weight_files) == 1 and file == checkpoint.weight_files[0] else file.name
+        name = INDEX if file == checkpoint.index else file.name
+        if checkpoint.index is None and file in checkpoint.weight_files:
+            name = WEIGHTS
         if name not in (CONFIG, QUANTIZE_CONFIG):
             (folder / name).symlink_to(file.absolute())
     config = _read_json(checkpoint.path / CONFIG)
+    if checkpoint.quantization is None:
+        (folder / CONFIG).symlink_to((checkpoint.path / CONFIG).absolute())
+        return
     settings = _quantization_settings(checkpoint.path, config) or {}
     settings = {name: value for name, value in settings.items() if name not in _AUTOGPTQ_KEYS}
-    settings |= {"quant_method": "gptq", "checkpoint_format": settings.get("checkpoint_format") or "gptq"}
+    settings |= {"quant_method": "gptq", **changes}
+    if not checkpoint.quantization.sym and checkpoint.quantization.writer != _GPTQMODEL:
+        # It reads zero points of "gptq" as all others do, but refuses to where another has written them.
+        settings["meta"] = {"quantizer": [f"{_GPTQMODEL}:0.9.0"]}
     for name, content in ((CONFIG, {**config, "quantization_config": settings}), (QUANTIZE_CONFIG, settings)):
         (folder / name).write_text(json.dumps(content, indent=1), encoding="utf-8")
 
@@ -160,7 +197,7 @@ def _link(checkpoint: Checkpoint, folder: Path) -> None:
 def _intact(entry: Path) -> Path | None:
     """The entry, unless a link in it leads nowhere any more."""
     files = [path for path in entry.iterdir()]
-    whole = {CONFIG, QUANTIZE_CONFIG} <= {path.name for path in files} and all(path.is_file() for path in files)
+    whole = (entry / CONFIG).is_file() and all(path.is_file() for path in files)
     return entry if whole and any(path.suffix == ".safetensors" for path in files) else None
 
 
@@ -206,16 +243,17 @@ def _architecture(path: Path, config: Mapping[str, Any]) -> str:
     return names[0]
 
 
-def _weight_files(path: Path) -> list[Path]:
+def _weight_files(path: Path) -> tuple[list[Path], Path | None]:
+    """The files with weights, and what joins them where it is needed."""
     if (path / WEIGHTS).is_file():
-        return [path / WEIGHTS]
+        return [path / WEIGHTS], None
     indexes = [path / INDEX, *sorted(path.glob("*.safetensors.index.json"))]
     for index in indexes:
         if index.is_file():
-            return _shards(index)
+            return _shards(index), index
     single = sorted(path.glob("*.safetensors"))
     if len(single) == 1:
-        return single
+        return single, None
     if single:
         raise ModelError(f"{path}: has {len(single)} .safetensors files but no {INDEX} that joins them; restore it")
     pickled = sorted(file.name for file in path.iterdir() if file.suffix in _PICKLED)
@@ -275,10 +313,10 @@ def _quantization(path: Path, config: Mapping[str, Any]) -> QuantizedFormat | No
             "so name the unquantized original"
         )
     layout = settings.get("checkpoint_format") or settings.get("format")
-    if settings.get("is_marlin_format") or (layout is not None and layout not in _FORMATS):
+    if settings.get("is_marlin_format") or (layout is not None and layout not in FORMATS):
         raise ModelError(
             f"{path}: stored in the layout {layout or 'marlin'!r}, which one kernel alone reads; qprof runs the "
-            f"layouts {' and '.join(_FORMATS)}"
+            f"layouts {' and '.join(FORMATS)}"
         )
     try:
         return QuantizedFormat(

@@ -15,6 +15,7 @@ from qprof.runtimes.interventions import (
     Interventions,
     OtherBytes,
     OtherKernel,
+    OtherReading,
     OtherWidth,
     Section,
     changed,
@@ -81,6 +82,19 @@ class TorchLMInterventions(Interventions):
     def faster_kernel(self, entry: VariantEntry) -> OtherKernel | Impossible:
         return other_forms.faster_kernel(entry)
 
+    def read_otherwise(self, entry: VariantEntry) -> OtherReading | Impossible:
+        """Zero points as they are stored ("gptq_v2"), or one more ("gptq")."""
+        from qprof.runtimes.torch_lm.gptq_reading import other_layout
+
+        facts, before = entry.making.facts, entry.making.facts.get("layout")
+        if not before or not entry.section.get("file") or entry.section.get("library") == AUTOGPTQ:
+            return Impossible("how its zero points are stored is a question of finished GPTQ files that gptqmodel runs")
+        after, stored = other_layout(before), facts.get("zero_points") or {}
+        told = (
+            f"all of its zero points are {stored['values'][0]}" if facts.get("layout_of_zero_points") == after else ""
+        )
+        return OtherReading(changed(entry.section, f"as-{after}", layout=after), before, after, told)
+
     def unpacked_once(self, entry: VariantEntry) -> Section | Impossible:
         section = entry.section
         if section.get("library") != AUTOGPTQ:
@@ -143,7 +157,7 @@ def _with_parts(
     if not names:
         return Impossible("no layer is named")
     own: dict[str, Any] = {key: entry.section[key] for key in ("threads", "batch") if entry.section.get(key)}
-    run = {key: entry.options[key] for key in ("dtype", "kernel") if entry.options.get(key)}
+    run = {key: entry.options[key] for key in ("dtype", "kernel", "layout") if entry.options.get(key)}
     if entry.options.get("library") == AUTOGPTQ:
         run.pop("kernel", None)
     parts: dict[str, Any] = {"baseline": str(_folder(baseline)), what: dict(names)}

@@ -10,7 +10,7 @@ from typing import Any
 from qprof.errors import ModelError
 from qprof.runtimes.tool_output import first_line, tool_output_to_log
 from qprof.runtimes.torch_lm import forms, library
-from qprof.runtimes.torch_lm.checkpoint import Checkpoint, QuantizedFormat, inspect, normalised
+from qprof.runtimes.torch_lm.checkpoint import Checkpoint, QuantizedFormat, inspect, normalised, origin
 from qprof.runtimes.torch_lm.dequantized import dequantize_linears
 from qprof.runtimes.torch_lm.kernels import DEQUANTIZED, KERNELS, Kernel, default_dtype, device_kind, kernel_for
 
@@ -40,6 +40,11 @@ def load_module(path: Path, *, device: str = "cpu", dtype: str = "", kernel: str
         missing.
     """
     library.require(("torch", "transformers", "safetensors"))
+    from qprof.runtimes.torch_lm.formats import format_of  # which load by means of this module
+
+    other = format_of(path)
+    if other is not None:
+        return other.load(path, device, dtype, kernel)
     checkpoint = inspect(path)
     refuse_missing_device(device)
     if dtype not in ("", *DTYPES):
@@ -101,7 +106,7 @@ def _load_quantized(
         dequantize_linears(module, quantized_layers(module), getattr(torch, dtype))
     notes = []
     if path != checkpoint.path:
-        notes.append(f"written by {quantized.writer}: run from a copy of its settings that gptqmodel reads, {path}")
+        notes.append(f"written by {quantized.writer}: run from a copy of its settings that gptqmodel reads")
     if chosen.note:
         notes.append(f"kernel {chosen.name} {chosen.note}")
     return LoadedModule(module, load_tokenizer(path), dtype, chosen.name, notes=notes)
@@ -197,9 +202,11 @@ def refuse_missing_device(device: str) -> None:
 
 
 def _load_error(checkpoint: Checkpoint, error: BaseException) -> ModelError:
+    path = origin(checkpoint.path)
     if is_out_of_memory(error):
-        return ModelError(f"{checkpoint.path}: out of memory while it was loaded; free memory or use a smaller dtype")
-    return ModelError(f"{checkpoint.path}: cannot be loaded: {first_line(error)}; check the files")
+        return ModelError(f"{path}: out of memory while it was loaded; free memory or use a smaller dtype")
+    said = first_line(error).replace(str(checkpoint.path), str(path))
+    return ModelError(f"{path}: cannot be loaded: {said}; check the files")
 
 
 def module_facts(module: Any, device: str) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from qprof.record.stored import StoredFiles
 from qprof.runtimes import base, hub
 from qprof.runtimes.tool_output import tool_output_to_log
 from qprof.runtimes.torch_lm import forms, library
+from qprof.runtimes.torch_lm.formats import format_of
 from qprof.runtimes.torch_lm.interventions import TorchLMInterventions
 from qprof.runtimes.torch_lm.methods import method_for
 from qprof.runtimes.torch_lm.sections import AUTOGPTQ, TorchLMOptions
@@ -45,10 +46,16 @@ class TorchLMRuntime(base.Runtime):
     def accepts(self, path: Path) -> bool:
         saved_model, config = path / "saved_model.pb", path / "config.json"
         # Unlike Path.is_file, false for a name too long to be one.
-        return not os.path.isfile(saved_model) and os.path.isfile(config) and _is_language_model(config)
+        if os.path.isfile(saved_model) or not os.path.exists(path):
+            return False
+        return format_of(path) is not None or (os.path.isfile(config) and _is_language_model(config))
 
     def names(self, text: str) -> bool:
-        return hub.is_reference(text) or _HUB_ID.fullmatch(text) is not None
+        return hub.is_reference(text) or hub.is_bare_name(text) or _HUB_ID.fullmatch(text) is not None
+
+    def is_finished(self, path: Path) -> bool:
+        other = format_of(path)
+        return _is_quantized(path) if other is None else other.is_finished
 
     def variant_section(self, keys: Mapping[str, Any]) -> type[VariantSection]:
         section: type[VariantSection] = method_for(keys).section
@@ -62,6 +69,7 @@ class TorchLMRuntime(base.Runtime):
             dtype=str(asked.run.get("dtype") or ""),
             kernel=str(asked.run.get("kernel") or ""),
             library=str(asked.run.get("library") or ""),
+            layout=str(asked.run.get("layout") or ""),
             batch=getattr(section, "batch", None) or shape.batch,
             prompt_tokens=shape.prompt_tokens,
             generated_tokens=shape.generated_tokens,
@@ -78,12 +86,14 @@ class TorchLMRuntime(base.Runtime):
     def stored(self, path: Path) -> StoredFiles:
         from qprof.runtimes.torch_lm.parts import stored_files
 
-        return stored_files(path)
+        other = format_of(path)
+        return stored_files(path) if other is None else other.stored(path)
 
     def content_files(self, path: Path) -> Sequence[Path]:
         from qprof.runtimes.torch_lm.checkpoint import inspect
 
-        return inspect(path).content_files()
+        # Of a folder in another format, all files count.
+        return inspect(path).content_files() if format_of(path) is None else super().content_files(path)
 
     def preload(self, run: Mapping[str, Any]) -> None:
         """The quantizer's library too, also for an unquantized variant: all variants' memory is counted above the same
@@ -182,6 +192,16 @@ def torch_lm_options(options: RunOptions) -> TorchLMOptions:
     if isinstance(options, TorchLMOptions):
         return options
     return TorchLMOptions(threads=options.threads, device=options.device)
+
+
+def _is_quantized(folder: Path) -> bool:
+    """Whether a folder's configuration says so; what is wrong with it is for loading to say."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    beside = any((folder / name).is_file() for name in ("quantize_config.json", "quant_config.json"))
+    return beside or (isinstance(config, dict) and bool(config.get("quantization_config")))
 
 
 def _is_language_model(config: Path) -> bool:

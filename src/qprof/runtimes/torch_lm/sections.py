@@ -13,6 +13,8 @@ GPTQMODEL: Literal["gptqmodel"] = "gptqmodel"
 AUTOGPTQ: Literal["autogptq"] = "autogptq"
 
 DType = Literal["", "float32", "float16", "bfloat16"]
+#: How a GPTQ checkpoint stores zero points: less one, or as they are.
+Layout = Literal["", "gptq", "gptq_v2"]
 Bits = Literal[2, 3, 4, 8]
 #: -1: a group per row.
 GroupSize = Annotated[int, Meta(ge=-1)]
@@ -67,10 +69,12 @@ class FromBaseline(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 class CheckpointVariant(FileVariantSection, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A ready-made checkpoint, unquantized or GPTQ. `kernel`: of its quantized layers, `dtype` of the computation;
-    `wide_from`: a module from which on it computes in float32."""
+    `wide_from`: a module from which on it computes in float32. `layout`: "gptq" or "gptq_v2" to read its zero points
+    so, whatever its settings say."""
 
     kernel: str = ""
     dtype: DType = ""
+    layout: Layout = ""
     library: Literal["gptqmodel"] = GPTQMODEL
     batch: Positive | None = None
     parts: FromBaseline | None = None
@@ -88,8 +92,10 @@ class AutoGPTQCheckpointVariant(FileVariantSection, frozen=True, forbid_unknown_
 class TorchLMOptions(RunOptions, frozen=True, kw_only=True):
     """How torch runs a variant. `dtype` of the computation and `kernel` of quantized layers, "" for the runtime's
     choice; `library`: "autogptq" where that runs it; `parts`: what it has of another model. A prompt is `batch` rows of
-    `prompt_tokens` tokens, behind which `generated_tokens` are decoded."""
+    `prompt_tokens` tokens, behind which `generated_tokens` are decoded. `layout`: as which its zero points are read,
+    where that is not what its settings say."""
 
+    layout: str = ""
     dtype: str = ""
     kernel: str = ""
     library: str = ""

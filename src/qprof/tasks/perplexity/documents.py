@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from qprof.errors import DataError
-from qprof.tasks.lastword.data import HUB, LINES, Source, read_rows
+from qprof.tasks.hub_data import HUB
+from qprof.tasks.lastword.data import LINES, Source, read_rows
 
 Cut = Literal["auto", "whole", "titles"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import msgspec
 
 from qprof.errors import ModelError
 from qprof.runtimes.base import Calibration, Made
-from qprof.runtimes.torch_lm.checkpoint import Checkpoint, inspect, normalised
+from qprof.runtimes.torch_lm.checkpoint import Checkpoint, QuantizedFormat, inspect, normalised
+from qprof.runtimes.torch_lm.formats import format_of
+from qprof.runtimes.torch_lm.gptq_reading import reading
 from qprof.runtimes.torch_lm.kernels import kernel_for
 from qprof.runtimes.torch_lm.methods.base import FILE, Method, Source, folder_of, keys_say, made
 from qprof.runtimes.torch_lm.sections import GPTQMODEL, CheckpointVariant
@@ -25,7 +28,11 @@ class FileMethod(Method[CheckpointVariant]):
         return method == FILE and keys_say(keys, "library", GPTQMODEL)
 
     def make(self, source: Source, section: CheckpointVariant, calibration: Calibration) -> Made:
-        checkpoint = inspect(folder_of(section.file))
+        path = folder_of(section.file)
+        other = format_of(path)
+        if other is not None:
+            return other.make(path, section, source.device)
+        checkpoint = inspect(path)
         form = checkpoint.quantization
         facts = _facts_of_parts(checkpoint, section)
         if form is None:
@@ -34,11 +41,30 @@ class FileMethod(Method[CheckpointVariant]):
                     f"variant {section.name}: kernel = {section.kernel!r} computes quantized layers, and this variant "
                     "has none; leave it out"
                 )
-            return made(checkpoint, checkpoint.sha256(), FILE, facts, dtype=section.dtype or checkpoint.dtype)
+            if section.layout:
+                raise ModelError(f"variant {section.name}: layout says how GPTQ layers are read, and it has none")
+            found = inspect(normalised(checkpoint))
+            return made(found, checkpoint.sha256(), FILE, facts, dtype=section.dtype or checkpoint.dtype)
+        if form.quant_method != "gptq":
+            return _of_form(checkpoint, form, section, source.device, facts)
+        read = reading(checkpoint, form, section.layout)
         dtype, kernel = kernel_for(
-            form, checkpoint.linears, device=source.device, dtype=section.dtype, requested=section.kernel
+            read.form, checkpoint.linears, device=source.device, dtype=section.dtype, requested=section.kernel
         )
-        return made(inspect(normalised(checkpoint)), checkpoint.sha256(), FILE, facts, dtype=dtype, kernel=kernel.name)
+        as_read = made(
+            inspect(read.folder), checkpoint.sha256(), FILE, {**facts, **read.facts}, dtype=dtype, kernel=kernel.name
+        )
+        return replace(as_read, run={**as_read.run, **read.run}, notes=read.notes)
+
+
+def _of_form(
+    checkpoint: Checkpoint, form: QuantizedFormat, section: CheckpointVariant, device: str, facts: dict[str, Any]
+) -> Made:
+    """A checkpoint of another library, as it stands."""
+    if section.layout:
+        raise ModelError(f"variant {section.name}: layout says how GPTQ layers are read, and it has none")
+    dtype, kernel = kernel_for(form, checkpoint.linears, device=device, dtype=section.dtype, requested=section.kernel)
+    return made(checkpoint, checkpoint.sha256(), FILE, facts, dtype=dtype, kernel=kernel.name)
 
 
 def _facts_of_parts(checkpoint: Checkpoint, section: CheckpointVariant) -> dict[str, Any]:
