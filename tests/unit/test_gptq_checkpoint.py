@@ -210,7 +210,25 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "awq": (change_config(quantization_config={"quant_method": "awq", "bits": 4}), "quantized with awq"),
     "bitsandbytes": (
         change_config(quantization_config={"quant_method": "bitsandbytes"}),
+        r"quantized with bitsandbytes \(.*it needs the package bitsandbytes",
+    ),
+    "bitsandbytes before it said so": (
+        change_config(quantization_config={"load_in_8bit": True, "llm_int8_threshold": 6.0}),
         "quantized with bitsandbytes",
+    ),
+    "awq before it said so": (
+        lambda folder: write_json(folder / "quant_config.json", {"zero_point": True, "q_group_size": 64, "w_bit": 4}),
+        r"quantized with awq \(AWQ, int4 weights",
+    ),
+    "compressed-tensors": (
+        change_config(compression_config={"quant_method": "compressed-tensors", "format": "pack-quantized"}),
+        "quantized with compressed-tensors",
+    ),
+    "fp8": (change_config(quantization_config={"fmt": "e4m3", "weight_block_size": [128, 128]}), "quantized with fp8"),
+    "exl2": (change_config(quantization_config={"quant_method": "exl2"}), r"exl2 \(ExLlamaV2's own layout; .*a GPU"),
+    "a method that came later": (
+        change_config(quantization_config={"quant_method": "qubits"}),
+        "quantized with qubits; variants are made of an unquantized model, so name the original",
     ),
     "unnamed method": (change_config(quantization_config={"bits": 4}), "quantized with an unnamed method"),
     "marlin": (change_config(quantization_config={**AUTOGPTQ, "is_marlin_format": True}), "layout 'marlin'"),

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from qprof.errors import MissingExtraError, ModelError
+from qprof.errors import MissingExtraError, ModelError, ProfileError
+from qprof.measure.command_line import profile_for
 from qprof.runtimes import hub
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -34,6 +35,46 @@ def test_a_cached_model_needs_no_network(cache: Path, reference: str) -> None:
     folder = hub.local_folder(reference)
     assert folder == cache / "models--org--model" / "snapshots" / COMMIT
     assert (folder / "config.json").read_text() == "{}"
+
+
+def test_names_without_org(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (cache / "models--org--model").rename(cache / "models--gpt2")
+    folder = cache / "models--gpt2" / "snapshots" / COMMIT
+    assert hub.local_folder("hf://gpt2") == hub.local_folder("hf://gpt2@main") == folder
+    assert hub.cached_folder("gpt2") == folder and hub.cached_folder("org/other") is None
+    assert hub.cached_folder("../gpt2") is None and hub.cached_folder("/etc") is None
+    assert hub.is_bare_name("gpt2") and hub.is_bare_name("gpt2@main")
+    assert not any(map(hub.is_bare_name, ["llama", "model.tflite", "./gpt2", "gpt2/", "quickstart", ""]))
+
+
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        ("gpt2", "hf://gpt2"),  # the folder of that name is not meant
+        ("gpt2@main", "hf://gpt2@main"),
+        ("org/model", "hf://org/model"),
+        ("org/model@v1.0", "hf://org/model@v1.0"),
+        ("hf://org/model@v1.0", "hf://org/model@v1.0"),
+        ("./gpt2", "gpt2"),
+        ("gpt2/", "gpt2"),
+    ],
+)
+def test_what_a_command_line_means_by_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, path: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gpt2").mkdir()
+    (tmp_path / "gpt2" / "config.json").write_text('{"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2"}')
+    profile = profile_for([target])
+    assert profile.model.path == (path if "://" in path else str(tmp_path / path))
+    assert profile.name in ("gpt2", "model")
+
+
+def test_other_words_are_no_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for target in ("gpt3", "quickstar", "missing.tflite"):
+        with pytest.raises(ProfileError, match="no such model, and no profile"):
+            profile_for([target])
 
 
 @pytest.mark.parametrize("reference", ["hf://org/other", "hf://org/model@v2"])

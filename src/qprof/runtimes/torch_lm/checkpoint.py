@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from qprof.errors import ModelError
-from qprof.runtimes.torch_lm import forms, packed, safetensors_header
+from qprof.runtimes.torch_lm import foreign, forms, packed, safetensors_header
 from qprof.runtimes.torch_lm.safetensors_header import StoredTensor
 from qprof.store.cache import Cache, cache_root, files_sha256, json_sha256
 
@@ -107,7 +107,7 @@ def inspect(path: Path) -> Checkpoint:
     config = _config(path)
     architecture = _architecture(path, config)
     quantization = _quantization(path, config)
-    files, index = _weight_files(path)
+    files, index = weight_files(path)
     _refuse_missing_tokenizer(path)
     tensors: dict[str, StoredTensor] = {}
     for file in files:
@@ -117,7 +117,7 @@ def inspect(path: Path) -> Checkpoint:
     if quantization is None:
         packed.refuse_without_settings(path, tensors)
     elif quantization.quant_method == "gptq":
-        dynamic = (_quantization_settings(path, config) or {}).get("dynamic")
+        dynamic = (quantization_settings(path, config) or {}).get("dynamic")
         packed.refuse_unfit(path, tensors, quantization.bits, quantization.group_size, dynamic)
     return Checkpoint(
         path=path,
@@ -184,7 +184,7 @@ def _link(checkpoint: Checkpoint, folder: Path, changes: Mapping[str, Any]) -> N
     if checkpoint.quantization is None:
         (folder / CONFIG).symlink_to((checkpoint.path / CONFIG).absolute())
         return
-    settings = _quantization_settings(checkpoint.path, config) or {}
+    settings = quantization_settings(checkpoint.path, config) or {}
     settings = {name: value for name, value in settings.items() if name not in _AUTOGPTQ_KEYS}
     settings |= {"quant_method": "gptq", **changes}
     if not checkpoint.quantization.sym and checkpoint.quantization.writer != _GPTQMODEL:
@@ -243,7 +243,7 @@ def _architecture(path: Path, config: Mapping[str, Any]) -> str:
     return names[0]
 
 
-def _weight_files(path: Path) -> tuple[list[Path], Path | None]:
+def weight_files(path: Path) -> tuple[list[Path], Path | None]:
     """The files with weights, and what joins them where it is needed."""
     if (path / WEIGHTS).is_file():
         return [path / WEIGHTS], None
@@ -260,7 +260,8 @@ def _weight_files(path: Path) -> tuple[list[Path], Path | None]:
     if pickled:
         raise ModelError(
             f"{path}: its weights are pickled ({pickled[0]}), and unpickling runs code that the file brings along; "
-            "convert them: model.save_pretrained(folder, safe_serialization=True)"
+            "convert them: AutoModelForCausalLM.from_pretrained(folder).save_pretrained(folder, "
+            "safe_serialization=True), where you trust who made them"
         )
     raise ModelError(f"{path}: has no weights ({WEIGHTS}); download or copy the folder again")
 
@@ -283,11 +284,12 @@ def _refuse_missing_tokenizer(path: Path) -> None:
         raise ModelError(f"{path}: has no tokenizer (tokenizer.json); copy it from the original model")
 
 
-def _quantization_settings(path: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
+def quantization_settings(path: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
     """The quantizer's settings as stored, from whichever of the places holds them."""
-    inside = config.get("quantization_config")
-    if isinstance(inside, dict) and inside:
-        return dict(inside)
+    for key in ("quantization_config", "compression_config"):  # the second of compressed-tensors before 0.6
+        inside = config.get(key)
+        if isinstance(inside, dict) and inside:
+            return dict(inside)
     for name in (QUANTIZE_CONFIG, "quant_config.json"):
         if (path / name).is_file():
             return _read_json(path / name)
@@ -295,23 +297,20 @@ def _quantization_settings(path: Path, config: Mapping[str, Any]) -> dict[str, A
 
 
 def _has_autogptq_keys(path: Path) -> bool:
-    settings = _quantization_settings(path, _read_json(path / CONFIG)) or {}
+    settings = quantization_settings(path, _read_json(path / CONFIG)) or {}
     beside = _read_json(path / QUANTIZE_CONFIG) if (path / QUANTIZE_CONFIG).is_file() else {}
     return bool(_AUTOGPTQ_KEYS & (set(settings) | set(beside)))
 
 
 def _quantization(path: Path, config: Mapping[str, Any]) -> QuantizedFormat | None:
-    settings = _quantization_settings(path, config)
+    settings = quantization_settings(path, config)
     if settings is None:
         return None
-    method = settings.get("quant_method") or settings.get("method") or ("gptq" if "group_size" in settings else None)
-    if form := forms.form_named(str(method)):
-        return _of_form(path, form, str(method), settings)
+    method = foreign.method_of(settings)
+    if form := forms.form_named(method):
+        return _of_form(path, form, method, settings)
     if method != "gptq":
-        raise ModelError(
-            f"{path}: quantized with {method or 'an unnamed method'}; qprof runs unquantized and GPTQ checkpoints, "
-            "so name the unquantized original"
-        )
+        raise foreign.refusal(path, method)
     layout = settings.get("checkpoint_format") or settings.get("format")
     if settings.get("is_marlin_format") or (layout is not None and layout not in FORMATS):
         raise ModelError(

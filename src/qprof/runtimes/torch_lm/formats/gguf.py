@@ -162,8 +162,12 @@ def _file_type(reader: Any) -> str | None:
 
 def _load(file: Path, dtype: str) -> Any:
     import torch
+    import transformers
     from transformers import AutoModelForCausalLM
 
+    # Where the package `kernels` is installed, it would fetch compiled code for blocks from the hub, and run it.
+    config = getattr(transformers, "GgufConfig", None)
+    plain = {} if config is None else {"quantization_config": config(dequantize=True)}
     try:
         with tool_output_to_log():
             module, found = AutoModelForCausalLM.from_pretrained(
@@ -173,6 +177,7 @@ def _load(file: Path, dtype: str) -> Any:
                 local_files_only=True,
                 trust_remote_code=False,
                 output_loading_info=True,
+                **plain,
             )
     except Exception as error:  # from three libraries, for files of whatever make; all of them are told
         if is_out_of_memory(error):

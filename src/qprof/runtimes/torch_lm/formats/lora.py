@@ -3,9 +3,11 @@ once, and from then on run as any checkpoint."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -135,8 +137,9 @@ def _merge(path: Path, base: Checkpoint, folder: Path) -> None:
                 local_files_only=True,
                 trust_remote_code=False,
             )
-            adapted = PeftModel.from_pretrained(module, str(path), local_files_only=True, use_safetensors=True)
-            merged = adapted.merge_and_unload(safe_merge=True)
+            with _no_gptq_layers():
+                adapted = PeftModel.from_pretrained(module, str(path), local_files_only=True, use_safetensors=True)
+                merged = adapted.merge_and_unload(safe_merge=True)
             merged.to(getattr(torch, base.dtype, torch.float32)).save_pretrained(str(folder))
     except Exception as error:  # from three libraries, for adapters of whatever make; all of them are told
         raise ModelError(
@@ -147,6 +150,22 @@ def _merge(path: Path, base: Checkpoint, folder: Path) -> None:
         source = (path if own else base.path) / name
         if source.is_file() and not (folder / name).exists():
             shutil.copyfile(source, folder / name)
+
+
+@contextlib.contextmanager
+def _no_gptq_layers() -> Iterator[None]:
+    """Have peft not look for GPTQ layers, which an unquantized base has none of: where gptqmodel is installed without
+    optimum, looking raises ImportError (peft 0.21)."""
+    name = "is_gptqmodel_available"
+    modules = [module for key, module in list(sys.modules.items()) if key.partition(".")[0] == "peft"]
+    saved = [(module, vars(module)[name]) for module in modules if name in vars(module)]
+    for module, _ in saved:
+        setattr(module, name, lambda *_, **__: False)
+    try:
+        yield
+    finally:
+        for module, function in saved:
+            setattr(module, name, function)
 
 
 def _intact(entry: Path) -> Checkpoint | None:
