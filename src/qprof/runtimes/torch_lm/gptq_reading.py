@@ -63,7 +63,8 @@ def symmetric_layout(bits: int, values: tuple[int, ...]) -> str | None:
     """The layout in which one and the same stored zero point everywhere is the middle of the range, as symmetric
     quantization has it; `None` for others, which do not tell."""
     middle = 2 ** (bits - 1)
-    return {(middle - 1,): V1, (middle,): V2}.get(values)
+    stored = values[0] if len(values) == 1 else None
+    return {middle - 1: V1, middle: V2}.get(stored) if stored is not None else None
 
 
 def other_layout(layout: str) -> str:
