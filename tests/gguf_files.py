@@ -5,6 +5,7 @@ The blocks: https://github.com/ggml-org/ggml/blob/master/src/ggml-common.h (bloc
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -91,11 +92,26 @@ def as_rotated(rows: Floats, heads: int) -> Floats:
     return rows.reshape(heads, out // heads // 2, 2, columns).swapaxes(1, 2).reshape(out, columns)
 
 
+def add_tokenizer(out: Any, tokenizer: Any) -> None:
+    """The tokens of a byte-level tokenizer as llama.cpp stores them, filled up to the vocabulary."""
+    model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    tokens = sorted(model["vocab"], key=model["vocab"].get)
+    unused = VOCABULARY - len(tokens)
+    out.add_tokenizer_model("gpt2")
+    out.add_tokenizer_pre("gpt-2")
+    out.add_token_list([*tokens, *(f"<unused{number}>" for number in range(unused))])
+    out.add_token_types([3, 3, *[1] * (len(tokens) - 2), *[5] * unused])  # control, normal, unused
+    out.add_token_merges([" ".join(pair) for pair in model["merges"]])
+    out.add_bos_token_id(0)
+    out.add_eos_token_id(1)
+    out.add_add_bos_token(False)
+
+
 def write_gguf(
-    file: Path, kind: str, mixed: Mapping[str, str] | None = None, output: bool = False
+    file: Path, kind: str, mixed: Mapping[str, str] | None = None, output: bool = False, tokenizer: Any = None
 ) -> dict[str, Floats]:
     """A Llama whose linears are of `kind`, or of what `mixed` says; returns Hugging Face's name -> float32[out, in].
-    `output`: whether it has an output of its own, and not its embedding's."""
+    `output`: whether it has an output of its own, and not its embedding's; `tokenizer`: put into the file."""
     import gguf
 
     rng, weights = np.random.default_rng(0), dict[str, Floats]()
@@ -113,6 +129,8 @@ def write_gguf(
     ):
         add(value)
     out.add_layer_norm_rms_eps(1e-5)
+    if tokenizer is not None:
+        add_tokenizer(out, tokenizer)
 
     def add_linear(name: str, full: str, kind: str, shape: tuple[int, int], heads: int = 0) -> None:
         blocks = random_blocks(kind, shape, rng)

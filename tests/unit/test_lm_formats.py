@@ -75,6 +75,16 @@ def test_q8_0_in_a_folder_with_an_output_of_its_own(tmp_path: Path) -> None:
     assert_weights(load_module(variant.path, dtype="float32").module, expected)
 
 
+def test_a_gguf_file_alone_has_a_tokenizer_of_its_own(tmp_path: Path) -> None:
+    pytest.importorskip("gguf")
+    expected = byte_tokenizer(["Ġdog", "Ġcat"])
+    write_gguf(tmp_path / "alone.gguf", "Q8_0", tokenizer=expected)
+    found = load_module(tmp_path / "alone.gguf").tokenizer
+    for text in (" dog cat", "hello dog", " The dog's bone"):
+        assert found(text)["input_ids"] == expected(text)["input_ids"]
+        assert found.decode(found(text)["input_ids"]) == text
+
+
 def test_every_byte_of_a_gguf_file_is_in_one_part(q4_k_m: tuple[Path, dict[str, Any]]) -> None:
     file, expected = q4_k_m
     stored = RUNTIME.stored(file)
