@@ -188,9 +188,7 @@ def _load(file: Path, dtype: str) -> Any:
             f"{file}: transformers cannot load it: {first_line(error)}; it does not know every architecture and type "
             "that llama.cpp has"
         ) from error
-    tied = {"lm_head.weight"} if module.config.get_text_config().tie_word_embeddings else set()
-    missing = sorted(set(found["missing_keys"]) - tied)
-    if missing:
+    if missing := sorted(found["missing_keys"]):
         # transformers only warns, and fills them with random numbers.
         raise ModelError(f"{file}: lacks {len(missing)} weights ({missing[0]}); copy or download it again")
     module.tie_weights()
