@@ -1,15 +1,13 @@
-"""Whole runs of checkpoints as people have them: by an id of the hub, as a GGUF file, and read by the wrong rule."""
+"""Whole runs of checkpoints as people have them: by an id of the hub, and as a GGUF file."""
 
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 
 from command_line import QUICK, CommandLine
-from qprof import embedded
 from qprof.store.run import Run
 
 pytest.importorskip("torch")
@@ -17,7 +15,6 @@ pytest.importorskip("gptqmodel")
 
 from checkpoints import save_llama
 from gguf_files import write_gguf
-from gptq_folders import write_gptq
 from lastword_models import byte_tokenizer
 
 SHORT = (*QUICK, "--set=protocol.threads=1", "--set=task.prompt_tokens=8", "--set=task.generated_tokens=2", "-o", "r")
@@ -56,27 +53,3 @@ def test_a_gguf_file_beside_a_float_model(qprof: CommandLine) -> None:
     assert any("its speed, memory and energy are a float model's" in note for note in entry.notes)
     assert {op.type for op in run.op_meta["model.gguf"]} >= {"Linear"}
     assert "float model's" in qprof("show", "r").out
-
-
-def test_a_file_read_by_the_wrong_rule_is_read_by_the_other(qprof: CommandLine) -> None:
-    source = qprof.folder / "float"
-    shutil.copytree(embedded.path("passages_lm"), source)
-    settings = {"bits": 4, "group_size": 64, "desc_act": False, "sym": True, "quant_method": "gptq"}
-    write_gptq(source, qprof.folder / "packed", group=64, layout="gptq_v2", beside=settings)
-    words = [word for word in SHORT if "layer_errors" not in word]
-    told = ("--set=protocol.layer_errors=1", "--set=task.limit=40")
-    done = qprof("run", source, qprof.folder / "packed", *words, *told)
-    assert done.code == 0, done.err
-    run = Run(qprof.folder / "r")
-    shares = [row.weight_offset_share for row in run.layer_errors if row.weight_offset_share is not None]
-    assert len(shares) == 28 and min(shares) > 0.5
-    assert (run.score("float", "accuracy") or 0.0) > 0.9 > 0.5 > (run.score("packed", "accuracy") or 0.0)
-    done = qprof("explain", "r", "--verify", "--json")
-    assert done.code == 0, done.err
-    text = json.dumps(json.loads(done.out))
-    assert "packed is read as gptq, and its file is gptq_v2: the weights of 28 of 28 layers are off" in text
-    verified = [Run(path.parent) for path in (qprof.folder / "r").glob("verify/*/manifest.json")]
-    (again,) = [one for one in verified if "packed+as-gptq_v2" in {entry.name for entry in one.variants}]
-    assert (again.score("packed+as-gptq_v2", "accuracy") or 0.0) > 0.9
-    confirmed = json.loads(done.out)
-    assert "confirmed" in json.dumps(confirmed)
