@@ -307,7 +307,7 @@ def _quantization(path: Path, config: Mapping[str, Any]) -> QuantizedFormat | No
     if settings is None:
         return None
     method = foreign.method_of(settings)
-    if form := forms.form_named(method):
+    if method is not None and (form := forms.form_named(method)) is not None:
         return _of_form(path, form, method, settings)
     if method != "gptq":
         raise foreign.refusal(path, method)
