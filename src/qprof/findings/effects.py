@@ -25,6 +25,11 @@ _RESAMPLES = 2000
 _CHUNK_ELEMENTS = 2**22
 
 
+def by_sample(metric: str) -> str:
+    """The name that a summary metric's rows by sample have."""
+    return _BY_SAMPLE.get(metric, metric)
+
+
 def paired_scores(run: Run, a: str, b: str, metric: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """A score by sample of both, over the samples that both have it of: float64[n] each; empty where none has."""
     first, second = run.sample_scores(a, metric), run.sample_scores(b, metric)

@@ -57,7 +57,7 @@ def profile_for(
 
     Raises `ProfileError` where the targets do not go together.
     """
-    models = [target for target in targets if not _is_profile(target)]
+    models = [target for target in targets if not is_profile(target)]
     inputs = inputs if isinstance(inputs, InputOptions) else InputOptions(files=inputs)
     if len(targets) > 1 and len(models) < len(targets):
         raise ProfileError("give one profile, or model files, but not both or several profiles; run them one by one")
@@ -105,7 +105,8 @@ def _profiles_folder() -> Path:
     return next(folder for folder in (package / "profiles", package.parents[1] / "profiles") if folder.is_dir())
 
 
-def _is_profile(target: str) -> bool:
+def is_profile(target: str) -> bool:
+    """Whether a target names a profile, and no model."""
     return target.endswith(".toml") or (target in shipped_profiles() and not Path(target).exists())
 
 

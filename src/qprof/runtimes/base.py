@@ -20,6 +20,7 @@ from qprof.record.sections import FileVariantSection, ModelSection, ProtocolSect
 from qprof.record.stored import StoredFiles
 from qprof.record.tensors import TensorSpec
 from qprof.runtimes.interventions import Interventions
+from qprof.runtimes.recipe import Recipe
 
 
 class ProfiledModel(Model, Protocol):
@@ -249,6 +250,11 @@ class Runtime(ABC):
     @abstractmethod
     def maker(self, model: ModelSection, device: str) -> VariantMaker:
         """A maker of variants of a model. `device`: what may be computed on while they are made."""
+
+    def recipe(self, model: Path, section: VariantSection) -> Recipe | None:
+        """How a variant is made of a model, in its tool's own format; `None` for a method without one. Raises
+        `ModelError`."""
+        return None
 
     def compare_layers(self, baseline: Side, variant: Side, pairs: Sequence[tuple[str, str]]) -> LayerComparison:
         """The layers of a variant beside its baseline's. `pairs`: (op of the baseline, op of the variant), as aligned

@@ -194,6 +194,13 @@ class WholeSet(Protocol):
         """That figure of `other` minus that of this, samples resampled; `None` where either is undefined."""
 
 
+class PartOfSet(WholeSet, Protocol):
+    """What one variant predicted on some of the samples."""
+
+    def figure(self, name: str) -> float | None:
+        """A figure of these samples, `None` where it is undefined."""
+
+
 @dataclass(frozen=True, slots=True)
 class PartChange:
     """A score of one part of the data, a class or size; `truths`: objects to find. `change`: b - a; `None`s where it
@@ -308,6 +315,10 @@ class TaskKind(ABC, Generic[Section]):
     def whole_set(self, run: Run, variant: str) -> WholeSet:
         """What a variant of a run predicted, for `whole_set_metrics`. Raises `DataError` where it cannot be had."""
         raise DataError(f"{run.folder}: a {self.name} task has no figures of a whole set")
+
+    def part_of_set(self, run: Run, variant: str, keep: Callable[[int], bool]) -> PartOfSet:
+        """As `whole_set`, of the samples alone whose number `keep` takes. Raises `DataError` where it cannot be had."""
+        raise DataError(f"{run.folder}: a {self.name} task has no figures of a part of its samples")
 
     def for_data(self, data: str, labels: str, truth: str, calibrated: bool) -> dict[str, Any] | None:
         """The section that scores models on labelled `data` of a command line, with their file of `labels` and the

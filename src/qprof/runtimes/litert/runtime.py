@@ -33,6 +33,7 @@ from qprof.runtimes.litert.sections import (
 
 if TYPE_CHECKING:
     from qprof.runtimes.litert.make import MakeRequest
+    from qprof.runtimes.recipe import Recipe
 
 
 class LiteRTRuntime(base.Runtime):
@@ -136,6 +137,13 @@ class LiteRTRuntime(base.Runtime):
 
     def maker(self, model: ModelSection, device: str) -> base.VariantMaker:
         return LiteRTMaker(model)
+
+    def recipe(self, model: Path, section: VariantSection) -> Recipe | None:
+        if not isinstance(section, QuantizedVariant) or model.suffix != ".tflite":
+            return None
+        from qprof.runtimes.litert.recipe import recipe
+
+        return recipe(model, section)
 
     def compare_layers(
         self, baseline: base.Side, variant: base.Side, pairs: Sequence[tuple[str, str]]

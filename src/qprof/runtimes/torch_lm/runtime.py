@@ -18,6 +18,7 @@ from qprof.record.model import Model, PromptShape, RunOptions, Stepwise
 from qprof.record.sections import ModelSection, VariantSection
 from qprof.record.stored import StoredFiles
 from qprof.runtimes import base, hub
+from qprof.runtimes.recipe import Recipe
 from qprof.runtimes.tool_output import tool_output_to_log
 from qprof.runtimes.torch_lm import forms, library
 from qprof.runtimes.torch_lm.formats import format_of
@@ -151,6 +152,11 @@ class TorchLMRuntime(base.Runtime):
         from qprof.runtimes.torch_lm.maker import TorchLMMaker
 
         return TorchLMMaker(model, device)
+
+    def recipe(self, model: Path, section: VariantSection) -> Recipe | None:
+        keys = {key: getattr(section, key) for key in section.__struct_fields__}
+        recipe: Recipe | None = method_for(keys).recipe(section)
+        return recipe
 
     def compare_layers(
         self, baseline: base.Side, variant: base.Side, pairs: Sequence[tuple[str, str]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,7 +14,7 @@ from qprof.record.manifest import PreparedTask
 from qprof.record.sections import FilePath, Positive, TaskSection
 from qprof.store.cache import cache_root
 from qprof.tasks import digests
-from qprof.tasks.base import Prepared, ScoreParts, TaskKind, WholeSet
+from qprof.tasks.base import PartOfSet, Prepared, ScoreParts, TaskKind, WholeSet
 from qprof.tasks.detection import heads
 from qprof.tasks.detection.categories import CategoryConfig
 from qprof.tasks.detection.heads import HeadConfig
@@ -90,6 +90,11 @@ class DetectionKind(TaskKind[DetectionSection]):
         from qprof.tasks.detection.recorded import recorded_detections
 
         return recorded_detections(run).of(variant)
+
+    def part_of_set(self, run: Run, variant: str, keep: Callable[[int], bool]) -> PartOfSet:
+        from qprof.tasks.detection.recorded import recorded_detections
+
+        return recorded_detections(run).of_part(variant, keep)
 
     def parts(self, run: Run, a: str, b: str) -> ScoreParts:
         from qprof.tasks.detection.changes import score_parts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -128,6 +128,16 @@ class RecordedDetections:
                 )
             self._evaluated[variant] = found
         return self._evaluated[variant]
+
+    def of_part(self, variant: str, keep: Callable[[int], bool]) -> Evaluated:
+        """What a variant predicted on the images whose number among the samples `keep` takes."""
+        self.of(variant)  # refuses what does not fit the run
+        truth, image_ids = self._truth
+        kept = [image_id for number, image_id in enumerate(image_ids) if keep(number)]
+        if not kept:
+            raise DataError(f"{self._folder}: no image is left of {len(image_ids)}; raise task.limit")
+        detections = read_detections(self._folder / PREDICTIONS / f"{variant}.json")
+        return Evaluated(evaluate(truth, detections, image_ids=kept))
 
     def evaluated(self, detections: Detections) -> Evaluated:
         """Other detections of the same images, by COCO's rules."""

@@ -18,6 +18,7 @@ from qprof.record.model import Model
 from qprof.record.sections import VariantSection
 from qprof.runtimes import hub
 from qprof.runtimes.base import Calibration, Made
+from qprof.runtimes.recipe import Recipe
 from qprof.runtimes.torch_lm.checkpoint import Checkpoint, inspect
 from qprof.runtimes.torch_lm.sections import TorchLMOptions
 from qprof.store.cache import Cache, json_sha256
@@ -58,6 +59,10 @@ class Method(ABC, Generic[Section]):
             ModelError: a key does not fit, the model cannot be read, or the quantizer failed. DataError: calibration
             samples are missing. MissingExtraError: a package is missing. StoreError: the cache cannot be written.
         """
+
+    def recipe(self, section: Section) -> Recipe | None:
+        """How such a variant is made, in its library's own format; `None` where that has none."""
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprof.runtimes.base import Calibration, Made
+from qprof.runtimes.recipe import Recipe
 from qprof.runtimes.tool_output import tool_output_to_log
 from qprof.runtimes.torch_lm import library
 from qprof.runtimes.torch_lm.checkpoint import CONFIG, QUANTIZE_CONFIG, Checkpoint
@@ -120,11 +121,15 @@ def common_config(source: Checkpoint, settings: Settings, device: str) -> dict[s
         "bits": settings.bits,
         "group_size": settings.group_size,
         "device": device,
-        # "-:" leaves out what the expression matches from its beginning.
-        "dynamic": {rf"-:{re.escape(name)}\Z": {} for name in settings.skip_layers} or None,
+        "dynamic": _dynamic(settings) or None,
         "pack_impl": "original",  # others compile a C++ extension first
         "offload_to_disk": source.weight_bytes > _OFFLOAD_BYTES,
     }
+
+
+def _dynamic(settings: Settings) -> dict[str, dict[str, Any]]:
+    """Settings of single layers: "-:" leaves out what the expression matches from its beginning."""
+    return {rf"-:{re.escape(name)}\Z": {} for name in settings.skip_layers}
 
 
 def _storage_dtype(source: Checkpoint) -> Any:
@@ -216,6 +221,18 @@ class GPTQModelMethod(Method[GPTQVariant]):
             dtype=dtype,
             kernel=kernel.name,
         )
+
+    def recipe(self, section: GPTQVariant) -> Recipe:
+        settings = settings_of(section)
+        content = {
+            "bits": settings.bits,
+            "group_size": settings.group_size,
+            "desc_act": settings.desc_act,
+            "act_group_aware": is_act_group_aware(settings),
+            "sym": settings.sym,
+            "dynamic": _dynamic(settings),
+        }
+        return Recipe(GPTQMODEL, content, "gptqmodel.QuantizeConfig(**the content of this file)")
 
 
 METHOD = GPTQModelMethod()
