@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -31,22 +32,23 @@ from qprof.runtimes.litert import calibrate, float_model, quantize
 from qprof.tasks.detection import scenes
 
 NAME = "shapes_detector_qat"
+TWINS = ("float", "qat")
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What a run can be told; every field is a command-line option and is recorded in the JSON file."""
 
-    steps: int = 1200
+    steps: int = 600
     scenes: int = 4000
     val_scenes: int = 500
     calibration_scenes: int = 100
-    batch: int = 32
+    batch: int = 16
     learning_rate: float = 2e-4
     step_learning_rate: float = 1e-3
     warmup_steps: int = 50
     average_decay: float = 0.99
-    threads: int = 2
+    threads: int = 1
     seed: int = 20240608
 
 
@@ -124,8 +126,8 @@ def file_ap(path: Path, images: NDArray[np.uint8], annotations: Path) -> dict[st
     return coco_ap(predictions, annotations)
 
 
-def train(settings: Settings, output: Path) -> None:
-    """Train both twins, quantize, evaluate, and write into the folder `output`."""
+def train(settings: Settings, output: Path, twins: Sequence[str]) -> None:
+    """Train the twins named, and where both are there quantize, evaluate, and write into the folder `output`."""
     output.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     # Rendered before TensorFlow starts its threads, which a forked worker would not survive.
@@ -152,15 +154,28 @@ def train(settings: Settings, output: Path) -> None:
         print(f"{name}: {ap[name]}", flush=True)
 
     int8("int8 after training", source, before, output / "ptq.tflite")
-    trained = output / "trained_further.tflite"
-    tuned(settings, source, before.by_tensor, training, rounded=False).write(trained)
-    ap["float32 trained further"] = file_ap(trained, validation.images, annotations)
-    after = calibrate.calibrate(float_model.read(trained), inputs)
-    int8("int8 of float32 trained further", trained, after, output / "trained_further_ptq.tflite")
-    aware = tuned(settings, source, before.by_tensor, training, rounded=True)
-    aware.write(output / "qat_float.tflite")
+    floats = {"float": output / "trained_further.tflite", "qat": output / "qat_float.tflite"}
+    learned = output / "qat_ranges.json"
+    for twin in twins:
+        network = tuned(settings, source, before.by_tensor, training, rounded=twin == "qat")
+        if twin == "qat":
+            ranges = network.ranges(settings.steps * settings.batch).by_tensor
+            plain = {name: {end: float(value) for end, value in ends.items()} for name, ends in ranges.items()}
+            learned.write_text(json.dumps(plain, indent=1), encoding="utf-8")
+        network.write(floats[twin])
+    if missing := [str(path) for path in floats.values() if not path.exists()]:
+        print(f"no figures before {' and '.join(missing)} is there: run again for the other twin", flush=True)
+        return
+    ap["float32 trained further"] = file_ap(floats["float"], validation.images, annotations)
+    after = calibrate.calibrate(float_model.read(floats["float"]), inputs)
+    int8("int8 of float32 trained further", floats["float"], after, output / "trained_further_ptq.tflite")
+    known = {
+        name: {end: np.float32(value) for end, value in ends.items()}
+        for name, ends in json.loads(learned.read_text(encoding="utf-8")).items()
+    }
     final = output / f"{NAME}.tflite"
-    int8("int8 quantization-aware", output / "qat_float.tflite", aware.ranges(settings.steps * settings.batch), final)
+    trained = calibrate.ActivationRanges(known, settings.steps * settings.batch, 0.0, "trained")
+    int8("int8 quantization-aware", floats["qat"], trained, final)
     content = final.read_bytes()
     description = {
         "name": NAME,
@@ -179,11 +194,14 @@ def train(settings: Settings, output: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train the embedded shapes detector further for int8.")
     parser.add_argument("--output", type=Path, required=True, help="folder for the models, the JSON and the scenes")
+    parser.add_argument(
+        "--twins", nargs="*", choices=TWINS, default=TWINS, help="which to train; the other lies in the folder already"
+    )
     for name, default in asdict(Settings()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default, help=f"[{default}]")
     arguments = vars(parser.parse_args())
-    output = arguments.pop("output")
-    train(Settings(**arguments), output)
+    output, twins = arguments.pop("output"), arguments.pop("twins")
+    train(Settings(**arguments), output, twins)
 
 
 if __name__ == "__main__":

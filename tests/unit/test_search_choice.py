@@ -19,7 +19,7 @@ Results = dict[frozenset[str], Seen]
 def space(order: list[str]) -> Space:
     """Every layer by itself, in this order, of one cost."""
     groups = tuple(frozenset((name,)) for name in order)
-    return Space(groups, dict.fromkeys(groups, 1.0), dict.fromkeys(order, 1.0), 100.0)
+    return Space(groups, dict.fromkeys(groups, 1.0), dict.fromkeys(order, 1.0), 0.1)
 
 
 def search(choices: Space, lost: Mapping[str, float], most: int = 100) -> tuple[list[frozenset[str]], Results]:

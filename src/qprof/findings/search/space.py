@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
 from qprof.errors import StoreError
-from qprof.findings.float_layers import LayerError, error_rows, layer_errors
+from qprof.findings.float_layers import error_rows, layer_errors
 from qprof.findings.layers import layers
 from qprof.store.run import Run
 
 #: What a trial is to save: the latency of an inference, or the bytes of the file.
 Cost = Literal["latency", "size"]
 
-#: The least that a layer is taken to cost, as a share of the whole variant: some are faster in float.
-_LEAST_SHARE = 1e-3
+#: The least that a layer is taken to cost, as a share of the whole variant: some are faster in float, but then what is
+#: around them is converted, and times of single ops are too uncertain for less.
+_LEAST_SHARE: dict[Cost, float] = {"latency": 1e-2, "size": 1e-3}
 
 
 @dataclass(frozen=True)
 class Space:
     """The choices. `groups`: layers that can only be in float together, by name, the most worth their cost first.
-    `noise`: group -> the error that goes away with it; `costs`: layer -> what it costs in float, of a whole variant's
-    `total`, both in microseconds or bytes."""
+    `noise`: group -> the error that goes away with it; `costs`: layer -> what it costs in float, in microseconds or
+    bytes; none is taken to cost less than `least`."""
 
     groups: tuple[frozenset[str], ...]
     noise: Mapping[frozenset[str], float]
     costs: Mapping[str, float]
-    total: float
+    least: float
 
     @cached_property
     def names(self) -> frozenset[str]:
@@ -37,8 +38,7 @@ class Space:
 
     def cost(self, names: Iterable[str]) -> float:
         """What these layers are expected to cost in float, at least the least of each."""
-        least = self.total * _LEAST_SHARE
-        return sum(max(self.costs.get(name, 0.0), least) for name in names)
+        return sum(max(self.costs.get(name, 0.0), self.least) for name in names)
 
     def prefix(self, count: int) -> frozenset[str]:
         """The layers of the first groups."""
@@ -60,11 +60,11 @@ def space_of(run: Run, variant: str, figure: Cost) -> Space:
     for layer in known:
         group = frozenset(layer.skip_layers)
         noise[group] = max(noise.get(group, 0.0), layer.noise)
-    unordered = Space(tuple(noise), noise, costs, total)
-    return Space(tuple(_ordered(unordered, known)), noise, costs, total)
+    unordered = Space(tuple(noise), noise, costs, total * _LEAST_SHARE[figure])
+    return replace(unordered, groups=tuple(_ordered(unordered)))
 
 
-def _ordered(space: Space, known: Sequence[LayerError]) -> list[frozenset[str]]:
+def _ordered(space: Space) -> list[frozenset[str]]:
     """Group after group that takes away the most error for what it costs more than those before it."""
     left = sorted(space.groups, key=lambda group: (-space.noise[group], sorted(group)))
     taken: frozenset[str] = frozenset()
