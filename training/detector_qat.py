@@ -39,7 +39,7 @@ TWINS = ("float", "qat")
 class Settings:
     """What a run can be told; every field is a command-line option and is recorded in the JSON file."""
 
-    steps: int = 600
+    steps: int = 400
     scenes: int = 4000
     val_scenes: int = 500
     calibration_scenes: int = 100
@@ -48,7 +48,7 @@ class Settings:
     step_learning_rate: float = 1e-3
     warmup_steps: int = 50
     average_decay: float = 0.99
-    threads: int = 1
+    threads: int = 2
     seed: int = 20240608
 
 
