@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from qprof.findings.search.halves import difference, half_of, is_in, score
+from qprof.findings.search.halves import change, difference, half_of, is_in, score
 
 
 def fake_run(rows: dict[str, dict[int, float]], baseline: str = "float32") -> Any:
@@ -47,6 +47,16 @@ def test_a_difference_is_paired_across_runs_on_its_half_alone() -> None:
     honest = difference((first, "int8"), (second, "trial"), "accuracy", "report", 0)
     assert flattered is not None and flattered.value == 1.0
     assert honest is not None and honest.value == 0.0 and honest.interval().high == 0.0
+
+
+def test_a_change_is_over_the_samples_that_both_have() -> None:
+    first = fake_run({"float32": {}, "int8": {sample: float(sample) for sample in range(100)}})
+    fewer = fake_run({"float32": {}, "trial": {sample: sample + 0.5 for sample in range(40)}})
+    pair = ((first, "int8"), (fewer, "trial"), "closeness", "selection", 0)
+    assert change(*pair) == pytest.approx(0.5)
+    found = difference(*pair)
+    assert found is not None and found.value == pytest.approx(0.5)
+    assert change((first, "other"), *pair[1:]) is None
 
 
 def test_of_distances_the_baseline_is_nearest_to_itself() -> None:

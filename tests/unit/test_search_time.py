@@ -51,6 +51,10 @@ def folder(monkeypatch: pytest.MonkeyPatch) -> FakeFolder:
         assert half == "selection"
         return 0.9 if of[1] == "float32" or "layer5" in getattr(of[0], "names", ()) else 0.6
 
+    def change(a: tuple[Any, str], b: tuple[Any, str], metric: str, half: str, seed: int) -> float:
+        return score(b, metric, half, seed) - score(a, metric, half, seed)
+
+    monkeypatch.setattr(module, "change", change)
     monkeypatch.setattr(module, "space_of", lambda run, variant, figure: space)
     monkeypatch.setattr(module, "score", score)
     return FakeFolder()

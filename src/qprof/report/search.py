@@ -10,6 +10,9 @@ from qprof.report.table import Column, Table
 from qprof.report.units import duration, size
 from qprof.stats.intervals import Interval
 
+#: Scores that are no shares.
+_NATS = frozenset({"log_likelihood"})
+
 
 def trial_line(search: Search, point: Point) -> str:
     """What a trial came to, and the best so far."""
@@ -72,8 +75,8 @@ def _cells(found: Outcome, member: Member) -> dict[str, str | None]:
         "count": None if member.name == found.baseline else f"{len(member.layers)}",
         "selection": _score(member.selection),
         "report": _score(member.report),
-        "gained": _points(member.gained),
-        "lost": _points(member.lost),
+        "gained": _change(found.metric, member.gained),
+        "lost": _change(found.metric, member.lost),
         "p50": None if member.p50_us is None else duration(member.p50_us.value),
         "ratio": _ratio(member.ratio),
         "size": None if member.bytes is None else size(member.bytes),
@@ -104,8 +107,9 @@ def _cost(figure: str, value: float | None) -> str:
     return size(value) if figure == "size" else f"x{value:.3f}"
 
 
-def _points(interval: Interval | None) -> str | None:
-    return _bounded(interval, 100.0, "+.2f", " pt")
+def _change(metric: str, interval: Interval | None) -> str | None:
+    """In points, or of a likelihood in nats."""
+    return _bounded(interval, 1.0, "+.3f", " nats") if metric in _NATS else _bounded(interval, 100.0, "+.2f", " pt")
 
 
 def _ratio(interval: Interval | None) -> str | None:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qprof.findings.effects import PERPLEXITY, by_sample
 from qprof.record.distances import DECIDING
@@ -62,19 +63,26 @@ def score(of: Measured, metric: str, half: Half, seed: int) -> float | None:
     return float(np.mean(list(rows.values()))) if rows else None
 
 
+def change(a: Measured, b: Measured, metric: str, half: Half, seed: int) -> float | None:
+    """As `difference`, without its distribution: over the samples that both have a score of, since of distances it is
+    chance for how many there was time."""
+    kind = _whole_set_kind(a[0], metric)
+    if kind is not None:
+        values = [_part(kind, of, half, seed).figure(metric) for of in (a, b)]
+        return None if values[0] is None or values[1] is None else values[1] - values[0]
+    before, after = _paired(a, b, metric, half, seed)
+    return float(np.mean(after - before)) if len(before) else None
+
+
 def difference(a: Measured, b: Measured, metric: str, half: Half, seed: int) -> Effect | None:
     """Score of `b` minus that of `a` on one half, paired by sample, whichever runs they are of; `None` where either is
     not known. Raises `DataError` as `score`."""
     kind = _whole_set_kind(a[0], metric)
     if kind is not None:
         return _part(kind, a, half, seed).to(_part(kind, b, half, seed), metric)
-    first, second = _rows(a, metric, half, seed), _rows(b, metric, half, seed)
-    if metric in DECIDING and a[1] == a[0].baseline and not first:
-        first = dict.fromkeys(second, 1.0)
-    common = sorted(first.keys() & second.keys())
-    if not common:
+    before, after = _paired(a, b, metric, half, seed)
+    if not len(before):
         return None
-    before, after = (np.array([rows[sample] for sample in common], np.float64) for rows in (first, second))
     if np.array_equal(before, after):
         return Known(0.0)
     if np.isin(before, (0.0, 1.0)).all() and np.isin(after, (0.0, 1.0)).all():
@@ -82,16 +90,26 @@ def difference(a: Measured, b: Measured, metric: str, half: Half, seed: int) -> 
     return paired_bootstrap(before, after)
 
 
+def _paired(
+    a: Measured, b: Measured, metric: str, half: Half, seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    first, second = _rows(a, metric, half, seed), _rows(b, metric, half, seed)
+    if metric in DECIDING and a[1] == a[0].baseline and not first:
+        first = dict.fromkeys(second, 1.0)
+    common = sorted(first.keys() & second.keys())
+    return np.array([first[s] for s in common], np.float64), np.array([second[s] for s in common], np.float64)
+
+
 def _rows(of: Measured, metric: str, half: Half, seed: int) -> dict[int, float]:
     rows = of[0].sample_scores(of[1], by_sample(metric))
     return {sample: value for sample, value in rows.items() if half_of(sample, seed) == half}
 
 
-def _whole_set_kind(run: Run, metric: str) -> TaskKind[object] | None:
+def _whole_set_kind(run: Run, metric: str) -> TaskKind[Any] | None:
     kind = tasks.of(run.manifest.task)
     by_rows = any(run.sample_scores(entry.name, by_sample(metric)) for entry in run.variants)
     return kind if kind is not None and metric in kind.whole_set_metrics and not by_rows else None
 
 
-def _part(kind: TaskKind[object], of: Measured, half: Half, seed: int) -> PartOfSet:
+def _part(kind: TaskKind[Any], of: Measured, half: Half, seed: int) -> PartOfSet:
     return kind.part_of_set(of[0], of[1], is_in(half, seed))

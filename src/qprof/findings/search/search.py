@@ -9,7 +9,7 @@ from functools import cached_property
 
 from qprof.errors import DataError, StoreError
 from qprof.findings.latency import request_ratio
-from qprof.findings.search.halves import score, score_name
+from qprof.findings.search.halves import change, score, score_name
 from qprof.findings.search.propose import Seen, goal, propose
 from qprof.findings.search.space import Space, space_of
 from qprof.findings.search.trials import SearchFolder, Trial
@@ -64,13 +64,6 @@ class Search:
             longest = max(longest, self.now() - before)
             reserve = longest * (_FRONT_TRIALS if self.kept.asked.figure == "latency" else 0.0)
             spent = self.now() - started + longest + reserve > budget_s
-
-    def opened(self) -> None:
-        """What was tried so far, without trying more. Raises `StoreError` where nothing was finished."""
-        self.begun = self.kept.start(self.progress)
-        self._check()
-        for trial in self.kept.trials():
-            self._add(trial)
 
     def _check(self) -> None:
         if not self.begun.metric and not self.kept.asked.metric:
@@ -132,7 +125,10 @@ class Search:
     def _add(self, trial: Trial) -> Point:
         point = Point(trial, None, None)
         if trial.run is not None:
-            point = Point(trial, self._score(trial.run, trial.name), self._cost(trial.run, trial.name))
+            start, own = (self.begun, self.kept.asked.variant), (trial.run, trial.name)
+            gained = change(start, own, self.metric, "selection", self.kept.asked.seed)
+            score_now = None if gained is None else self.start_score + gained
+            point = Point(trial, score_now, self._cost(trial.run, trial.name))
         self._points[trial.names] = point
         return point
 

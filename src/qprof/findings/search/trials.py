@@ -138,14 +138,15 @@ class SearchFolder:
         section = self.section(begun, names)
         folder = self.folder / _TRIALS / f"{number:03d}"
         make_folder(folder)
-        told = {"name": str(section["name"]), "skip_layers": sorted(names), "why": why}
+        name = str(section["name"])
+        told: dict[str, Any] = {"name": name, "skip_layers": sorted(names), "why": why}
         write_json(folder / _TRIAL, told)
         try:
             run = self._run(folder / _RUN, self._trial_profile(begun, section), progress)
         except ModelError as error:  # no variant of the run could be made; the others that a search tries can
             write_json(folder / _TRIAL, {**told, "reason": str(error)})
-            return Trial(number, names, why, None, told["name"], str(error))
-        return _ended(Trial(number, names, why, None, told["name"]), run)
+            return Trial(number, names, why, None, name, str(error))
+        return _ended(Trial(number, names, why, None, name), run)
 
     def section(self, begun: Run, names: frozenset[str]) -> Section:
         """The variant with these layers in float. Raises `ModelError` where it cannot be made so."""
