@@ -224,6 +224,7 @@ class LiteRTMaker:
             skip_ops=selects.skip_ops or None if selects else None,
             skip_layers=selects.skip_layers or None if selects else None,
             io=section.io if isinstance(section, StaticVariant) else "float",
+            ranges=section.ranges if isinstance(section, StaticVariant) else "moving-average",
             batch=own.batch,
             signature=own.signature if convertible else "",
         )

@@ -75,9 +75,12 @@ class QuantizedVariant(FloatVariant, frozen=True, forbid_unknown_fields=True, kw
 
 
 class StaticVariant(QuantizedVariant, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Quantized weights and activations. `io`: type of the model's inputs and outputs."""
+    """Quantized weights and activations. `io`: type of the model's inputs and outputs. `ranges`: how those of the
+    calibration samples become one, by the quantizer's "moving-average", which cuts off what is rare, or by the extremes
+    of all ("min-max")."""
 
     io: Literal["float", "int8"] = "float"
+    ranges: Literal["moving-average", "min-max"] = "moving-average"
 
 
 class LiteRTOptions(RunOptions, frozen=True, kw_only=True):
