@@ -146,7 +146,7 @@ def train(settings: Settings, output: Path, twins: Sequence[str]) -> None:
     inputs = [
         [image[None].astype(np.float32) / 127.5 - 1.0] for image in training.images[: settings.calibration_scenes]
     ]
-    # A moving average of extremes cuts off the sizes of large objects, which are rare; training starts from all of them.
+    # A moving average of extremes cuts off the sizes of large objects, which are rare: training starts from the whole.
     before = calibrate.calibrate(float_model.read(source), inputs, ranges=RANGES)
     ap = {"float32": file_ap(source, validation.images, annotations)}
 
@@ -182,7 +182,7 @@ def train(settings: Settings, output: Path, twins: Sequence[str]) -> None:
     description = {
         "name": NAME,
         "from": {"file": source.name, "sha256": hashlib.sha256(source.read_bytes()).hexdigest()},
-        "training": {**asdict(settings), "seconds": round(time.monotonic() - started)},
+        "training": {**asdict(settings), "ranges": RANGES},
         "val": {"scenes": settings.val_scenes, "split": "val", "AP by file": ap},
         "packages": {name: version(name) for name in ("tensorflow", "keras", "numpy", "ai-edge-quantizer")},
         "bytes": len(content),

@@ -567,7 +567,7 @@ def test_resolved_spells_out_every_default_and_round_trips() -> None:
     unquantized = {key: value for key, value in quantized.items() if key not in ("ops", "skip_ops", "skip_layers")}
     assert plain.variants[0] == {"name": "float32", **unquantized}
     assert plain.variants[2] == {"name": "int8-dynamic", **quantized}
-    assert plain.variants[3] == {"name": "int8", **quantized, "io": "float"}
+    assert plain.variants[3] == {"name": "int8", **quantized, "io": "float", "ranges": "moving-average"}
     assert plain.model == {"path": "/m.tflite", "input_shapes": {}, "signature": "", "batch": 1}
     given = {"inputs": [], "random": {}, "calibration_inputs": []}
     assert plain.task == {"kind": "latency", **given, "samples": 8, "calibration_samples": 100, "outputs_are": "auto"}

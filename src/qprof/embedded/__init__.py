@@ -3,7 +3,8 @@ download.
 
 `shapes_detector.tflite` is a float32 CenterNet detector of the shapes that `qprof.tasks.detection.scenes` renders;
 `shapes_detector.json` beside it tells its inputs, outputs, training and measured accuracy. Both are made by
-`training/detector.py`. `passages_lm` is a causal language model of the passages that
+`training/detector.py`. `shapes_detector_qat.tflite` is the same detector, trained further with the rounding of int8 by
+`training/detector_qat.py`. `passages_lm` is a causal language model of the passages that
 `qprof.tasks.lastword.passages` writes, in Hugging Face's layout, made by
 `training/language_model.py`.
 """
