@@ -10,6 +10,8 @@ from qprof.report.table import Column, Table
 from qprof.report.units import duration, size
 from qprof.stats.intervals import Interval
 
+#: Layers of the chosen variant that are listed.
+_MOST_LISTED = 12
 #: Scores that are no shares.
 _NATS = frozenset({"log_likelihood"})
 
@@ -59,7 +61,9 @@ def outcome_lines(found: Outcome) -> list[str]:
         lines.append(f"chosen: {found.chosen} as it is, no layer in float")
     else:
         lines.append(f"chosen: {found.chosen}, in float:")
-        lines += [f"  {name}" for name in chosen.layers]
+        lines += [f"  {name}" for name in chosen.layers[:_MOST_LISTED]]
+        if len(chosen.layers) > _MOST_LISTED:
+            lines.append(f"  and {len(chosen.layers) - _MOST_LISTED} more, listed in {found.profile.name}")
     if not found.good_enough:
         lines.append("  which is the best found, and not as good as was asked for; a larger --budget may find more")
     lines.append(f"run it: qprof run {found.profile}")
