@@ -172,5 +172,5 @@ def test_the_context_grows_by_a_token_and_falls_back_to_the_prompt(model: Causal
     for _ in range(6):
         model.set_inputs([prompt()])
         model.invoke()
-        lengths.append(model._cache.get_seq_length())
+        lengths.append(model._state._value.get_seq_length())
     assert lengths == [7, 8, 9, 10, 7, 8]

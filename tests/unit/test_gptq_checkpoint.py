@@ -181,7 +181,10 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "config is binary": (lambda folder: (folder / "config.json").write_bytes(b"\xff"), "config.json: not valid JSON"),
     "no architecture": (change_config(architectures=None), "names no architecture"),
     "no causal model": (change_config(architectures=["BertModel"]), "BertModel is no causal language model"),
-    "code of its own": (change_config(auto_map={"AutoModel": "x.Y"}), "wants Python code of its own"),
+    "code of its own": (
+        change_config(auto_map={"AutoModel": "x.Y"}, architectures=["MyForCausalLM"]),
+        "wants Python code of its own",
+    ),
     "code of its tokenizer": (
         lambda folder: write_json(folder / "tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["x", None]}}),
         "tokenizer_config.json: wants Python code",

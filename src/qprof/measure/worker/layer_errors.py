@@ -70,7 +70,8 @@ def _figures(op: str, collected: Mapping[tuple[str, str], QuantizationError]) ->
     kinds = ("cumulative", "own", "weights", "bias")
     whole, own, weights, bias = (_of(collected.get((kind, op))) for kind in kinds)
     in_use = ("sqnr_db", "identical", "cosine", "max_error", "max_error_of_range")
-    figures = {name: getattr(whole, name, None) for name in (*in_use, "saturated_share", "nonfinite", "count")}
+    figures = {name: getattr(whole, name, None) for name in (*in_use, "saturated_share", "nonfinite")}
+    figures["count"] = getattr(whole or own, "count", None)  # a layer may be comparable on the same inputs alone
     for name in ("sqnr_db", "identical", "cosine", "max_error_of_range", "saturated_share"):
         figures[f"own_{name}"] = getattr(own, name, None)
     for name in ("sqnr_db", "identical"):

@@ -12,6 +12,7 @@ from typing import Any
 
 from qprof.errors import ModelError
 from qprof.runtimes.torch_lm import foreign, forms, packed, safetensors_header
+from qprof.runtimes.torch_lm.architecture import causal_class, refuse_foreign_code
 from qprof.runtimes.torch_lm.safetensors_header import StoredTensor
 from qprof.store.cache import Cache, cache_root, files_sha256, json_sha256
 
@@ -224,10 +225,7 @@ def _config(path: Path) -> dict[str, Any]:
     config = _read_json(path / CONFIG)
     for name in (CONFIG, "tokenizer_config.json"):
         if (path / name).is_file() and _read_json(path / name).get("auto_map"):
-            raise ModelError(
-                f"{path / name}: wants Python code of its own to be run (auto_map), which qprof does not do; use a "
-                "model whose architecture transformers has"
-            )
+            refuse_foreign_code(path / name, config if name == CONFIG else {})
     return config
 
 
@@ -235,10 +233,10 @@ def _architecture(path: Path, config: Mapping[str, Any]) -> str:
     names = config.get("architectures")
     if not isinstance(names, list) or not names or not isinstance(names[0], str):
         raise ModelError(f"{path / CONFIG}: names no architecture; add architectures, e.g. ['LlamaForCausalLM']")
-    if not names[0].endswith(_CAUSAL):
+    if not names[0].endswith(_CAUSAL) and names[0] != causal_class(str(config.get("model_type") or "")):
         raise ModelError(
             f"{path}: {names[0]} is no causal language model; qprof runs architectures whose names end in "
-            f"{' or '.join(_CAUSAL)}"
+            f"{' or '.join(_CAUSAL)}, and those that transformers runs as one"
         )
     return names[0]
 

@@ -20,10 +20,13 @@ from typing import Any
 from qprof.errors import ModelError
 from qprof.runtimes.torch_lm.checkpoint import Checkpoint
 from qprof.runtimes.torch_lm.dequantized import dequantize_linears
+from qprof.runtimes.torch_lm.experts import unfuse
 from qprof.runtimes.torch_lm.load import load_module, module_facts
 from qprof.runtimes.torch_lm.model import CausalLM
 from qprof.runtimes.torch_lm.observe import is_linear, is_quantized_linear
+from qprof.runtimes.torch_lm.ops import linear_features
 from qprof.runtimes.torch_lm.sections import FromBaseline, TorchLMOptions
+from qprof.runtimes.torch_lm.state import DecodingState
 
 
 def load_with_parts(path: Path, options: TorchLMOptions, parts: FromBaseline) -> CausalLM:
@@ -32,6 +35,8 @@ def load_with_parts(path: Path, options: TorchLMOptions, parts: FromBaseline) ->
 
     found = load_module(path, device=options.device, dtype=options.dtype, kernel=options.kernel)
     theirs = load_module(Path(parts.baseline), device=options.device, dtype=parts.dtype).module
+    if not {*parts.weights.values(), *parts.outputs.values()} <= {name for name, _ in theirs.named_modules()}:
+        unfuse(theirs)
     put_weights(found.module, theirs, parts.weights, getattr(torch, found.dtype))
     found.module.requires_grad_(False)
     facts, notes = found.facts | module_facts(found.module, options.device), list(found.notes)
@@ -72,7 +77,7 @@ def put_weights(module: Any, theirs: Any, names: Mapping[str, str], dtype: Any) 
         for found, wanted in ((own, name), (its, other)):
             if not is_linear(found):
                 raise ModelError(f"{wanted!r} is {type(found).__name__}, no linear; name linears alone for `weights`")
-        sizes = [(int(linear.in_features), int(linear.out_features)) for linear in (own, its)]
+        sizes = [linear_features(linear) for linear in (own, its)]
         if sizes[0] != sizes[1]:
             raise ModelError(f"{name!r} takes and gives {sizes[0]}, the baseline's {other!r} {sizes[1]}")
         if is_quantized_linear(its):
@@ -89,8 +94,8 @@ class PatchedCausalLM(CausalLM):
     def patch(self, theirs: Any, names: Mapping[str, str]) -> None:
         """`names`: module of the model -> module of the baseline `theirs`. Raises `ModelError` where one is missing."""
         self._theirs = theirs
-        self._their_cache: Any = None
         self._theirs_keep = "logits_to_keep" in inspect.signature(theirs.forward).parameters
+        self._their_state = DecodingState(theirs, lambda ids, **more: self._run_baseline(ids, True, 1, **more))
         self._given: dict[str, list[Any]] = defaultdict(list)
         for name, other in names.items():
             own, its = _module(self.module, name), _module(theirs, other)
@@ -103,21 +108,27 @@ class PatchedCausalLM(CausalLM):
         return _carried(name, result, self._given[name].pop(0))
 
     def _forward(self, tokens: Any, *, use_cache: bool, keep: int, **more: Any) -> Any:
-        self._given.clear()
-        self._run_baseline(tokens, use_cache, keep, more.get("past_key_values"))
+        if not use_cache:
+            self._run_baseline(tokens, use_cache, keep)
+        elif self._state.in_prompt:
+            self._their_state.take_in(self._prompt)
+        else:
+            self._their_state.step(self._next)
         return super()._forward(tokens, use_cache=use_cache, keep=keep, **more)
 
-    def _run_baseline(self, tokens: Any, use_cache: bool, keep: int, cache: Any) -> None:
-        more: dict[str, Any] = {"logits_to_keep": keep} if self._theirs_keep else {}
-        if cache is not None:
-            # The model's own may have been cropped since, back to its prompt.
-            beyond = self._their_cache.get_seq_length() - cache.get_seq_length()
-            if beyond > 0:
-                self._their_cache.crop(-beyond)
-            more["past_key_values"] = self._their_cache
-        found = self._theirs(input_ids=tokens, use_cache=use_cache, **more)
-        if use_cache:
-            self._their_cache = found.past_key_values
+    def _run_baseline(self, tokens: Any, use_cache: bool, keep: int, **more: Any) -> Any:
+        self._given.clear()
+        if self._theirs_keep:
+            more["logits_to_keep"] = keep
+        return self._theirs(input_ids=tokens, use_cache=use_cache, **more)
+
+    def _save(self) -> None:
+        self._their_state.save()
+        super()._save()
+
+    def _restore(self, tokens: int) -> None:
+        self._their_state.restore(tokens)
+        super()._restore(tokens)
 
 
 def _module(model: Any, name: str) -> Any:

@@ -22,8 +22,17 @@ from numpy.typing import NDArray
 
 from qprof.runtimes.base import RecordError
 from qprof.runtimes.torch_lm import forms
+from qprof.runtimes.torch_lm.experts import expert_part, unfuse
+from qprof.runtimes.torch_lm.load import quantized_layers
 from qprof.runtimes.torch_lm.model import PREFILL, CausalLM
-from qprof.runtimes.torch_lm.observe import Layer, hooked, is_linear, is_quantized_linear, tensors_in
+from qprof.runtimes.torch_lm.observe import (
+    Layer,
+    hooked,
+    is_linear,
+    is_quantized_linear,
+    is_transposed_linear,
+    tensors_in,
+)
 from qprof.runtimes.torch_lm.ops import find_layers
 
 #: How far a linear's output may be from what its weights say, as a share of their norm, through 16-bit arithmetic.
@@ -39,8 +48,7 @@ class LayerErrors:
 
     def __init__(self, baseline: CausalLM, variant: CausalLM) -> None:
         self._models = (baseline, variant)
-        theirs = {layer.name: layer for layer in find_layers(baseline.module)}
-        found = find_layers(variant.module)
+        theirs, found = _layers_alike(baseline, variant)
         self._layers: list[tuple[Layer, Layer]] = [(theirs[own.name], own) for own in found if own.name in theirs]
         self.ops: list[dict[str, str | None]] = [
             {"op": _op(own), "baseline_op": _op(own), "name": own.name, "type": own.type} for _, own in self._layers
@@ -48,6 +56,11 @@ class LayerErrors:
         self.notes: list[str] = []
         if len(self._layers) < len(found):
             self.notes.append(f"{len(found) - len(self._layers)} layers of {variant.path} are none of its baseline's")
+        if any(expert_part(own.name) for _, own in self._layers):
+            self.notes.append(
+                "experts are compared on what the baseline gives to each (own), and not in use: there each model may "
+                "give them other tokens"
+            )
 
     def sample(self, inputs: Sequence[NDArray[Any]], record: RecordError) -> None:
         """Run one sample, [int64[rows, length]], of which all but the last token are taken in, and hand all pairs of
@@ -61,7 +74,8 @@ class LayerErrors:
 
         def leave(number: int, result: Any) -> None:
             # A copy: what comes behind may add to it in place.
-            kept[number].append([tensor.clone() for tensor in _real(result)])
+            if expert_part(self._layers[number][1].name) is None:
+                kept[number].append([tensor.clone() for tensor in _real(result)])
             args, kwargs = given.pop(number)
             failed = result is None
             if not failed and not self._layers[number][1].contains:
@@ -110,6 +124,18 @@ class LayerErrors:
             )
 
 
+def _layers_alike(baseline: CausalLM, variant: CausalLM) -> tuple[dict[str, Layer], list[Layer]]:
+    """The layers of both, the baseline's by name; of a model that has experts, or the like, in one piece where the
+    other has them apart, those that it has once it is taken apart."""
+    theirs, own = find_layers(baseline.module), find_layers(variant.module)
+    names = [{layer.name for layer in layers} for layers in (theirs, own)]
+    if names[1] - names[0] and not quantized_layers(baseline.module) and unfuse(baseline.module):
+        theirs = find_layers(baseline.module)
+    elif names[0] - names[1] and not quantized_layers(variant.module) and unfuse(variant.module):
+        own = find_layers(variant.module)
+    return {layer.name: layer for layer in theirs}, own
+
+
 def _op(layer: Layer) -> str:
     return f"{PREFILL}/{layer.name}"
 
@@ -149,7 +175,7 @@ def _weight(module: Any) -> Any | None:
     if form := forms.form_of(module):
         return form.weight(module)
     if not is_quantized_linear(module):
-        return module.weight
+        return module.weight.T if is_transposed_linear(module) else module.weight
     if not hasattr(module, "dequantize_weight"):
         return None
     try:

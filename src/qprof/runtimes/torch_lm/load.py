@@ -10,6 +10,7 @@ from typing import Any
 from qprof.errors import ModelError
 from qprof.runtimes.tool_output import first_line, tool_output_to_log
 from qprof.runtimes.torch_lm import forms, library
+from qprof.runtimes.torch_lm.architecture import attention_for
 from qprof.runtimes.torch_lm.checkpoint import Checkpoint, QuantizedFormat, inspect, normalised, origin
 from qprof.runtimes.torch_lm.dequantized import dequantize_linears
 from qprof.runtimes.torch_lm.kernels import DEQUANTIZED, KERNELS, Kernel, default_dtype, device_kind, kernel_for
@@ -74,7 +75,7 @@ def _load_float(checkpoint: Checkpoint, device: str, dtype: str, kernel: str) ->
             module, found = AutoModelForCausalLM.from_pretrained(
                 str(checkpoint.path),
                 dtype=getattr(torch, dtype),
-                attn_implementation="sdpa",
+                attn_implementation=attention_for(checkpoint.path),
                 use_safetensors=True,
                 local_files_only=True,
                 trust_remote_code=False,
@@ -123,7 +124,7 @@ def _load_by_gptqmodel(checkpoint: Checkpoint, path: Path, device: str, dtype: s
                 device=device if ":" in device or device == "cpu" else f"{device}:0",
                 backend=gptqmodel.BACKEND[kernel.backend],
                 dtype=getattr(torch, dtype),
-                attn_implementation="sdpa",
+                attn_implementation=attention_for(checkpoint.path),
                 local_files_only=True,
             ).model
     except (RuntimeError, ValueError, TypeError, KeyError, OSError, ImportError, NotImplementedError) as error:

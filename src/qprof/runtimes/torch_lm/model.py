@@ -17,6 +17,7 @@ from qprof.record.phases import Phase
 from qprof.record.tensors import TensorSpec
 from qprof.runtimes.torch_lm import forms
 from qprof.runtimes.torch_lm.sections import TorchLMOptions
+from qprof.runtimes.torch_lm.state import DecodingState
 
 PREFILL = "prefill"
 DECODE = "decode"
@@ -55,7 +56,7 @@ class CausalLM:
         self._synchronize: Callable[[], object] = _synchronizer(self.device)
         self._prompt = torch.zeros((options.batch, options.prompt_tokens), dtype=torch.int64, device=self.device)
         self._prefilled = False
-        self._cache: Any = None
+        self._state = DecodingState(module, lambda ids, **more: self._forward(ids, use_cache=True, keep=1, **more))
         self._logits: Any = None
         self._first: Any = None
         self._next: Any = None
@@ -125,9 +126,23 @@ class CausalLM:
         if not self._prefilled:
             with self._plain_errors(PREFILL):
                 torch.inference_mode()(self._prefill)()
+                torch.inference_mode()(self._save)()
         elif self._generated >= self.options.generated_tokens:
-            self._cache.crop(-self._generated)  # a negative count: tokens to take away
+            self.rewind()
+
+    def rewind(self) -> None:
+        """Where a prompt was decoded behind, stand right behind it again."""
+        import torch
+
+        if self.phase == DECODE and self._prefilled:
+            torch.inference_mode()(self._restore)(self._generated)
             self._next, self._generated = self._first, 0
+
+    def _save(self) -> None:
+        self._state.save()
+
+    def _restore(self, tokens: int) -> None:
+        self._state.restore(tokens)
 
     def invoke(self) -> None:
         """Run one inference of the present phase. Raises `ModelError`."""
@@ -158,15 +173,13 @@ class CausalLM:
         raise ModelError(f"{self.path}: no phase was entered")
 
     def _prefill(self) -> None:
-        found = self._forward(self._prompt, use_cache=True, keep=1)
-        self._cache, self._logits = found.past_key_values, found.logits[:, -1]
+        self._logits = self._state.take_in(self._prompt).logits[:, -1]
         self._next = self._first = self._logits.argmax(-1, keepdim=True)
         self._generated, self._prefilled = 0, True
         self._synchronize()
 
     def _decode(self) -> None:
-        found = self._forward(self._next, use_cache=True, keep=1, past_key_values=self._cache)
-        self._logits = found.logits[:, -1]
+        self._logits = self._state.step(self._next).logits[:, -1]
         self._next = self._logits.argmax(-1, keepdim=True)
         self._generated += 1
         self._synchronize()
@@ -190,6 +203,7 @@ class CausalLM:
         ids = torch.from_numpy(np.ascontiguousarray(tokens[:, :-1])).to(self.device)
         with torch.inference_mode(), self._plain_errors("scoring"):
             logits = self._forward(ids, use_cache=False, keep=length - first).logits[:, first - length :]
+            self._prefilled = False  # some architectures keep their state in the modules, which this has run as well
             rows = [logits[row, start - first :] for row, start in enumerate(starts)]
             return torch.cat(rows).cpu()
 

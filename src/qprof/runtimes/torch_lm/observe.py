@@ -72,7 +72,13 @@ def is_linear(module: Any) -> bool:
     """Whether a module is a linear, quantized or not."""
     import torch
 
-    return isinstance(module, torch.nn.Linear) or is_quantized_linear(module)
+    return isinstance(module, torch.nn.Linear) or is_transposed_linear(module) or is_quantized_linear(module)
+
+
+def is_transposed_linear(module: Any) -> bool:
+    """Whether a module is GPT-2's kind of linear: "Conv1D", weights [in, out]."""
+    kind = type(module)
+    return kind.__name__ == "Conv1D" and kind.__module__ == "transformers.pytorch_utils"
 
 
 def observe(layers: Sequence[Layer], run: Callable[[], object]) -> dict[int, Observation]:

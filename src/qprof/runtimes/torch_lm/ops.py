@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from qprof.record.ops import OpMeta
 from qprof.runtimes.torch_lm import forms
-from qprof.runtimes.torch_lm.observe import Layer, Observation, is_linear, is_quantized_linear, itemsize
+from qprof.runtimes.torch_lm.experts import expert_part, one_run
+from qprof.runtimes.torch_lm.observe import (
+    Layer,
+    Observation,
+    is_linear,
+    is_quantized_linear,
+    is_transposed_linear,
+    itemsize,
+)
 
 #: What a quantized linear keeps in a checkpoint.
 _STORED = ("qweight", "qzeros", "scales", "g_idx", "bias")
@@ -48,7 +57,7 @@ def describe(
     """The ops of one phase, and the position in that list of each layer's op.
 
     `divided`: the quantized linears whose inside is told apart; three ops follow each. `integer`: those of them that
-    multiply integers.
+    multiply integers. The counts of an expert's ops are of one run, and `runs` tells how often it ran.
     """
     ops: list[OpMeta] = []
     positions: dict[int, int] = {}
@@ -70,6 +79,9 @@ QUANTIZE = "quantize"
 
 
 def _layer_op(layer: Layer, phase: str, seen: Observation, index: int) -> OpMeta:
+    expert = expert_part(layer.name) is not None
+    runs = float(seen.calls) if expert else None
+    seen = one_run(seen) if expert else seen
     linear = is_linear(layer.module)
     features = linear_features(layer.module) if linear else None
     if features is not None:
@@ -89,19 +101,21 @@ def _layer_op(layer: Layer, phase: str, seen: Observation, index: int) -> OpMeta
         weight_bytes=stored_bytes(layer.module),
         activation_bytes=seen.own_bytes if layer.contains else seen.outside_bytes,
         phase=phase,
+        runs=runs,
     )
 
 
 def _inner_ops(layer: Layer, whole: OpMeta, seen: Observation) -> list[OpMeta]:
     """The ops that a quantized linear's time is divided into. What the matmul reads as its weights was written by the
     dequantization: an activation of both."""
+    seen = seen if whole.runs is None else replace(one_run(seen), calls=1)
     features = linear_features(layer.module)
     weights, bytes_ = [], None
     if features is not None and whole.inputs:
         dtype = whole.inputs[0].split("[")[0]
         weights = [f"{dtype}[{features[0]},{features[1]}]"]
         bytes_ = features[0] * features[1] * itemsize(dtype) * seen.calls
-    common: dict[str, Any] = {"kernel": whole.kernel, "phase": whole.phase, "parent": whole.op}
+    common: dict[str, Any] = {"kernel": whole.kernel, "phase": whole.phase, "parent": whole.op, "runs": whole.runs}
     return [
         OpMeta(
             op=f"{whole.op}/dequantize",
@@ -192,6 +206,8 @@ def _kernel(module: Any) -> str:
 
 def linear_features(module: Any) -> tuple[int, int] | None:
     """(in, out) features of a linear, `None` where it does not tell."""
+    if is_transposed_linear(module):
+        return int(module.weight.shape[0]), int(module.weight.shape[1])
     into = getattr(module, "in_features", getattr(module, "infeatures", None))
     out = getattr(module, "out_features", getattr(module, "outfeatures", None))
     return None if into is None or out is None else (int(into), int(out))

@@ -16,6 +16,7 @@ from qprof.runtimes.torch_lm.cuda import CUDAClock, DeviceClock, DeviceLayerTime
 from qprof.runtimes.torch_lm.cuda_audit import clock_audit
 from qprof.runtimes.torch_lm.cuda_kernels import kernels
 from qprof.runtimes.torch_lm.cuda_replay import replay, replayed_shares
+from qprof.runtimes.torch_lm.experts import unseen_experts
 from qprof.runtimes.torch_lm.model import CausalLM
 from qprof.runtimes.torch_lm.observe import is_quantized_linear, observe
 from qprof.runtimes.torch_lm.ops import PARTS, QUANTIZE, describe, find_layers
@@ -59,7 +60,7 @@ class ProfiledCausalLM:
         self._timer, self._timer_kind = self._make_timer()
         self._phases: dict[str, _Phase] = {}
         self._integer: set[int] = set()  # linears that multiply integers
-        self._alone_ns: float | None = None  # the linears' dequantization alone, the same in every phase
+        self._alone_ns: dict[int, int] = {}  # each linear's dequantization alone, the same in every phase
 
     def _make_timer(self) -> tuple[Timer, str]:
         modules = [layer.module for layer in self.layers]
@@ -91,7 +92,7 @@ class ProfiledCausalLM:
     def discover(self) -> list[OpMeta]:
         """Run some inferences of every phase on the present inputs; the ops of all phases, in execution order."""
         entered = self.model.phase
-        self.ops, self._phases, self._alone_ns = [], {}, None
+        self.ops, self._phases, self._alone_ns = [], {}, {}
         for phase in self.loaded.phases:
             self.enter(phase.name)
             self._phases[phase.name] = self._discover_phase(phase.name)
@@ -104,12 +105,13 @@ class ProfiledCausalLM:
         self.model.invoke()  # what is only built on first use (caches of unpacked tables) is none of the ops
         self._again()
         seen = observe(self.layers, self.model.invoke)
+        seen |= unseen_experts(self.layers, seen)
         called = {number: module for number, module in self._quantized.items() if number in seen}
         whole = self._undivided(called)
         divided = {number: module for number, module in called.items() if whole[number] is None}
         ops, positions = describe(self.layers, phase, seen, divided, len(self.ops), self._integer)
         found = _Phase(
-            records=sum(observation.calls for observation in seen.values()),
+            records=sum(max(1, observation.calls) for observation in seen.values()),
             op={number: len(self.ops) + position for number, position in positions.items()},
             divided=divided,
             reasons=sorted({reason for reason in whole.values() if reason is not None}),
@@ -131,10 +133,14 @@ class ProfiledCausalLM:
         traces = SplitPass(linears).run(self.model.invoke)
         self._integer |= {number for number, calls in traces.items() if all(call.integer for call in calls)}
         replayed = self._device_clock is not None
-        return {
-            number: next(filter(None, (trace.whole(module, replayed) for trace in traces[number])), None)
-            for number, module in linears.items()
-        }
+        found: dict[int, str | None] = {}
+        alike: dict[type, str | None] = {}  # what is known of a kernel stands for experts that were not picked here
+        for number, module in linears.items():
+            if number in traces:
+                reasons = (trace.whole(module, replayed) for trace in traces[number])
+                found[number] = alike[type(module)] = next(filter(None, reasons), None)
+        not_run = "no linear of its kernel ran in the inference that was looked into"
+        return {n: found.get(n, alike.get(type(module), not_run)) for n, module in linears.items()}
 
     def _timed_once(self) -> dict[int, int]:
         """Layer -> the time of its calls in one inference, timers in place, without a dispatch pass."""
@@ -157,15 +163,17 @@ class ProfiledCausalLM:
             for part, share in zip(PARTS, shares.by_layer[number], strict=True):
                 shares.total_ns[part] += share * took
         phase.shares = shares
-        phase.alone_ns = sum(parts.dequantize_ns for parts in alone.values())
+        ran = {number for times in whole for number in times}
+        phase.alone_ns = sum(parts.dequantize_ns for number, parts in alone.items() if number in ran)
 
     def _divide(self, phase: _Phase) -> None:
         if not phase.divided or self._device_clock is not None:
             return
-        if self._alone_ns is None:
-            self._alone_ns = float(sum(time_dequantize(phase.divided).values())) or None
-        phase.alone_ns = self._alone_ns
-        phase.shares.add(self._pass(phase))
+        missing = {number: module for number, module in phase.divided.items() if number not in self._alone_ns}
+        self._alone_ns |= time_dequantize(missing)
+        shares = self._pass(phase)
+        phase.alone_ns = float(sum(self._alone_ns.get(number, 0) for number in shares.by_layer)) or None
+        phase.shares.add(shares)
 
     def _pass(self, phase: _Phase) -> Shares:
         """What the linears' time goes into, measured anew: untraced and traced inferences in turn."""
@@ -180,8 +188,10 @@ class ProfiledCausalLM:
         return divide(traced, untraced)
 
     def _again(self) -> None:
-        """Make ready for one inference more on the present inputs."""
+        """Make ready for the first inference on the present inputs once more: the same tokens, which go to the same
+        experts."""
         self.model.set_inputs(self._inputs)
+        self.model.rewind()
 
     def reserve(self, inferences: int) -> None:
         """Make room for that many inferences of the present phase, and divide its quantized linears anew."""
@@ -264,7 +274,7 @@ class _Phase:
     shares: Shares = field(default_factory=Shares)
     integer: bool = False  # whether they multiply integers, so that activations are quantized and no weights unpacked
     replayed: bool = False  # whether the shares are from running the parts alone
-    alone_ns: float | None = None  # of all divided linears: their dequantization, run alone
+    alone_ns: float | None = None  # of all divided linears of an inference: their dequantization, run alone
     unlisted: int = 0  # calls of layers that discovery had not seen
 
     def facts(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from qprof.runtimes.base import Calibration, Made
 from qprof.runtimes.recipe import Recipe
 from qprof.runtimes.tool_output import tool_output_to_log
 from qprof.runtimes.torch_lm import library
-from qprof.runtimes.torch_lm.checkpoint import CONFIG, QUANTIZE_CONFIG, Checkpoint
+from qprof.runtimes.torch_lm.checkpoint import CONFIG, QUANTIZE_CONFIG, Checkpoint, inspect
 from qprof.runtimes.torch_lm.gptq import (
     BITS,
     Settings,
@@ -96,7 +96,7 @@ def quantize(
     _strip_volatile(destination)
     return {
         "seconds": time.perf_counter() - started,
-        "losses": _losses(found, source, process),
+        "losses": _losses(found, list(inspect(destination).linears), process),
         "calibration_tokens": sum(len(row) for row in rows),
     }
 
@@ -152,17 +152,19 @@ def _batch_size(rows: Sequence[NDArray[np.int64]]) -> int:
     return max(1, _BATCH_TOKENS // lengths.pop()) if len(lengths) == 1 else 1
 
 
-def _losses(found: Any, source: Checkpoint, process: str) -> dict[str, float | None]:
+def _losses(found: Any, names: Sequence[str], process: str) -> dict[str, float | None]:
+    """`names`: of the linears as they were written, which are not always the source's: fused ones are taken apart."""
     rows = found.get(process, []) if isinstance(found, Mapping) else []
     losses: dict[str, float | None] = {}
     for row in rows:
         tail = f".{row['layer']}.{row['module']}"
-        name = next(name for name in source.linears if name.endswith(tail))
+        name = next((name for name in names if name.endswith(tail)), tail[1:])
         try:
             losses[name] = float(row["loss"])
         except ValueError:
             losses[name] = None
-    return {name: losses[name] for name in sorted(losses, key=list(source.linears).index)}
+    place = {name: position for position, name in enumerate(names)}
+    return {name: losses[name] for name in sorted(losses, key=lambda name: place.get(name, len(names)))}
 
 
 def _strip_volatile(folder: Path) -> None:

@@ -1,0 +1,50 @@
+"""What transformers knows of an architecture, asked without loading a weight."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from qprof.errors import ModelError
+from qprof.runtimes.tool_output import first_line, tool_output_to_log
+from qprof.runtimes.torch_lm import library
+
+
+def causal_class(model_type: str) -> str | None:
+    """The name of the class by which transformers runs a type of model as a causal language model; `None` where it
+    does not. Raises `MissingExtraError`."""
+    library.require(("torch", "transformers"))
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    found = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(model_type)
+    return str(found[0] if isinstance(found, tuple | list) else found) if found else None
+
+
+def refuse_foreign_code(file: Path, config: Mapping[str, Any]) -> None:
+    """Raise `ModelError` for a file that names Python code of its own (auto_map), unless `config` names a class that
+    transformers has by now: that runs, and the code never does."""
+    names = config.get("architectures")
+    if not isinstance(names, list) or causal_class(str(config.get("model_type") or "")) not in names:
+        raise ModelError(
+            f"{file}: wants Python code of its own to be run (auto_map), which qprof does not do; use a model whose "
+            "architecture transformers has"
+        )
+
+
+def attention_for(path: Path) -> str:
+    """How attention is computed: by torch's fused kernel ("sdpa") where the architecture's class says that it can, else
+    op by op ("eager"). Raises `ModelError` where transformers does not know the architecture."""
+    return "sdpa" if _class_of(path)._supports_sdpa else "eager"
+
+
+def _class_of(path: Path) -> Any:
+    from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    try:
+        with tool_output_to_log():
+            config = AutoConfig.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
+        return MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    except Exception as error:  # each configuration class checks its values in its own way
+        raise ModelError(f"{path}: cannot be loaded: {first_line(error)}; check config.json") from error
