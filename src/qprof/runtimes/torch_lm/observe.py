@@ -16,6 +16,8 @@ _QUANTIZED_LINEARS = ("gptqmodel.nn_modules.qlinear", "auto_gptq.nn_modules.qlin
 
 #: ATen ops that contract a dimension -> which operand's last dimension that is.
 _CONTRACTIONS = {"mm": 0, "bmm": 0, "matmul": 0, "linear": 0, "mv": 0, "dot": 0, "addmm": 1, "baddbmm": 1, "addmv": 1}
+#: All experts of a list at once: each row is multiplied with the matrix of its own expert.
+_CONTRACTIONS |= {"_grouped_mm": 0, "grouped_mm_fallback": 0}
 
 #: ATen ops that multiply nothing: that neither are nor contain a product, a power or a function of one.
 _NO_PRODUCT = re.compile(
