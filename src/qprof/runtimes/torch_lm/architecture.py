@@ -38,6 +38,16 @@ def attention_for(path: Path) -> str:
     return "sdpa" if _class_of(path)._supports_sdpa else "eager"
 
 
+def refuse_encoder(path: Path, module: Any) -> None:
+    """Raise `ModelError` for a model that sees the tokens behind a position, as BERT's kind does by default: only these
+    architectures say in their settings which of the two they are."""
+    if getattr(module.config, "is_decoder", True) is False:
+        raise ModelError(
+            f"{path}: {type(module).__name__} with is_decoder = false is an encoder, which sees the token that it is "
+            "to predict; qprof runs decoders alone"
+        )
+
+
 def _class_of(path: Path) -> Any:
     from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING

@@ -10,10 +10,11 @@ from typing import Any
 from qprof.errors import ModelError
 from qprof.runtimes.tool_output import first_line, tool_output_to_log
 from qprof.runtimes.torch_lm import forms, library
-from qprof.runtimes.torch_lm.architecture import attention_for
+from qprof.runtimes.torch_lm.architecture import attention_for, refuse_encoder
 from qprof.runtimes.torch_lm.checkpoint import Checkpoint, QuantizedFormat, inspect, normalised, origin
 from qprof.runtimes.torch_lm.dequantized import dequantize_linears
 from qprof.runtimes.torch_lm.kernels import DEQUANTIZED, KERNELS, Kernel, default_dtype, device_kind, kernel_for
+from qprof.runtimes.torch_lm.text_config import text_alone
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -70,12 +71,13 @@ def _load_float(checkpoint: Checkpoint, device: str, dtype: str, kernel: str) ->
     if kernel:
         raise ModelError(f"{checkpoint.path}: is not quantized, so kernel = {kernel!r} has nothing to compute")
     dtype = dtype or (checkpoint.dtype if checkpoint.dtype in DTYPES else "float32")
+    path = text_alone(checkpoint)
     try:
         with tool_output_to_log():
             module, found = AutoModelForCausalLM.from_pretrained(
-                str(checkpoint.path),
+                str(path),
                 dtype=getattr(torch, dtype),
-                attn_implementation=attention_for(checkpoint.path),
+                attn_implementation=attention_for(path),
                 use_safetensors=True,
                 local_files_only=True,
                 trust_remote_code=False,
@@ -84,6 +86,7 @@ def _load_float(checkpoint: Checkpoint, device: str, dtype: str, kernel: str) ->
             module.to(device)
     except (RuntimeError, ValueError, TypeError, KeyError, OSError, ImportError) as error:
         raise _load_error(checkpoint, error) from error
+    refuse_encoder(checkpoint.path, module)
     missing = sorted(found["missing_keys"])
     if missing:
         # transformers only warns, and fills them with random numbers.

@@ -34,6 +34,7 @@ from qprof.runtimes.torch_lm.gptq import METHOD as GPTQ_METHOD
 from qprof.runtimes.torch_lm.kernels import kernel_for
 from qprof.runtimes.torch_lm.methods.base import Method, Source, keys_say, made
 from qprof.runtimes.torch_lm.sections import GPTQMODEL, GPTQVariant
+from qprof.runtimes.torch_lm.text_config import text_alone
 
 #: Tokens per forward pass while calibrating: enough to fill a core, little beside a model's weights.
 _BATCH_TOKENS = 4096
@@ -80,7 +81,7 @@ def quantize(
     ):
         gptqmodel = library.import_gptqmodel()
         model = gptqmodel.GPTQModel.load(
-            str(source.path),
+            str(text_alone(source)),
             (configure or _quantize_config)(gptqmodel, source, settings, device),
             dtype=_storage_dtype(source),
         )
