@@ -46,12 +46,14 @@ WINDOW = 8
 
 @dataclass(frozen=True)
 class Family:
-    """How to make one. `no_gptq`: what gptqmodel says of it, "" where it quantizes it; `experts`: whether it has some;
-    `in_ci`: whether it is of the few that always run: one of each kind that once failed."""
+    """How to make one. `rows`: that it decodes at once; `no_gptq`: what gptqmodel says of it, "" where
+    it quantizes it; `experts`: whether it has some; `in_ci`: whether it is of the few that always run: one of each kind
+    that once failed."""
 
     config: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     no_gptq: str = ""
+    rows: int = 2
     experts: bool = False
     in_ci: bool = False
 
@@ -127,7 +129,7 @@ FAMILIES: Mapping[str, Family] = {
         {**_RECURRENT, "state_size": 8, "num_heads": 4, "head_dim": 32, "expand": 2, "n_groups": 1},
         no_gptq=_UNKNOWN,
     ),
-    "rwkv": Family("RwkvConfig", {**_RECURRENT, "context_length": 128}, no_gptq=_UNKNOWN),
+    "rwkv": Family("RwkvConfig", {**_RECURRENT, "context_length": 128}, no_gptq=_UNKNOWN, rows=1),
     "recurrent_gemma": Family(
         "RecurrentGemmaConfig",
         {

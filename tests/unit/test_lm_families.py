@@ -49,6 +49,10 @@ def prompt(seed: int = 0, rows: int = 2, tokens: int = _TOKENS) -> Any:
     return np.random.default_rng(seed).integers(2, VOCABULARY - 60, (rows, tokens))
 
 
+def prompt_of(model: CausalLM, seed: int) -> Any:
+    return prompt(seed, model.options.batch)
+
+
 def truth(model: CausalLM, tokens: Any) -> Any:
     """Logits of all positions, in one pass over the whole text."""
     with torch.inference_mode():
@@ -75,7 +79,7 @@ def decoded(model: CausalLM, seed: int, steps: int) -> list[Any]:
     """The logits of each step, of decoding behind one prompt, begun again as often as that takes."""
     found = []
     for _ in range(steps):
-        model.set_inputs([prompt(seed)])
+        model.set_inputs([prompt_of(model, seed)])
         model.invoke()
         found.append(model.outputs()[0])
     return found
@@ -86,12 +90,12 @@ def check_phases(model: CausalLM) -> None:
     on exactly what it did at first."""
     for seed in (0, 1, 0):
         model.enter(PREFILL)
-        model.set_inputs([prompt(seed)])
+        model.set_inputs([prompt_of(model, seed)])
         model.invoke()
         first = model.outputs()[0]
         model.enter(DECODE)
         steps = decoded(model, seed, 2 * _STEPS + 2)
-        text, following = prompt(seed), first.argmax(-1)
+        text, following = prompt_of(model, seed), first.argmax(-1)
         assert_close(first, truth(model, text)[:, -1])
         for logits in steps[:_STEPS]:
             text = np.concatenate([text, following[:, None]], axis=1)
@@ -104,7 +108,7 @@ def check_phases(model: CausalLM) -> None:
 def check_layers(model: CausalLM, experts: bool) -> ProfiledCausalLM:
     """Ops of both phases whose times close to the inference's, of calls that are all listed."""
     profiled = ProfiledCausalLM(model)
-    profiled.set_inputs([prompt()])
+    profiled.set_inputs([prompt_of(model, 0)])
     ops = profiled.discover()
     leaves = ~is_container(ops)
     assert [op.index for op in ops] == list(range(len(ops))) and len({op.op for op in ops}) == len(ops)
@@ -113,7 +117,7 @@ def check_layers(model: CausalLM, experts: bool) -> ProfiledCausalLM:
         profiled.reserve(8)
         took = []
         for number in range(8):
-            profiled.set_inputs([prompt(number // 4)])
+            profiled.set_inputs([prompt_of(model, number // 4)])
             profiled.begin(number)
             start_ns = time.perf_counter_ns()
             profiled.run_once()
@@ -167,7 +171,7 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_family_runs(name: str, tmp_path: Path) -> None:
     family = FAMILIES[name]
     folder = save_family(tmp_path / "float", name)
-    model = load(folder, "float32")
+    model = load(folder, "float32", family.rows)
     assert model.loaded.facts["attention"] == ("sdpa" if type(model.module)._supports_sdpa else "eager")
     check_scores(model)
     check_phases(model)
@@ -197,3 +201,11 @@ def check_variant(family: Family, plain: ProfiledCausalLM, model: CausalLM, vari
             # What multiplies does as much of it, apart or in one piece.
             assert sum(op.macs or 0 for op in ops[0]) == sum(op.macs or 0 for op in ops[1])
     check_errors(model, variant)
+
+
+def test_rows_that_an_architecture_mixes_are_refused(tmp_path: Path) -> None:
+    model = load(save_family(tmp_path / "rwkv", "rwkv"), "float32", rows=2)
+    model.enter(DECODE)
+    model.set_inputs([prompt()])
+    with pytest.raises(QprofError, match=r"RwkvForCausalLM mixes the rows of a batch .* batch = 1"):
+        model.invoke()

@@ -14,6 +14,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from qprof.errors import ModelError
 from qprof.runtimes.torch_lm.observe import is_quantized_linear
 
 #: What transformers calls it: an argument of `forward`, and a field of what `forward` returns.
@@ -55,6 +56,12 @@ class DecodingState:
         self.in_prompt = False
         if not self.name:
             self._text = tokens = torch.cat([self._text, tokens], dim=1)
+        if self.name == "state" and tokens.shape[0] > 1:
+            # RWKV's (transformers 5.23): it adds the state of every row to every other row.
+            raise ModelError(
+                f"{type(self._module).__name__} mixes the rows of a batch when it decodes (a fault of transformers); "
+                "decode one row: batch = 1"
+            )
         found = self._run(tokens, **self._arguments())
         self._update(found)
         return found
