@@ -14,18 +14,14 @@ from qprof.errors import ModelError
 from qprof.runtimes.torch_lm import foreign, forms, packed, safetensors_header
 from qprof.runtimes.torch_lm.architecture import causal_class, refuse_foreign_code
 from qprof.runtimes.torch_lm.safetensors_header import StoredTensor
+from qprof.runtimes.torch_lm.weight_files import INDEX, WEIGHTS, read_json, weight_files
 from qprof.store.cache import Cache, cache_root, files_sha256, json_sha256
 
 CONFIG = "config.json"
 QUANTIZE_CONFIG = "quantize_config.json"
-WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 
 #: Endings of the class names of causal language models in transformers.
 _CAUSAL = ("ForCausalLM", "LMHeadModel")
-
-#: Unpickling runs code that the file brings along.
-_PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 
 #: One of these sets of files makes a tokenizer.
 _TOKENIZERS = (
@@ -181,7 +177,7 @@ def _link(checkpoint: Checkpoint, folder: Path, changes: Mapping[str, Any]) -> N
             name = WEIGHTS
         if name not in (CONFIG, QUANTIZE_CONFIG):
             (folder / name).symlink_to(file.absolute())
-    config = _read_json(checkpoint.path / CONFIG)
+    config = read_json(checkpoint.path / CONFIG)
     if checkpoint.quantization is None:
         (folder / CONFIG).symlink_to((checkpoint.path / CONFIG).absolute())
         return
@@ -205,26 +201,14 @@ def _intact(entry: Path) -> Path | None:
 _links: Cache[Path] = Cache("checkpoints", _intact, "rewritten checkpoint")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror}); check the folder") from error
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"{path}: not valid JSON ({error}); copy or download it again") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{path}: holds no JSON object; copy or download it again")
-    return content
-
-
 def _config(path: Path) -> dict[str, Any]:
     if not path.is_dir():
         raise ModelError(f"{path}: no such folder; a language model is a folder in Hugging Face layout")
     if not (path / CONFIG).is_file():
         raise ModelError(f"{path}: has no {CONFIG}; name a folder in Hugging Face layout")
-    config = _read_json(path / CONFIG)
+    config = read_json(path / CONFIG)
     for name in (CONFIG, "tokenizer_config.json"):
-        if (path / name).is_file() and _read_json(path / name).get("auto_map"):
+        if (path / name).is_file() and read_json(path / name).get("auto_map"):
             refuse_foreign_code(path / name, config if name == CONFIG else {})
     return config
 
@@ -241,42 +225,6 @@ def _architecture(path: Path, config: Mapping[str, Any]) -> str:
     return names[0]
 
 
-def weight_files(path: Path) -> tuple[list[Path], Path | None]:
-    """The files with weights, and what joins them where it is needed."""
-    if (path / WEIGHTS).is_file():
-        return [path / WEIGHTS], None
-    indexes = [path / INDEX, *sorted(path.glob("*.safetensors.index.json"))]
-    for index in indexes:
-        if index.is_file():
-            return _shards(index), index
-    single = sorted(path.glob("*.safetensors"))
-    if len(single) == 1:
-        return single, None
-    if single:
-        raise ModelError(f"{path}: has {len(single)} .safetensors files but no {INDEX} that joins them; restore it")
-    pickled = sorted(file.name for file in path.iterdir() if file.suffix in _PICKLED)
-    if pickled:
-        raise ModelError(
-            f"{path}: its weights are pickled ({pickled[0]}), and unpickling runs code that the file brings along; "
-            "convert them: AutoModelForCausalLM.from_pretrained(folder).save_pretrained(folder, "
-            "safe_serialization=True), where you trust who made them"
-        )
-    raise ModelError(f"{path}: has no weights ({WEIGHTS}); download or copy the folder again")
-
-
-def _shards(index: Path) -> list[Path]:
-    names = _read_json(index).get("weight_map")
-    if not isinstance(names, dict) or not names:
-        raise ModelError(f"{index}: has no weight_map; copy or download it again")
-    shards = sorted({str(name) for name in names.values()})
-    for name in shards:
-        if Path(name).name != name or not name.endswith(".safetensors"):
-            raise ModelError(f"{index}: names {name!r}, which is no .safetensors file beside it; download it again")
-        if not (index.parent / name).is_file():
-            raise ModelError(f"{index.parent / name}: this shard is missing; copy or download the folder again")
-    return [index.parent / name for name in shards]
-
-
 def _refuse_missing_tokenizer(path: Path) -> None:
     if not any(all((path / name).is_file() for name in names) for names in _TOKENIZERS):
         raise ModelError(f"{path}: has no tokenizer (tokenizer.json); copy it from the original model")
@@ -290,13 +238,13 @@ def quantization_settings(path: Path, config: Mapping[str, Any]) -> dict[str, An
             return dict(inside)
     for name in (QUANTIZE_CONFIG, "quant_config.json"):
         if (path / name).is_file():
-            return _read_json(path / name)
+            return read_json(path / name)
     return None
 
 
 def _has_autogptq_keys(path: Path) -> bool:
-    settings = quantization_settings(path, _read_json(path / CONFIG)) or {}
-    beside = _read_json(path / QUANTIZE_CONFIG) if (path / QUANTIZE_CONFIG).is_file() else {}
+    settings = quantization_settings(path, read_json(path / CONFIG)) or {}
+    beside = read_json(path / QUANTIZE_CONFIG) if (path / QUANTIZE_CONFIG).is_file() else {}
     return bool(_AUTOGPTQ_KEYS & (set(settings) | set(beside)))
 
 

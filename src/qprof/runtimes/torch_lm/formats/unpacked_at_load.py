@@ -15,7 +15,7 @@ from qprof.record.stored import StoredFiles, StoredPart
 from qprof.runtimes.base import Made
 from qprof.runtimes.tool_output import first_line, tool_output_to_log
 from qprof.runtimes.torch_lm import foreign, library, safetensors_header
-from qprof.runtimes.torch_lm.checkpoint import CONFIG, TOKENIZER_FILES, quantization_settings, weight_files
+from qprof.runtimes.torch_lm.checkpoint import CONFIG, TOKENIZER_FILES, quantization_settings
 from qprof.runtimes.torch_lm.formats.base import Format, refuse_kernel
 from qprof.runtimes.torch_lm.kernels import default_dtype
 from qprof.runtimes.torch_lm.load import (
@@ -27,6 +27,7 @@ from qprof.runtimes.torch_lm.load import (
     refuse_missing_device,
 )
 from qprof.runtimes.torch_lm.sections import CheckpointVariant
+from qprof.runtimes.torch_lm.weight_files import weight_files
 from qprof.store.cache import files_sha256
 
 
