@@ -15,9 +15,10 @@ from typing import Any
 from qprof.errors import ModelError, QprofError
 from qprof.runtimes.litert import cache
 from qprof.runtimes.litert.flatbuffer import read_model
+from qprof.runtimes.litert.loadable import refuse_unloadable_file
 from qprof.runtimes.litert.model_facts import OpFacts, SubgraphFacts
 from qprof.runtimes.litert.objects import packed, read_content, unpack
-from qprof.runtimes.litert.variant import MadeVariant, file_sha256, refuse_unloadable, write_atomically
+from qprof.runtimes.litert.variant import MadeVariant, file_sha256, write_atomically
 from qprof.runtimes.tool_output import first_line
 
 #: Part of every key: raise it where a change of an edit changes the bytes that are made.
@@ -61,10 +62,10 @@ def edited(path: Path, method: str, settings: Mapping[str, Any], edit: Callable[
         return stored.path
     started = time.perf_counter()
     content = _changed(path, edit, what)
-    refuse_unloadable(content, f"{path} {what}", "nothing can be tested with it")
     with tempfile.TemporaryDirectory(prefix="qprof-") as folder:
         destination = Path(folder) / "model.tflite"
         write_atomically(destination, content)
+        refuse_unloadable_file(destination, f"{path} {what}", "nothing can be tested with it")
         made = MadeVariant(
             path=destination,
             sha256=file_sha256(destination),
