@@ -127,3 +127,8 @@ def _signed_interval(interval: Interval) -> str:
 
 def _signed_duration(us: float) -> str:
     return f"{'-' if us < 0 else '+'}{duration(abs(us))}"
+
+
+#: For the page, which lays out the same words in other places.
+effect_text, evidence_text, predicted_text = _effect, _evidence, _predicted
+signed_duration, signed_interval, unexplained_lines = _signed_duration, _signed_interval, _unexplained_lines

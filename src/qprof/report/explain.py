@@ -304,3 +304,13 @@ def _figures(explanation: Explanation, candidate: Candidate) -> str:
         ),
     ]
     return ", ".join(parts)
+
+
+#: For the page, which lays out the same words in other places.
+accuracy_lines, along_lines, deployment_lines, trade_text, beaten_text = (
+    _accuracy_lines,
+    _along_lines,
+    _deployment,
+    _trade,
+    _beaten,
+)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
@@ -20,6 +20,7 @@ from qprof.stats.verdict import Effect
 
 if TYPE_CHECKING:
     from qprof.store.run import Run
+    from qprof.tasks.shown import ScoreCurve, ShownSample
 
 
 @dataclass(slots=True)
@@ -329,6 +330,15 @@ class TaskKind(ABC, Generic[Section]):
     def confusion(self, run: Run, variant: str) -> Confusion | None:
         """What a variant takes for what, `None` where a sample has no single class. Raises `DataError`."""
         return None
+
+    def shown(self, run: Run, variants: Sequence[str], count: int) -> Iterable[ShownSample]:
+        """Up to so many samples beside what the variants, the baseline first, made of them; those on which they differ
+        come first. None of a task without predictions to look at. Raises `DataError`."""
+        return ()
+
+    def curves(self, run: Run, variants: Sequence[str]) -> Iterable[ScoreCurve]:
+        """Scores by what they depend on (a threshold, a size). Raises `DataError`."""
+        return ()
 
     def parts(self, run: Run, a: str, b: str) -> ScoreParts | None:
         """Where a score went between two variants, `None` where it has no parts. Raises `DataError`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 if TYPE_CHECKING:
     from qprof.store.run import Run
+    from qprof.tasks.shown import ShownSample
 
 #: Figures that are no means over samples.
 WHOLE_SET = frozenset({"mean_class_accuracy", "ece"})
@@ -114,6 +115,11 @@ class ClassificationKind(TaskKind[ClassificationSection]):
         from qprof.tasks.classification.recorded import recorded
 
         return recorded(run, variant)
+
+    def shown(self, run: Run, variants: Sequence[str], count: int) -> Iterable[ShownSample]:
+        from qprof.tasks.classification.shown import shown
+
+        return shown(run, variants, count)
 
     def parts(self, run: Run, a: str, b: str) -> ScoreParts:
         from qprof.tasks.classification.recorded import score_parts

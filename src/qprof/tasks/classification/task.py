@@ -6,7 +6,7 @@ import copy
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,9 @@ from qprof.tasks.classification.features import Features
 from qprof.tasks.classification.outputs import Kind, Output, Prediction, prediction
 from qprof.tasks.classification.pixels import ImageConfig, Pixels
 from qprof.tasks.classification.scoring import class_probabilities, scored
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 #: Without a limit and other data to calibrate on, at most this share of the samples is kept back for it.
 _MOST_KEPT_BACK = 0.2
@@ -91,6 +94,10 @@ class ClassificationTask(Task):
     def place(self, sample: int) -> str:
         """The file or row of a sample."""
         return self._examples.place(self._samples[sample])
+
+    def picture(self, sample: int) -> Image | None:
+        """A sample as 8-bit RGB, `None` where samples are no images. Raises `DataError`."""
+        return self._examples.image(self._samples[sample]) if self._examples.gives == "images" else None
 
     def check(self) -> list[BadSample]:
         """Read every sample once; the broken ones with reasons, for `skip`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -24,6 +24,7 @@ from qprof.tasks.images.preprocess import PreprocessConfig
 
 if TYPE_CHECKING:
     from qprof.store.run import Run
+    from qprof.tasks.shown import ScoreCurve, ShownSample
 
 #: Scenes of the data set that qprof renders, unless the profile sets `limit`.
 DEFAULT_SCENES = 300
@@ -95,6 +96,16 @@ class DetectionKind(TaskKind[DetectionSection]):
         from qprof.tasks.detection.recorded import recorded_detections
 
         return recorded_detections(run).of_part(variant, keep)
+
+    def shown(self, run: Run, variants: Sequence[str], count: int) -> Iterable[ShownSample]:
+        from qprof.tasks.detection.shown import shown
+
+        return shown(run, variants, count)
+
+    def curves(self, run: Run, variants: Sequence[str]) -> Iterable[ScoreCurve]:
+        from qprof.tasks.detection.shown import curves
+
+        return curves(run, variants)
 
     def parts(self, run: Run, a: str, b: str) -> ScoreParts:
         from qprof.tasks.detection.changes import score_parts

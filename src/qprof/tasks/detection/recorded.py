@@ -107,10 +107,11 @@ class RecordedDetections:
         task = registry.build(self._prepared)
         if not isinstance(task, DetectionTask):
             raise DataError(f"{self._folder}: its task is {self._prepared.kind}, not detection")
-        return read_ground_truth(self._annotations), task.image_ids()
+        return read_ground_truth(self.annotations), task.image_ids()
 
     @property
-    def _annotations(self) -> Path:
+    def annotations(self) -> Path:
+        """The file of the ground truth."""
         return Path(self._prepared.section["annotations"] if self._prepared else "")
 
     def of(self, variant: str) -> Evaluated:
@@ -123,7 +124,7 @@ class RecordedDetections:
             known, today = self._recorded.get(variant), found.figure("AP")
             if known is not None and (today is None or abs(today - known) > _SAME_FIGURE):
                 raise DataError(
-                    f"{self._annotations}: its predictions by {variant} have AP {today} today and had "
+                    f"{self.annotations}: its predictions by {variant} have AP {today} today and had "
                     f"{known} when they were recorded: the annotations have changed; restore them, or run again"
                 )
             self._evaluated[variant] = found

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -17,6 +17,10 @@ from qprof.tasks import digests
 from qprof.tasks.base import Prepared, TaskKind
 from qprof.tasks.lastword.data import Source
 from qprof.tasks.lastword.task import LastWordTask
+
+if TYPE_CHECKING:
+    from qprof.store.run import Run
+    from qprof.tasks.shown import ShownSample
 
 #: Passages of the data set that qprof makes, unless the profile sets `limit`.
 DEFAULT_PASSAGES = 300
@@ -90,6 +94,11 @@ class LastWordKind(TaskKind[LastWordSection]):
         return PromptShape(
             batch=section.batch, prompt_tokens=section.prompt_tokens, generated_tokens=section.generated_tokens
         )
+
+    def shown(self, run: Run, variants: Sequence[str], count: int) -> Iterable[ShownSample]:
+        from qprof.tasks.lastword.shown import shown
+
+        return shown(run, variants, count)
 
     def with_samples(self, section: LastWordSection, count: int) -> LastWordSection:
         return msgspec.structs.replace(section, samples=max(section.samples, count))

@@ -1,0 +1,1 @@
+"""From a run and its findings to the data of each section of the page."""
