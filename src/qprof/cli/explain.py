@@ -106,8 +106,8 @@ def print_explanation(
     limits: Limits | None = None,
     as_json: bool = False,
     remarks: bool = False,
-) -> None:
-    """Explain a run, keep that beside it where the run is finished, and print it."""
+) -> Explanation:
+    """Explain a run, keep that beside it where the run is finished, print it and return it."""
     import sys
     from dataclasses import asdict
 
@@ -128,7 +128,7 @@ def print_explanation(
         _save(run, explanation)
     if as_json:
         write_json(sys.stdout, asdict(explanation))
-        return
+        return explanation
     if not run.complete:
         state = run.manifest.status
         unfinished = f"THIS RUN IS NOT FINISHED ({state}): what follows rests on the part that is measured."
@@ -140,3 +140,4 @@ def print_explanation(
     print_lines([*doubtful, ""] if doubtful else [], sys.stdout)
     print_table(verdict_table(explanation), sys.stdout)
     print_lines(["", *explanation_lines(explanation, remarks=remarks)], sys.stdout)
+    return explanation

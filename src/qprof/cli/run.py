@@ -11,6 +11,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from qprof.findings.explanation import Explanation
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -114,8 +118,8 @@ def run(options: argparse.Namespace) -> int:
             folder = options.output or new_run_folder(profile)
             start(profile, folder, progress)
     code = _shown(folder)
-    if options.verify:
-        _explained(folder, options.quiet)
+    explanation = _explained(folder, options.quiet) if options.verify else None
+    _reported(folder, explanation)
     return code
 
 
@@ -129,7 +133,7 @@ def _quickstart(options: argparse.Namespace) -> int:
     from qprof.probes.clock import MonotonicClock
     from qprof.report.progress import make_progress
 
-    codes = []
+    codes, reports = [], []
     for name in QUICKSTART:
         profile = profile_for([name], overrides=options.set)
         with make_progress(sys.stderr, MonotonicClock(), options.quiet) as progress:
@@ -141,8 +145,10 @@ def _quickstart(options: argparse.Namespace) -> int:
             folder = options.output / name if options.output else new_run_folder(profile)
             start(profile, folder, progress)
         codes.append(_shown(folder))
-        if options.verify is not False:
-            _explained(folder, options.quiet)
+        explanation = _explained(folder, options.quiet) if options.verify is not False else None
+        reports.append((folder, explanation))
+    for folder, explanation in reports:
+        _reported(folder, explanation)
     return max(codes)
 
 
@@ -162,13 +168,28 @@ def _shown(folder: Path) -> int:
     return 1 if left else 0
 
 
-def _explained(folder: Path, quiet: bool) -> None:
-    """Verify, print and keep the explanation of a finished run."""
+def _explained(folder: Path, quiet: bool) -> Explanation:
+    """Verify, print and keep the explanation of a finished run; returns it."""
     from qprof.cli.explain import print_explanation
     from qprof.store.run import Run
 
     print()
-    print_explanation(Run(folder), verify=True, quiet=quiet)
+    return print_explanation(Run(folder), verify=True, quiet=quiet)
+
+
+def _reported(folder: Path, explanation: Explanation | None) -> None:
+    """Write the report of a finished run, and print its path last. A page that cannot be written takes nothing from the
+    run, so it is told and no error."""
+    import sys
+
+    from qprof.cli.report import write_report
+    from qprof.errors import QprofError
+    from qprof.store.run import Run
+
+    try:
+        print(write_report(Run(folder), explanation=explanation))
+    except QprofError as error:
+        print(f"qprof: no report: {error}", file=sys.stderr)
 
 
 def _width(text: str) -> int:

@@ -16,7 +16,7 @@ from qprof.tasks.images.reading import read_rgb
 from qprof.tasks.shown import CurvePoint, ScoreCurve, ShownAnswer, ShownBox, ShownSample, changed_first, picture
 
 #: Boxes that are drawn and counted here: as sure as this, the surest first. What AP counts below is too much to see.
-_SURE = 0.3
+_SURE = 0.5
 _MOST_BOXES = 40
 
 
@@ -36,7 +36,7 @@ def shown(run: Run, variants: Sequence[str], count: int) -> Iterator[ShownSample
         truths = baseline.truths(position, size)
         yield ShownSample(
             title=image.file_name,
-            truth=f"{len(truths)} object{'s' * (len(truths) != 1)}; boxes of score {_SURE:g} and above, at IoU 0.5",
+            truth=f"{len(truths)} object{'s' * (len(truths) != 1)} (counted: score {_SURE:g} and above, IoU 0.5)",
             picture=picture(pixels, truths),
             said={name: one.answer(position, size, merits[name][position]) for name, one in found.items()},
         )
@@ -96,15 +96,14 @@ class _Sure:
         found: bool = False,
     ) -> list[ShownBox]:
         names, (width, height) = self.result.category_names, size
-        return [
-            ShownBox(
-                names[int(category[n])],
-                *(float(value) for value in boxes[n] / (width, height, width, height)),
-                score=float(self.result.detections.score[n]) if found else None,
-                matched=bool(self._right[n]) if found else None,
-            )
-            for n in rows
-        ]
+        shown = []
+        for n in rows.tolist():
+            x, y, w, h = boxes[n].tolist()
+            score = float(self.result.detections.score[n]) if found else None
+            matched = bool(self._right[n]) if found else None
+            label = names[int(category[n])]
+            shown.append(ShownBox(label, x / width, y / height, w / width, h / height, score, matched))
+        return shown
 
 
 def curves(run: Run, variants: Sequence[str]) -> Iterator[ScoreCurve]:

@@ -6,11 +6,14 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
+import msgspec
+
 from qprof.errors import DataError
 from qprof.store.files import read_json
 from qprof.store.run import Run
 from qprof.store.writer import PREDICTIONS
 from qprof.tasks.lastword.data import Source, read_rows, split_last_word
+from qprof.tasks.lastword.kind import LastWordSection
 from qprof.tasks.lastword.predictions import Prediction
 from qprof.tasks.shown import ShownAnswer, ShownSample, changed_first
 
@@ -55,8 +58,8 @@ def _texts(run: Run, count: int) -> list[tuple[str, str]]:
     task = run.manifest.task
     if task is None:
         raise DataError(f"{run.folder}: its task was not recorded")
-    section = task.section
-    rows = read_rows(Source(section["data"], split=section["split"], config=section["config"] or None))
+    section = msgspec.convert(task.section, LastWordSection)
+    rows = read_rows(Source(section.data, split=section.split, config=section.config or None))
     parts = (split_last_word(row.text) for row in rows.rows)
     return list(islice((part for part in parts if part is not None), count))
 

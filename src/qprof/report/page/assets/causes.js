@@ -68,15 +68,16 @@
         h("span", { class: "cost" }, value === undefined ? "" : cost(figure, value))),
       h("div", { class: "body" },
         h("p", { class: "topic" }, cause.title, cause.mechanism ? " · part of the row “" + cause.mechanism + "”" : ""),
-        evidence ? [h("h4", {}, "Rests on"), evidence] : null,
-        cause.intervention ? [h("h4", {}, "Test"), h("p", {}, cause.intervention + (cause.predicted && !cause.measured
+        evidence ? [h("h3", { class: "small" }, "Rests on"), evidence] : null,
+        cause.intervention ? [h("h3", { class: "small" }, "Test"), h("p", {}, cause.intervention + (cause.predicted && !cause.measured
           ? "; predicted " + cause.predicted.text : ""))] : null,
         test(cause),
         cause.because ? h("p", { class: "because" }, cause.measured ? cause.because : cause.status === "counted"
           ? cause.because : "Not tested: " + cause.because) : null,
-        cause.p_value !== undefined && cause.p_value !== null ? h("p", { class: "soft" }, "p = " + cause.p_value.toPrecision(2)
+        cause.p_value !== undefined && cause.p_value !== null ? h("p", { class: "soft" }, (cause.p_value < 1e-4 ? "p < 0.0001" : "p = " + cause.p_value.toPrecision(2))
           + ", corrected for the number of tests") : null,
-        cause.ops && cause.ops.length ? h("p", { class: "soft ops" }, "In ", cause.ops.map((op, n) => [n ? ", " : "", h("code", {}, op)])) : null,
+        cause.ops && cause.ops.length ? h("p", { class: "soft ops" }, "In ", cause.ops.map((op, n) => [n ? ", " : "", h("code", {}, op)]),
+          cause.more_ops ? ` and ${cause.more_ops} more` : "") : null,
         Q.command(cause.command)));
   }
 

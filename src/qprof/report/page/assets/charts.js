@@ -21,7 +21,7 @@
       header: { ...labels, labelColor: text, labelFontWeight: "bold" },
       text: { color: text, font, fontSize: 11 },
       title: { color: text, font, fontSize: 12 },
-      rule: { color: soft }, view: { stroke: null },
+      rule: { color: soft }, tick: { color: text }, view: { stroke: null },
     };
   }
 
@@ -58,6 +58,10 @@
     return result.view;
   }
 
+  function visible(element) {
+    return element.checkVisibility ? element.checkVisibility() : element.offsetParent !== null;
+  }
+
   const waiting = [];
   function chart(spec, caption, more) {
     if (!spec) return null;
@@ -88,7 +92,7 @@
     queue.forEach(([place]) => near.observe(place));
     const idle = window.requestIdleCallback || ((call) => window.setTimeout(call, 50));
     const rest = () => {
-      const next = queue.find(([place]) => !seen.has(place) && place.offsetParent !== null);
+      const next = queue.find(([place]) => !seen.has(place) && visible(place));
       if (next) draw(next).then(() => idle(rest));
     };
     idle(rest);

@@ -34,9 +34,13 @@
       example.picture && (said.boxes || said.missed) ? null : answers.length ? h("ol", { class: "answers" }, answers.map((answer) => h("li", {}, answer || "(empty)"))) : null);
   }
 
+  function sentence(text) {
+    return text[0].toUpperCase() + text.slice(1) + ".";
+  }
+
   function examples(run) {
     const all = run.examples || [];
-    if (!all.length) return Q.empty((run.examples_note || "There are no predictions to look at") + ".");
+    if (!all.length) return Q.empty(sentence(run.examples_note || "there are no predictions to look at"));
     const names = [...new Set(all.flatMap((example) => example.said.map((said) => said.variant)))];
     const others = names.filter((name) => name !== run.baseline);
     // The variant with the most flips is the one to look at.

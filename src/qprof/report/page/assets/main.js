@@ -48,16 +48,23 @@
       failed ? "" : `Nothing speaks against these figures: ${(run.audits || []).length} audits of the measurement passed.`));
   }
 
+  const MOST_OPEN = 4;
+
   function difference(run, charts) {
     if (!run.pairs.length) return section("difference", "Where the time went", null, Q.empty("There is no second variant to compare."));
+    // Of many pairs the largest differences stand open.
+    const size = (pair) => (pair.difference_us ? Math.abs(pair.difference_us.value) : 0);
+    const largest = new Set(run.pairs.slice().sort((a, b) => size(b) - size(a)).slice(0, MOST_OPEN));
     const parts = run.pairs.map((pair, n) => {
       const rows = pair.rows && pair.rows.length ? Q.table([
         { key: "mechanism", title: "row", cell: (row) => row.mechanism },
         { key: "delta", title: "part [95 %]", numeric: true, cell: (row) => { const [value, ...rest] = row.delta_us.text.split(" ["); return [value, rest.length ? h("span", { class: "bounds" }, " [" + rest.join(" [")) : null]; } },
         { key: "sentence", title: "what happened", cell: (row) => row.sentence },
       ], pair.rows, { label: "Rows of " + pair.title, class: "rows" }).element : null;
-      return h("article", { class: "pair-part" },
-        h("h3", {}, pair.title, pair.verdict ? [" ", Q.verdict(pair.verdict)] : null),
+      const head = h("h3", {}, pair.title, pair.verdict ? [" ", Q.verdict(pair.verdict)] : null);
+      const many = run.pairs.length > MOST_OPEN;
+      return h(many ? "details" : "article", { class: "pair-part", open: many && largest.has(pair) },
+        many ? h("summary", {}, head) : head,
         pair.stop ? h("p", { class: "alarm stop" }, h("span", { class: "mark" }, "✕ Not one model"), h("span", {}, pair.stop)) : null,
         charts["waterfall-" + n] ? Q.chart(charts["waterfall-" + n]) : Q.empty("The ops of one of the two were not timed: the difference cannot be taken apart."),
         rows ? h("div", { class: "scroll" }, rows) : null,
@@ -75,7 +82,7 @@
     return section("trade", run.variants.some((one) => one.score !== undefined) ? "Accuracy against cost" : "Latency against cost",
       "The dashed line joins the variants that no other surpasses in both figures. Bars are 95 % intervals; that of a score is of its difference from the baseline.",
       names.length ? h("div", { class: "pairs" }, names.map((name) => Q.chart(charts["trade-" + name]))) : Q.empty("Fewer than two variants have both figures."),
-      curves.length ? h("div", { class: "pairs" }, curves) : null, losses.length ? h("div", { class: "losses" }, losses) : null);
+      curves.length ? h("div", { class: "pairs thirds" }, curves) : null, losses.length ? h("div", { class: "losses" }, losses) : null);
   }
 
   function latency(run, charts) {
@@ -195,7 +202,7 @@
   // On paper everything that is folded and fits is open, and colours are those of light.
   let before = null;
   window.addEventListener("beforeprint", () => {
-    before = [...document.querySelectorAll("details.card:not([open])")];
+    before = [...document.querySelectorAll("details.pair-part:not([open]), .cards > details.card:not([open])")];
     before.forEach((one) => { one.open = true; });
   });
   window.addEventListener("afterprint", () => { (before || []).forEach((one) => { one.open = false; }); });

@@ -17,6 +17,9 @@ SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down"
 #: Of a difference: slower or worse, and faster or better; orange and blue, which no one takes for each other.
 WORSE, BETTER, NEUTRAL = "#d1652a", "#3b78b8", "#8b949e"
 
+#: Above the plot, in as many columns as fit.
+LEGEND: Spec = {"orient": "top", "columns": {"expr": "max(1, floor(width / 100))"}}
+
 #: Static files, for print: what the page takes from its theme.
 PAPER_CONFIG: Spec = {
     "background": "white",
@@ -34,6 +37,7 @@ PAPER_CONFIG: Spec = {
     "legend": {"labelColor": "#222222", "titleColor": "#222222", "labelFontSize": 10, "titleFontSize": 10},
     "text": {"color": "#222222"},
     "rule": {"color": "#444444"},
+    "tick": {"color": "#222222"},
     "view": {"stroke": None},
     "title": {"fontSize": 11, "fontWeight": "bold", "anchor": "start", "color": "#222222"},
 }
@@ -78,11 +82,10 @@ def quantitative(field: str, title: str, **more: Any) -> Spec:
 
 #: About what a character of a label measures, and where a label stands from its point, the best place first.
 _CHARACTER_PX, _LINE_PX = 6.3, 13.0
-_PLACES: tuple[tuple[Literal["left", "right"], int, int], ...] = (
-    *(("left", 9, dy) for dy in (-9, 11)),
-    *(("right", -9, dy) for dy in (-9, 11)),
-    *((align, dx, dy) for dy in (-22, 24, -35, 37) for align, dx in (("left", 9), ("right", -9))),
-)
+_Align = Literal["left", "right"]
+_SIDES: tuple[tuple[_Align, int], ...] = (("left", 9), ("right", -9))
+_PLACES = [(align, dx, dy) for align, dx in _SIDES for dy in (-9, 11)]
+_PLACES += [(align, dx, dy) for dy in (-22, 24, -35, 37) for align, dx in _SIDES]
 _Box = tuple[float, float, float, float]
 
 
@@ -101,7 +104,7 @@ def place_labels(
     taken: list[_Box] = [(x - 6, y - 6, x + 6, y + 6) for x, y in points]
     for value, (x, y) in zip(labelled, of, strict=True):
         width = _CHARACTER_PX * len(str(value[label]))
-        found: list[tuple[float, Literal["left", "right"], int, int, _Box]] = []
+        found: list[tuple[float, _Align, int, int, _Box]] = []
         for align, dx, dy in _PLACES:
             left = x + dx if align == "left" else x + dx - width
             box = (left, y + dy - _LINE_PX / 2, left + width, y + dy + _LINE_PX / 2)

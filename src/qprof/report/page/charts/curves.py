@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from qprof.report.page.charts.base import Spec, Width, colour, framed, quantitative, shape
-from qprof.report.page.data import Curve, RunReport
+from qprof.report.page.charts.base import LEGEND, Spec, Width, colour, framed, quantitative, shape
+from qprof.report.page.data import RunReport
+from qprof.report.page.data_drawn import Curve
 
 
 def curve(run: RunReport, found: Curve, width: Width = "container") -> Spec:
@@ -20,7 +21,7 @@ def curve(run: RunReport, found: Curve, width: Width = "container") -> Spec:
         {"field": "y", "title": found.y, "format": ".3f"},
     ]
     y = quantitative("y", found.y, axis={"tickCount": 5})
-    tint = colour(names, run.baseline, legend={"orient": "top"})
+    tint = colour(names, run.baseline, legend=LEGEND)
     said = f"{found.title} of {', '.join(names)}."
     if found.ordered:
         body: Spec = {
@@ -34,7 +35,7 @@ def curve(run: RunReport, found: Curve, width: Width = "container") -> Spec:
                 {"mark": {"type": "line", "strokeWidth": 1.4}},
                 {
                     "mark": {"type": "point", "filled": True, "size": 36, "opacity": 1},
-                    "encoding": {"shape": shape(names, legend={"orient": "top"}), "tooltip": tooltip},
+                    "encoding": {"shape": shape(names, legend=LEGEND), "tooltip": tooltip},
                 },
             ],
         }

@@ -7,6 +7,7 @@ from typing import Any
 
 from qprof.report.page.charts.base import (
     COLOURS,
+    LEGEND,
     NEUTRAL,
     Spec,
     Width,
@@ -16,7 +17,8 @@ from qprof.report.page.charts.base import (
     place_labels,
     quantitative,
 )
-from qprof.report.page.data import LayerCosts, PowerBlock, Roofline, RunReport
+from qprof.report.page.data import RunReport
+from qprof.report.page.data_drawn import LayerCosts, PowerBlock, Roofline
 
 #: What binds an op -> colour and shape.
 BOUNDS = {
@@ -68,7 +70,7 @@ def roofline(found: Roofline, width: Width = "container") -> Spec:
     x_scale = {"type": "log", "domain": [left, right], "nice": False}
     y_scale = {"type": "log", "domain": [low / 2, high], "nice": False, "clamp": True}
     x = quantitative(
-        "intensity", "multiplications per byte moved (MAC/byte)", scale=x_scale, axis={"format": "~s", "tickCount": 6}
+        "intensity", "multiplications per byte moved (MAC/byte)", scale=x_scale, axis={"format": "~g", "tickCount": 6}
     )
     y = quantitative("rate", "GMAC/s", scale=y_scale, axis={"format": "~g", "tickCount": 5})
     names = [name for name in BOUNDS if any(value.get("bound") == name for value in values)]
@@ -109,12 +111,12 @@ def roofline(found: Roofline, width: Width = "container") -> Spec:
                 "color": {
                     **bound,
                     "scale": {"domain": names, "range": [BOUNDS[name][0] for name in names]},
-                    "legend": {"orient": "top"},
+                    "legend": LEGEND,
                 },
                 "shape": {
                     **bound,
                     "scale": {"domain": names, "range": [BOUNDS[name][1] for name in names]},
-                    "legend": {"orient": "top"},
+                    "legend": LEGEND,
                 },
                 "tooltip": [
                     {"field": "label", "title": "op"},
@@ -167,7 +169,7 @@ def error_cost(found: LayerCosts, width: Width = "container") -> Spec | None:
     if not values:
         return None
     worst = sorted(values, key=lambda value: value["error"])[:5]
-    _place_worst(values, worst)
+    _place_worst(values, worst, 760.0 if width == "container" else float(width))
     x = quantitative("share", "part of the time of an inference", axis={"format": ".1~%", "tickCount": 6})
     y = quantitative("error", "error of its own: SQNR (dB, worse is lower)", scale={"zero": False, "padding": 12})
     body: Spec = {
@@ -200,9 +202,9 @@ def error_cost(found: LayerCosts, width: Width = "container") -> Spec | None:
     )
 
 
-def _place_worst(values: list[dict[str, Any]], worst: list[dict[str, Any]]) -> None:
+def _place_worst(values: list[dict[str, Any]], worst: list[dict[str, Any]], width: float) -> None:
     """Names of the worst layers, from their ends, where they cover nothing."""
-    width, height = 760.0, 280.0
+    height = 280.0
     most = max(value["share"] for value in values) or 1.0
     low, high = min(value["error"] for value in values), max(value["error"] for value in values)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from qprof.report.page.charts.base import Spec, Width, colour, framed, quantitative, shape
-from qprof.report.page.data import Distribution, RunReport
+from qprof.report.page.charts.base import LEGEND, Spec, Width, colour, framed, quantitative, shape
+from qprof.report.page.data import RunReport
+from qprof.report.page.data_drawn import Distribution
 
 _ROW_PX = 46
 
@@ -64,7 +65,7 @@ def times(run: RunReport, phase: str, width: Width = "container") -> Spec | None
     layers: list[Spec] = [
         {
             "transform": [{"filter": "datum.kind == 'point'"}],
-            "mark": {"type": "point", "filled": True, "size": 9, "opacity": 0.4},
+            "mark": {"type": "point", "filled": True, "size": 8, "opacity": 0.3},
             "encoding": {
                 "x": across("time"),
                 "yOffset": {"field": "place", "type": "quantitative", "scale": {"domain": [0, 1]}},
@@ -83,7 +84,7 @@ def times(run: RunReport, phase: str, width: Width = "container") -> Spec | None
         },
         {
             "transform": [{"filter": "datum.kind == 'box'"}],
-            "mark": {"type": "bar", "height": 14, "fillOpacity": 0.25, "strokeWidth": 1.5},
+            "mark": {"type": "bar", "height": 24, "fillOpacity": 0.55, "strokeWidth": 1.5},
             "encoding": {
                 "x": across("p25"),
                 "x2": {"field": "p75"},
@@ -100,8 +101,8 @@ def times(run: RunReport, phase: str, width: Width = "container") -> Spec | None
         },
         {
             "transform": [{"filter": "datum.kind == 'box'"}],
-            "mark": {"type": "tick", "thickness": 3, "height": 20},
-            "encoding": {"x": across("p50"), "color": tint},
+            "mark": {"type": "tick", "thickness": 2, "height": 34},
+            "encoding": {"x": across("p50")},
         },
     ]
     said = "; ".join(f"{one.variant} {one.p50_us.text}" for one in found)
@@ -136,14 +137,14 @@ def drift(run: RunReport, phase: str, width: Width = "container") -> Spec | None
                 "scale": {"nice": False, "padding": 8},
             },
             "y": quantitative("change", "median of the round against p50", axis={"format": "+.1%", "tickCount": 5}),
-            "color": colour(names, run.baseline, legend={"orient": "top", "symbolType": "circle"}),
+            "color": colour(names, run.baseline, legend=LEGEND),
         },
         "layer": [
             {"mark": {"type": "line", "strokeWidth": 1.2, "opacity": 0.75}},
             {
                 "mark": {"type": "point", "filled": True, "size": 32, "opacity": 1},
                 "encoding": {
-                    "shape": shape(names, legend={"orient": "top"}),
+                    "shape": shape(names, legend=LEGEND),
                     "tooltip": [
                         {"field": "variant", "title": "variant"},
                         {"field": "round", "title": "round"},

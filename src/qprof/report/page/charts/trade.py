@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from qprof.report.page.charts.base import Spec, Width, colour, framed, labels, place_labels, quantitative, shape
-from qprof.report.page.data import Amount, RunReport, Variant
+from qprof.report.page.data import RunReport, Variant
+from qprof.report.page.data_tables import Amount
 
 _HEIGHT_PX = 230
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from qprof.report.page.charts.base import BETTER, NEUTRAL, WORSE, Spec, Width, framed, quantitative
 from qprof.report.page.data import Pair
 
@@ -13,7 +15,7 @@ def waterfall(pair: Pair, width: Width = "container") -> Spec | None:
     if not pair.rows or pair.baseline_us is None or pair.difference_us is None:
         return None
     scale, unit = _unit(max(pair.baseline_us, pair.baseline_us + pair.difference_us.value))
-    values = []
+    values: list[dict[str, Any]] = []
     at = pair.baseline_us
 
     def bar(label: str, start: float, end: float, kind: str, text: str, sentence: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from qprof.report.page.data import Fact
+from qprof.report.page.data_tables import Fact
 from qprof.report.units import size, span
 from qprof.store.run import Run
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from qprof.report.page.data import Amount
+from qprof.report.page.data_tables import Amount
 from qprof.stats.intervals import Interval
 
 

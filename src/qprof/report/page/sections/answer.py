@@ -10,7 +10,8 @@ from qprof.report.causes import signed_duration, signed_interval
 from qprof.report.distance import random_line
 from qprof.report.doubts import doubt_lines
 from qprof.report.explain import deployment_lines, trade_text
-from qprof.report.page.data import Alarm, Answer, Fact
+from qprof.report.page.data import Alarm, Answer
+from qprof.report.page.data_tables import Fact
 from qprof.report.page.sections.commands import Commands
 from qprof.report.plausibility import calibration_lines, plausibility_lines
 from qprof.store.run import Run
@@ -34,7 +35,7 @@ def answer(explanation: Explanation, commands: Commands) -> Answer:
         deploy=chosen,
         sentences=told,
         doubts=[line.removeprefix(_DOUBT) for line in lines if line.startswith(_DOUBT)]
-        + [line for line in lines if line != first and not line.startswith(_DOUBT) and line not in told],
+        + [line for line in lines if line != first and not line.startswith(_DOUBT) and _sentence(line) not in told],
         trades=[Fact(name=one.variant, value=trade_text(explanation, one)) for one in explanation.candidates],
         command=commands.of("explain"),
     )
@@ -44,7 +45,8 @@ def _why(explanation: Explanation) -> str | None:
     """The largest row of the comparison that matters: that of the chosen variant where it differs for sure, else the
     largest of all that do."""
     known = [one for one in explanation.comparisons if one.decomposition is not None and one.difference_us is not None]
-    sure = [one for one in known if _is_sure(one)]
+    equal = {(one.variant, one.figure) for one in explanation.verdicts if one.kind == "equivalent"}
+    sure = [one for one in known if _is_sure(one) and not {(one.variant, name) for name in _figures(one)} & equal]
     own = [one for one in sure if one.variant == explanation.choice.variant]
     found = max(own or sure, key=_size, default=None)
     if found is None or found.decomposition is None or found.difference_us is None:
@@ -57,6 +59,11 @@ def _why(explanation: Explanation) -> str | None:
         f"Of {signed_interval(found.difference_us)}{where} from {found.baseline} to {found.variant}, "
         f"{signed_duration(row.delta_us.value)} is {row.mechanism}: {row.sentence}{proof}."
     )
+
+
+def _figures(found: ComparisonFindings) -> tuple[str, str]:
+    """What the latency of a comparison may be called among the verdicts."""
+    return "latency", f"{found.phase} latency"
 
 
 def _is_sure(found: ComparisonFindings) -> bool:

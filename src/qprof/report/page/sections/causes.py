@@ -12,7 +12,8 @@ from qprof.findings.effects import LATENCY
 from qprof.findings.explanation import ComparisonFindings
 from qprof.findings.size import MemoryDifference, SizeDifference
 from qprof.report.causes import effect_text, evidence_text, predicted_text
-from qprof.report.page.data import Amount, Cause, EvidenceItem, Figure
+from qprof.report.page.data import Cause, EvidenceItem, Figure
+from qprof.report.page.data_tables import Amount
 from qprof.report.page.sections.amounts import amount
 from qprof.report.page.sections.commands import Commands
 from qprof.report.sizes import signed_size
@@ -20,13 +21,16 @@ from qprof.report.units import size
 from qprof.stats.intervals import Interval
 
 #: Ops of a claim that are named.
-_OPS_NAMED = 12
+_OPS_NAMED = 8
 #: Rows of a size or a memory that are no card: less than this part of the whole difference.
 _SMALL = 0.02
 
 
-def cause_card(finding: Finding, commands: Commands, watts: float | None = None) -> Cause:
-    """`watts`: what the variant draws, where a sensor tells; a latency costs that much energy."""
+def cause_card(
+    finding: Finding, commands: Commands, watts: float | None = None, names: Mapping[str, str] | None = None
+) -> Cause:
+    """`watts`: what the variant draws, where a sensor tells; a latency costs that much energy. `names`: the short ones
+    of ops."""
     hypothesis, intervention = finding.hypothesis, finding.hypothesis.intervention
     prediction = intervention.prediction if intervention else None
 
@@ -63,7 +67,8 @@ def cause_card(finding: Finding, commands: Commands, watts: float | None = None)
         measured=amount(finding.measured, text) if prediction is not None else None,
         p_value=finding.p_value if finding.p_value is None or math.isfinite(finding.p_value) else None,
         mechanism=hypothesis.mechanism,
-        ops=[op.name for op in hypothesis.ops[:_OPS_NAMED]],
+        ops=[(names or {}).get(op.name, op.name) for op in hypothesis.ops[:_OPS_NAMED]],
+        more_ops=max(0, len(hypothesis.ops) - _OPS_NAMED),
         command=commands.of("explain"),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from qprof.errors import DataError, QprofError
-from qprof.report.page.data import Box, Curve, CurvePoint, Example, Picture, Said
+from qprof.report.page.data_drawn import Box, Curve, CurvePoint, Example, Picture, Said
 from qprof.store.run import Run
 from qprof.tasks import registry
 from qprof.tasks.shown import ShownAnswer, ShownBox, ShownSample

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 
 from qprof.errors import StoreError
 from qprof.findings.flame import DiffNode, Flame, FlameNode, flame_difference, host_flame, model_flame
-from qprof.report.page.data import Fact, FlameTree
+from qprof.report.page.data_drawn import FlameTree
+from qprof.report.page.data_tables import Fact
 from qprof.report.page.sections.commands import Commands
 from qprof.report.units import duration
 from qprof.store.run import Run

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qprof.report.page.data import Grid, GridColumn
+from qprof.report.page.data_tables import Grid, GridColumn
 from qprof.report.table import Table
 
 #: Columns of this priority and above are those that a terminal drops first.

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from qprof.findings.latency import p50_us
-from qprof.report.page.data import Distribution, LatencyPoint, RoundMedian
+from qprof.report.page.data_drawn import Distribution, LatencyPoint, RoundMedian
 from qprof.report.page.sections.amounts import amount, with_bounds
 from qprof.report.units import duration
 from qprof.store.run import Run

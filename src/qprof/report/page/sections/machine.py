@@ -9,10 +9,11 @@ from qprof.errors import StoreError
 from qprof.findings.binding import Binding, binding
 from qprof.findings.comparison import Comparison
 from qprof.findings.mixed_precision import LayerCost, layer_rows
+from qprof.findings.roofline import Bound
 from qprof.record.ceilings import COMPUTE_UNIT, MEMORY_UNIT, Ceiling
 from qprof.report.layer_costs import layer_costs_table
 from qprof.report.op_names import short_names
-from qprof.report.page.data import CeilingLine, LayerCosts, LayerPoint, Roofline, RooflinePoint
+from qprof.report.page.data_drawn import CeilingLine, LayerCosts, LayerPoint, Roofline, RooflinePoint
 from qprof.report.page.sections.amounts import finite
 from qprof.report.page.sections.commands import Commands
 from qprof.report.page.sections.grids import grid
@@ -55,8 +56,8 @@ def _roofline(variant: str, phase: str, bound: Binding, commands: Commands) -> R
         for ceiling in (row.compute_ceiling, row.level, row.weights_level):
             if ceiling is not None and ceiling.value:
                 used.setdefault((ceiling.kind, f"{ceiling.name} {ceiling.dtype}"), ceiling)
-    kinds = ("compute", "memory", "dispatch", "neither")
-    shares = {kind: bound.share(kind) for kind in kinds}
+    kinds: tuple[Bound, ...] = ("compute", "memory", "dispatch", "neither")
+    shares: dict[str, float] = {kind: bound.share(kind) for kind in kinds}
     return Roofline(
         variant=variant,
         phase=phase,

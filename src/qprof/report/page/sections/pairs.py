@@ -12,7 +12,8 @@ from qprof.findings.difference_table import DifferenceRow, DifferenceTable
 from qprof.findings.explanation import ComparisonFindings, Explanation
 from qprof.report.causes import signed_duration, signed_interval, unexplained_lines
 from qprof.report.op_names import short_names
-from qprof.report.page.data import Amount, Cause, MechanismRow, OpRow, Pair
+from qprof.report.page.data import Cause, MechanismRow, OpRow, Pair
+from qprof.report.page.data_tables import Amount
 from qprof.report.page.sections.amounts import amount, finite, with_bounds
 from qprof.report.page.sections.causes import cause_card, memory_cards, not_applicable, size_cards
 from qprof.report.page.sections.commands import Commands
@@ -29,7 +30,9 @@ def pairs(run: Run, explanation: Explanation, watts: Mapping[str, float], comman
     memory = {one.variant: one for one in explanation.memory}
     for found in explanation.comparisons:
         comparison = Comparison(run, found.baseline, found.variant, found.phase)
-        cards = [cause_card(one, commands, watts.get(found.variant)) for one in found.findings]
+        table = comparison.table
+        names = short_names(row.label for row in table.rows) if table is not None else {}
+        cards = [cause_card(one, commands, watts.get(found.variant), names) for one in found.findings]
         if comparison.leads:
             cards += size_cards(sizes[found.variant], commands) if found.variant in sizes else []
             cards += memory_cards(memory[found.variant], commands) if found.variant in memory else []

@@ -8,7 +8,7 @@ import numpy as np
 
 from qprof.errors import StoreError
 from qprof.findings.energy import PowerTrace, power_traces
-from qprof.report.page.data import PowerBlock, PowerPoint
+from qprof.report.page.data_drawn import PowerBlock, PowerPoint
 from qprof.store.run import Run
 
 #: Points of one block, and blocks of one variant and channel.

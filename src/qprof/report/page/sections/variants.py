@@ -11,7 +11,8 @@ from qprof.findings.summary import VariantSummary
 from qprof.record.distances import DECIDING
 from qprof.report.energy import energy_report
 from qprof.report.explain import beaten_text, verdict_table
-from qprof.report.page.data import Amount, Grid, Variant
+from qprof.report.page.data import Variant
+from qprof.report.page.data_tables import Amount, Grid
 from qprof.report.page.sections.amounts import amount, finite, with_bounds
 from qprof.report.page.sections.commands import Commands
 from qprof.report.page.sections.grids import grid
