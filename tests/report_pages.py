@@ -21,7 +21,25 @@ from qprof.report.page.data import (
     RunReport,
     Variant,
 )
-from qprof.report.page.data_drawn import Box, Distribution, Example, FlameTree, LatencyPoint, Picture, RoundMedian, Said
+from qprof.report.page.data_drawn import (
+    Box,
+    CeilingLine,
+    Curve,
+    CurvePoint,
+    Distribution,
+    Example,
+    FlameTree,
+    LatencyPoint,
+    LayerCosts,
+    LayerPoint,
+    Picture,
+    PowerBlock,
+    PowerPoint,
+    Roofline,
+    RooflinePoint,
+    RoundMedian,
+    Said,
+)
 from qprof.report.page.data_tables import Amount, Fact, Grid, GridColumn
 
 #: Markup, an end of the script that holds the data, line separators of JavaScript, a place of the template, control and
@@ -152,6 +170,61 @@ def report_of(names: tuple[str, ...] = HOSTILE) -> Report:
         value=[100.0, 70.0, 30.0, 20.0],
         notes=[name()],
     )
+    roofline = Roofline(
+        variant=other,
+        phase="inference",
+        ceilings=[
+            CeilingLine(kind="compute", name=name(), value=50.0, unit="GMAC/s"),
+            CeilingLine(kind="memory", name=name(), value=10.0, unit="GB/s", disturbed=True),
+        ],
+        points=[
+            RooflinePoint(
+                label=op.label,
+                op=op.op,
+                type=name(),
+                intensity_mac_per_byte=1.0 + n,
+                gmac_per_s=4.0 + n,
+                time_us=10.0,
+                bound="compute" if n % 2 else "memory",
+            )
+            for n, op in enumerate(ops)
+        ],
+        shares={"compute": 0.5, "memory": 0.5},
+    )
+    layers = LayerCosts(
+        variant=other,
+        points=[
+            LayerPoint(
+                label=op.label, op=op.op, type=name(), own_sqnr_db=20.0 + n, share=0.01 * (n + 1), weight_bytes=10
+            )
+            for n, op in enumerate(ops)
+        ],
+        table=Grid(title=name(), columns=[GridColumn(title="op", key="op", numeric=False)], rows=[{"op": name()}]),
+    )
+    power = [
+        PowerBlock(
+            variant=who,
+            phase="inference",
+            round=n,
+            channel="sensor." + name(),
+            provenance="measured",
+            window_s=5.0,
+            points=[PowerPoint(t_s=0.5 * t - 0.5, watts=30.0 + (t * 7 + n) % 5) for t in range(13)],
+        )
+        for who in (base, other)
+        for n in (1, 2)
+    ]
+    curves = [
+        Curve(
+            name="ap-iou" if ordered else "ap-area",
+            title=name(),
+            x=name(),
+            y="AP",
+            ordered=ordered,
+            points=[CurvePoint(variant=who, x=x, y=0.5) for who in (base, other) for x in ("0.5", "0.75")],
+        )
+        for ordered in (True, False)
+    ]
     box = Box(label=name(), x=0.1, y=0.1, width=0.3, height=0.4, score=0.9, matched=True)
     example = Example(
         title=name(),
@@ -194,6 +267,10 @@ def report_of(names: tuple[str, ...] = HOSTILE) -> Report:
         tables={"summary": grid},
         pairs=[pair],
         distributions=times,
+        rooflines=[roofline],
+        layers=[layers],
+        power=power,
+        curves=curves,
         flames=[flame],
         examples=[example],
         machine=[Fact(name="CPU model", value=name())],
@@ -256,4 +333,12 @@ def opened(driver: Any, page: Path) -> None:
     driver.get(page.resolve().as_uri())
     wait = WebDriverWait(driver, 60)
     wait.until(lambda d: d.execute_script("return document.documentElement.dataset.ready === 'true'"))
-    wait.until(lambda d: d.execute_script("return !document.querySelector('.chart[data-drawn=false]')"))
+    drawn(driver)
+
+
+def drawn(driver: Any) -> None:
+    """Wait until every chart that is not folded away is drawn."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    left = "return [...document.querySelectorAll('.chart[data-drawn=false]')].filter(c => c.checkVisibility()).length"
+    WebDriverWait(driver, 60).until(lambda d: d.execute_script(left) == 0)

@@ -239,8 +239,8 @@ def test_a_figure_of_names_with_markup_is_valid_xml(tmp_path: Path) -> None:
 
 def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
     run = report_of(("a", "b")).runs[0]
-    with pytest.raises(QprofError, match="nothing to draw as roofline"):
-        figure(run, "roofline", Wanted(None, "inference", 300))
+    with pytest.raises(QprofError, match="nothing to draw as roofline of b"):
+        figure(run, "roofline", Wanted("b", "inference", 300))
     with pytest.raises(QprofError, match="is written as"):
         write_figure(tmp_path / "a.gif", {})
 
@@ -251,6 +251,19 @@ def test_without_the_extra_it_says_what_to_install(tmp_path: Path, monkeypatch: 
     monkeypatch.setitem(sys.modules, "vl_convert", None)
     with pytest.raises(MissingExtraError, match=r"qprof\[plot\]"):
         write_figure(tmp_path / "a.svg", {})
+
+
+def test_every_kind_of_figure_can_be_drawn(tmp_path: Path) -> None:
+    vl_convert = pytest.importorskip("vl_convert", reason="the extra plot is not installed")
+    run = report_of(("a", "b")).runs[0]
+    missing = {"energy-accuracy", "energy-bars", "ar-area"}  # of which the report holds nothing
+    for kind in KINDS.keys() - missing:
+        assert "<path" in vl_convert.vegalite_to_svg(
+            figure(run, kind, Wanted(None, "inference", 300)), vl_version="6.4"
+        )
+    for kind in missing:
+        with pytest.raises(QprofError, match=kind):
+            figure(run, kind, Wanted(None, "inference", 300))
 
 
 def test_every_kind_of_figure_says_what_it_shows() -> None:

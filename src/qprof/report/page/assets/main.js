@@ -52,9 +52,10 @@
 
   function difference(run, charts) {
     if (!run.pairs.length) return section("difference", "Where the time went", null, Q.empty("There is no second variant to compare."));
-    // Of many pairs the largest differences stand open.
+    // The largest differences stand open; where two are as fast, there is nothing to take apart.
     const size = (pair) => (pair.difference_us ? Math.abs(pair.difference_us.value) : 0);
-    const largest = new Set(run.pairs.slice().sort((a, b) => size(b) - size(a)).slice(0, MOST_OPEN));
+    const open = new Set(run.pairs.filter((pair) => pair.verdict !== "equivalent" || pair.stop)
+      .sort((a, b) => size(b) - size(a)).slice(0, MOST_OPEN));
     const parts = run.pairs.map((pair, n) => {
       const rows = pair.rows && pair.rows.length ? Q.table([
         { key: "mechanism", title: "row", cell: (row) => row.mechanism },
@@ -62,9 +63,7 @@
         { key: "sentence", title: "what happened", cell: (row) => row.sentence },
       ], pair.rows, { label: "Rows of " + pair.title, class: "rows" }).element : null;
       const head = h("h3", {}, pair.title, pair.verdict ? [" ", Q.verdict(pair.verdict)] : null);
-      const many = run.pairs.length > MOST_OPEN;
-      return h(many ? "details" : "article", { class: "pair-part", open: many && largest.has(pair) },
-        many ? h("summary", {}, head) : head,
+      return h("details", { class: "pair-part", open: open.has(pair) }, h("summary", {}, head),
         pair.stop ? h("p", { class: "alarm stop" }, h("span", { class: "mark" }, "✕ Not one model"), h("span", {}, pair.stop)) : null,
         charts["waterfall-" + n] ? Q.chart(charts["waterfall-" + n]) : Q.empty("The ops of one of the two were not timed: the difference cannot be taken apart."),
         rows ? h("div", { class: "scroll" }, rows) : null,
@@ -123,8 +122,8 @@
     const names = Object.keys(charts).filter((name) => name.startsWith("power-"));
     const table = run.tables.energy;
     return section("power", "Energy and power", null,
-      names.map((name) => Q.chart(charts[name], "Shaded: the window of a block, whose energy is counted.")),
-      table && table.rows.length ? Q.grid(table, { still: true }) : [Q.empty("No sensor of energy or power was read in this run."), Q.notes(table && table.notes)]);
+      names.map((name) => Q.chart(charts[name], name.split("-").slice(2).join("-") + ": one line per block; shaded: its window, whose energy is counted.")),
+      table && table.rows.length ? Q.grid(table, { still: true }) : names.length ? null : [Q.empty("No sensor of energy or power was read in this run."), Q.notes(table && table.notes)]);
   }
 
   function audits(run) {
@@ -207,4 +206,5 @@
   });
   window.addEventListener("afterprint", () => { (before || []).forEach((one) => { one.open = false; }); });
   document.documentElement.dataset.ready = "true";
+  performance.mark("ready");
 })();

@@ -11,6 +11,11 @@
     return h("span", { class: "bar", "aria-hidden": "true" }, fill);
   }
 
+  function why(row) {
+    const changed = row.flags && row.flags.length ? row.flags.join(", ") : row.kind === "inserted" || row.kind === "removed" ? row.kind : "";
+    return [row.mechanism, changed].filter(Boolean).join(" · ");
+  }
+
   function view(pair, run) {
     const rows = pair.ops, picked = new Set();
     const most = Math.max(...rows.map((row) => Math.abs(row.delta_us.value)), 0);
@@ -52,8 +57,7 @@
         cell: (row) => [h("span", { class: "delta" }, Q.signed(row.delta_us.value, digits)),
           row.delta_us.low === undefined ? null : h("span", { class: "bounds" }, ` [${Q.signed(row.delta_us.low, digits)}, ${Q.signed(row.delta_us.high, digits)}]`)] },
       { key: "bar", title: h("span", { class: "hidden" }, "bar"), cell: (row) => bar(row.delta_us.value, most) },
-      has("mechanism") ? { key: "mechanism", title: "row", help: "the row of the waterfall that holds most of it", sort: (row) => row.mechanism, cell: (row) => h("span", { class: "soft" }, row.mechanism || "") } : null,
-      rows.some((row) => row.flags && row.flags.length) ? { key: "flags", title: "what changed", sort: (row) => (row.flags || []).join(), cell: (row) => (row.flags || []).join(", ") || (row.kind === "inserted" || row.kind === "removed" ? row.kind : "") } : null,
+      has("mechanism") || has("flags") ? { key: "why", title: "row, and what changed", help: "the row of the waterfall that holds most of it", sort: (row) => why(row), cell: (row) => h("span", { class: "soft" }, why(row)) } : null,
       has("own_sqnr_db") ? { key: "error", title: "error", unit: "dB", numeric: true, help: "SQNR of the op on the baseline's own numbers; less is worse", sort: (row) => row.own_sqnr_db, cell: (row) => (row.own_sqnr_db === undefined ? Q.missing() : row.own_sqnr_db.toFixed(1)) } : null,
       has("bound") ? { key: "bound", title: "bound by", sort: (row) => row.bound, cell: (row) => h("span", { class: "soft" }, row.bound || "") } : null,
     ].filter(Boolean);

@@ -14,6 +14,7 @@ SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 BASELINE_COLOUR = "#7d8590"
 COLOURS = ("#4477aa", "#ee7733", "#228833", "#aa3377", "#33bbee", "#ccbb44", "#ee6677", "#997700")
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
+DASHES = ([1, 0], [7, 2], [3, 2], [1, 2], [7, 2, 1, 2], [7, 2, 3, 2])
 #: Of a difference: slower or worse, and faster or better; orange and blue, which no one takes for each other.
 WORSE, BETTER, NEUTRAL = "#d1652a", "#3b78b8", "#8b949e"
 
@@ -62,15 +63,20 @@ def shape(names: Sequence[str], **more: Any) -> Spec:
     return {"field": "variant", "type": "nominal", "scale": scale, "title": None} | more
 
 
+def dashes(names: Sequence[str], **more: Any) -> Spec:
+    """The same as the dashes of a line."""
+    scale = {"domain": list(names), "range": [DASHES[n % len(DASHES)] for n in range(len(names))]}
+    return {"field": "variant", "type": "nominal", "scale": scale, "title": None} | more
+
+
 def framed(body: Mapping[str, Any], values: Sequence[Mapping[str, Any]], description: str, width: Width) -> Spec:
     """A whole specification with its data inside. `description`: for who cannot see it."""
-    sized: Spec = {} if "facet" in body or "vconcat" in body or "hconcat" in body else {"width": width}
     return {
         "$schema": SCHEMA,
         "description": description,
         "autosize": {"type": "fit-x", "contains": "padding"} if width == "container" else {"type": "pad"},
         "data": {"values": list(values)},
-        **sized,
+        "width": width,
         **body,
     }
 

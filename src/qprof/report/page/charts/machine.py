@@ -12,6 +12,7 @@ from qprof.report.page.charts.base import (
     Spec,
     Width,
     colour,
+    dashes,
     framed,
     labels,
     place_labels,
@@ -76,21 +77,14 @@ def roofline(found: Roofline, width: Width = "container") -> Spec:
     names = [name for name in BOUNDS if any(value.get("bound") == name for value in values)]
     bound: Spec = {"field": "bound", "type": "nominal", "title": "bound by"}
     layers: list[Spec] = [
-        {
-            "transform": [{"filter": "datum.kind == 'line'"}],
-            "mark": {"type": "line", "strokeWidth": 1, "clip": True, "color": NEUTRAL},
-            "encoding": {
-                "x": x,
-                "y": y,
-                "detail": {"field": "ceiling"},
-                "strokeDash": {
-                    "field": "line",
-                    "type": "nominal",
-                    "legend": None,
-                    "scale": {"domain": ["compute", "memory"], "range": [[1, 0], [4, 3]]},
-                },
-            },
-        },
+        *(
+            {
+                "transform": [{"filter": f"datum.kind == 'line' && datum.line == '{kind}'"}],
+                "mark": {"type": "line", "strokeWidth": 1, "clip": True, "color": NEUTRAL, "strokeDash": dash},
+                "encoding": {"x": x, "y": y, "detail": {"field": "ceiling"}},
+            }
+            for kind, dash in (("compute", [1, 0]), ("memory", [4, 3]))
+        ),
         *(
             {
                 "transform": [{"filter": f"datum.kind == 'name' && datum.line == '{kind}'"}],
@@ -145,11 +139,11 @@ _HEIGHT_PX, _LINE_PX = 330, 12.0
 def _part_names(names: list[dict[str, Any]], low: float, high: float) -> None:
     """Names of lines that lie close together stand above each other: each value gets a "dy"."""
     for kind in ("compute", "memory"):
-        below = math.inf
-        for name in sorted((one for one in names if one["line"] == kind), key=lambda one: float(one["rate"])):
+        above = -math.inf
+        for name in sorted((one for one in names if one["line"] == kind), key=lambda one: -float(one["rate"])):
             at = _HEIGHT_PX * (1.0 - math.log(max(name["rate"], low) / low) / math.log(high / low))
-            place = min(at - 7.0, below - _LINE_PX)
-            name["dy"], below = place - at, place
+            place = at - 7.0 if at - 7.0 - above >= _LINE_PX else max(at + 9.0, above + _LINE_PX)
+            name["dy"], above = place - at, place
 
 
 def error_cost(found: LayerCosts, width: Width = "container") -> Spec | None:
@@ -223,49 +217,35 @@ def power(run: RunReport, phase: str, channel: str, width: Width = "container") 
     found = [one for one in run.power if (one.phase, one.channel) == (phase, channel)]
     if not found:
         return None
-    names = list(dict.fromkeys(one.variant for one in found))
+    names = [one.name for one in run.variants if any(block.variant == one.name for block in found)]
     values = [point for one in found for point in _points(one)]
-    windows = {name: max(one.window_s for one in found if one.variant == name) for name in names}
-    values += [{"kind": "window", "variant": name, "from": 0.0, "to": seconds} for name, seconds in windows.items()]
-    tint = colour(names, run.baseline, legend=None)
-    inner: Spec = {
-        "height": 70,
-        "width": width if width != "container" else 760,
-        "layer": [
-            {
-                "transform": [{"filter": "datum.kind == 'window'"}],
-                "mark": {"type": "rect", "color": NEUTRAL, "opacity": 0.14},
-                "encoding": {"x": quantitative("from", "seconds from the start of the block"), "x2": {"field": "to"}},
+    values.append({"kind": "window", "from": 0.0, "to": max(one.window_s for one in found)})
+    seconds = "seconds from the start of the block"
+    layers: list[Spec] = [
+        {
+            "transform": [{"filter": "datum.kind == 'window'"}],
+            "mark": {"type": "rect", "color": NEUTRAL, "opacity": 0.13},
+            "encoding": {"x": quantitative("from", seconds), "x2": {"field": "to"}},
+        },
+        {
+            "transform": [{"filter": "datum.kind == 'power'"}],
+            "mark": {"type": "line", "strokeWidth": 1.2, "opacity": 0.85},
+            "encoding": {
+                "x": quantitative("t", seconds, axis={"tickCount": 8}),
+                "y": quantitative("watts", f"power, {found[0].provenance} (W)", axis={"tickCount": 5}),
+                "detail": {"field": "round"},
+                "color": colour(names, run.baseline, legend=LEGEND),
+                "strokeDash": dashes(names, legend=LEGEND),
+                "tooltip": [
+                    {"field": "variant", "title": "variant"},
+                    {"field": "round", "title": "round"},
+                    {"field": "watts", "title": "power (W)", "format": ".4~g"},
+                ],
             },
-            {
-                "transform": [{"filter": "datum.kind == 'power'"}],
-                "mark": {"type": "line", "strokeWidth": 1, "opacity": 0.8},
-                "encoding": {
-                    "x": quantitative("t", "seconds from the start of the block"),
-                    "y": quantitative("watts", "W", axis={"tickCount": 3}),
-                    "detail": {"field": "round"},
-                    "color": tint,
-                    "tooltip": [
-                        {"field": "variant", "title": "variant"},
-                        {"field": "round", "title": "round"},
-                        {"field": "watts", "title": "power (W)", "format": ".4~g"},
-                    ],
-                },
-            },
-        ],
-    }
-    row = {
-        "field": "variant",
-        "type": "nominal",
-        "sort": names,
-        "title": None,
-        "header": {"labelAngle": 0, "labelAlign": "left", "labelAnchor": "start", "labelOrient": "top"},
-    }
-    body: Spec = {"facet": {"row": row}, "spec": inner, "spacing": 6}
-    provenance = found[0].provenance
-    return framed(
-        body, values, f"Power over time ({channel}, {provenance}) in the energy blocks of {', '.join(names)}.", width
-    )
+        },
+    ]
+    said = f"Power over time ({channel}) in the energy blocks of {', '.join(names)}."
+    return framed({"height": 200, "layer": layers}, values, said, width)
 
 
 def _points(block: PowerBlock) -> list[dict[str, Any]]:
