@@ -13,7 +13,7 @@
     // Names stand in the picture where there is room for them, and at the pointer everywhere.
     const named = [...boxes.map((box) => ({ box, wrong: box.matched === false })), ...missed.map((box) => ({ box, wrong: true }))];
     const few = named.length <= 6;
-    return svg("svg", { viewBox: `0 0 ${W} ${H}`, class: "picture", role: "img", "aria-label": label }, image,
+    return svg("svg", { viewBox: `0 0 ${W} ${H}`, class: "picture" + (Math.max(w, h0) <= 64 ? " tiny" : ""), role: "img", "aria-label": label }, image,
       boxes.map((box) => [rect(box, "edge"), rect(box, box.matched === false ? "false" : "true",
         `${box.label}${box.score === undefined ? "" : " " + box.score.toFixed(2)}${box.matched === false ? ", no such object" : ""}`)]),
       missed.map((box) => [rect(box, "edge"), rect(box, "missed", box.label + ", missed")]),
