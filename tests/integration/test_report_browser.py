@@ -8,9 +8,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from qprof.report.page.build import clean
+from qprof.report.page.data import Answer, RunReport
 from qprof.report.page.files import write_page
 from report_pages import browser, browser_binaries, drawn, opened, report_of
 
@@ -22,6 +24,10 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A page with plain names, one with hostile ones as they come, and that as it is written."""
     folder = tmp_path_factory.mktemp("pages")
     reports = {"plain": report_of(("plain", "other")), "hostile": report_of(), "clean": clean(report_of())}
+    bare = report_of(("plain", "other")).runs[0]
+    answer = Answer(deploy=None, sentences=["x"])
+    empty = RunReport(name="e", created=bare.created, status="running", baseline="a", metric=None, answer=answer)
+    reports["empty"] = msgspec.structs.replace(reports["plain"], runs=[empty])
     for name, report in reports.items():
         write_page(folder / f"{name}.html", report)
     return {name: folder / f"{name}.html" for name in reports}
@@ -55,6 +61,27 @@ def requests(driver: Any) -> list[str]:
     events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
     asked = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
     return [url for url in asked if not url.startswith(("file:", "data:"))]
+
+
+def test_a_run_of_which_nothing_is_known_has_all_sections(window: Any, pages: dict[str, Path]) -> None:
+    opened(window, pages["empty"])
+    assert complaints(window) == []
+    sections = script(window, "return [...document.querySelectorAll('main > section')].map(s => s.id)")
+    told = script(window, "return [...document.querySelectorAll('.empty')].map(e => e.closest('section').id)")
+    assert len(sections) == 14
+    assert {
+        "difference",
+        "causes",
+        "trade",
+        "latency",
+        "ops",
+        "roofline",
+        "layers",
+        "power",
+        "flames",
+        "examples",
+    } <= set(told)
+    assert "undefined" not in script(window, "return document.getElementById('app').textContent")
 
 
 @pytest.mark.parametrize("name", ["plain", "hostile", "clean"])

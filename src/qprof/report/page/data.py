@@ -142,7 +142,6 @@ class Pair(Data, frozen=True, kw_only=True):
     causes: list[Cause] = field(default_factory=list)
     not_applicable: list[str] = field(default_factory=list)
     ops: list[OpRow] = field(default_factory=list)
-    ops_note: str = ""
     command: str = ""
     ops_command: str = ""
 

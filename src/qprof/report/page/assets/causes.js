@@ -84,6 +84,7 @@
   const SETTLED = new Set(["refuted"]);
 
   function causes(run) {
+    if (!run.pairs.length) return Q.empty("There is no second variant to compare.");
     const entries = run.pairs.flatMap((pair) => (pair.causes || []).map((cause) => ({
       cause, pair: pair.variant + (run.phases.length > 1 ? ", " + pair.phase : "") + " against " + pair.baseline,
       variant: pair.variant })));

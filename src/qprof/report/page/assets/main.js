@@ -5,6 +5,26 @@
   const report = JSON.parse(document.getElementById("report-data").textContent);
   const specs = JSON.parse(document.getElementById("chart-data").textContent);
 
+  // What is empty is left out of the data.
+  function filled(run) {
+    const lists = ["phases", "alarms", "variants", "pairs", "lost", "remarks", "distributions", "rooflines", "layers", "power", "flames",
+                   "curves", "examples", "audits", "machine", "versions", "protocol", "notes"];
+    lists.forEach((name) => { run[name] = run[name] || []; });
+    run.tables = run.tables || {};
+    run.pairs.forEach((pair) => ["rows", "unexplained", "causes", "not_applicable", "ops"].forEach((name) => { pair[name] = pair[name] || []; }));
+    return run;
+  }
+
+  // A section that cannot be drawn says so, and takes nothing from the others.
+  function drawn(id, title, make) {
+    try {
+      return make();
+    } catch (error) {
+      console.error(error);
+      return section(id, title, null, Q.empty("This section cannot be drawn: " + error.message));
+    }
+  }
+
   function section(id, title, lead, ...content) {
     return h("section", { id, "aria-labelledby": id + "-title" },
       h("h2", { id: id + "-title" }, h("a", { href: "#" + id, class: "anchor", tabindex: "-1", "aria-hidden": "true" }, "#"), title),
@@ -71,7 +91,7 @@
         Q.command(pair.command));
     });
     return section("difference", "Where the time went",
-      "From the baseline's p50 to the variant's, by mechanism; the rows add up. Orange to the right is slower, blue to the left faster.", parts);
+      "From the baseline's p50 to the variant's, by mechanism; the rows add up to the difference that the rounds show. Orange to the right is slower, blue to the left faster. The last bar is the first and all rows; the variant's p50 by itself may lie a little beside it.", parts);
   }
 
   function trade(run, charts) {
@@ -141,14 +161,23 @@
   }
 
   function drawRun(run, charts) {
-    return [answer(run), doubts(run), difference(run, charts),
-      section("causes", "Causes", "Each claim with the experiment that could have proved it wrong. Open one to see what it rests on.", Q.causes(run)),
-      trade(run, charts), latency(run, charts),
-      section("ops", "Op by op", "The rows add up to the difference end to end. A is the baseline, B the variant.", Q.ops(run)),
-      roofline(run, charts), layers(run, charts), power(run, charts),
-      section("flames", "Where the time nests", "As wide as the time it takes. Click a frame to zoom in.", Q.flames(run)),
-      section("examples", "Predictions side by side", "Those on which the variants differ come first.", Q.examples(run)),
-      audits(run), about(run)];
+    const parts = [
+      ["answer", "Answer", () => answer(run)],
+      ["doubts", "Doubts", () => doubts(run)],
+      ["difference", "Where the time went", () => difference(run, charts)],
+      ["causes", "Causes", () => section("causes", "Causes", "Each claim with the experiment that could have proved it wrong. Open one to see what it rests on.", Q.causes(run))],
+      ["trade", "Accuracy against cost", () => trade(run, charts)],
+      ["latency", "Latency distributions", () => latency(run, charts)],
+      ["ops", "Op by op", () => section("ops", "Op by op", "The rows add up to the difference end to end. A is the baseline, B the variant.", Q.ops(run))],
+      ["roofline", "Roofline", () => roofline(run, charts)],
+      ["layers", "Error of each layer against its cost", () => layers(run, charts)],
+      ["power", "Energy and power", () => power(run, charts)],
+      ["flames", "Where the time nests", () => section("flames", "Where the time nests", "As wide as the time it takes. Click a frame to zoom in.", Q.flames(run))],
+      ["examples", "Predictions side by side", () => section("examples", "Predictions side by side", "Those on which the variants differ come first.", Q.examples(run))],
+      ["audits", "Can the measurement be trusted?", () => audits(run)],
+      ["about", "Machine, versions, protocol", () => about(run)],
+    ];
+    return parts.map(([id, title, make]) => drawn(id, title, make));
   }
 
   function toggle() {
@@ -168,13 +197,13 @@
     return button;
   }
 
-  const run = report.runs[0];
+  const run = filled(report.runs[0]);
   const machine = (run.machine || []).find((fact) => fact.name === "CPU model");
   const threads = (run.protocol || []).find((fact) => fact.name === "threads");
   const sections = drawRun(run, specs[0]);
   const links = sections.map((one) => {
     const title = one.querySelector("h2");
-    const label = one.id === "answer" ? "Answer" : title.lastChild.textContent;
+    const label = title ? title.lastChild.textContent : "Answer";
     const count = one.id === "doubts" && run.alarms && run.alarms.length ? h("span", { class: "count" }, run.alarms.length) : null;
     return h("li", {}, h("a", { href: "#" + one.id }, label, count));
   });
