@@ -192,7 +192,6 @@ class RunReport(Data, frozen=True, kw_only=True):
     versions: list[Fact] = field(default_factory=list)
     protocol: list[Fact] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    absent: dict[str, str] = field(default_factory=dict)
 
 
 class Report(Data, frozen=True, kw_only=True):

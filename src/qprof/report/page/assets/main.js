@@ -227,10 +227,10 @@
   }, { rootMargin: "-10% 0px -80% 0px" });
   sections.forEach((one) => seen.observe(one));
 
-  // On paper everything that is folded and fits is open, and colours are those of light.
+  // On paper the cards are open, since nobody can click them.
   let before = null;
   window.addEventListener("beforeprint", () => {
-    before = [...document.querySelectorAll("details.pair-part:not([open]), .cards > details.card:not([open])")];
+    before = [...document.querySelectorAll(".cards > details.card:not([open])")];
     before.forEach((one) => { one.open = true; });
   });
   window.addEventListener("afterprint", () => { (before || []).forEach((one) => { one.open = false; }); });

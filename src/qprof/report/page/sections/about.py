@@ -19,7 +19,11 @@ def about(run: Run) -> tuple[list[Fact], list[Fact], list[Fact]]:
     """Machine, versions and protocol."""
     manifest = run.manifest
     versions = [Fact(name="qprof", value=manifest.qprof)]
-    versions += [Fact(name=name, value=version) for name, version in sorted(manifest.packages.items()) if version]
+    versions += [
+        Fact(name=name, value=version)
+        for name, version in sorted(manifest.packages.items())
+        if version and name != "qprof"
+    ]
     return list(_facts(msgspec.to_builtins(manifest.machine))), versions, list(_protocol(run))
 
 
