@@ -101,7 +101,7 @@
     return section("trade", run.variants.some((one) => one.score !== undefined) ? "Accuracy against cost" : "Latency against cost",
       "The dashed line joins the variants that no other surpasses in both figures. Bars are 95 % intervals; that of a score is of its difference from the baseline.",
       names.length ? h("div", { class: "pairs" }, names.map((name) => Q.chart(charts["trade-" + name]))) : Q.empty("Fewer than two variants have both figures."),
-      curves.length ? h("div", { class: "pairs thirds" }, curves) : null, losses.length ? h("div", { class: "losses" }, losses) : null);
+      curves.length ? h("div", { class: "pairs thirds" }, curves) : null, losses.length ? h("div", { class: "losses" }, losses) : null, Q.command(run.answer.command));
   }
 
   function latency(run, charts) {
@@ -173,7 +173,7 @@
       ["layers", "Error of each layer against its cost", () => layers(run, charts)],
       ["power", "Energy and power", () => power(run, charts)],
       ["flames", "Where the time nests", () => section("flames", "Where the time nests", "As wide as the time it takes. Click a frame to zoom in.", Q.flames(run))],
-      ["examples", "Predictions side by side", () => section("examples", "Predictions side by side", "Those on which the variants differ come first.", Q.examples(run))],
+      ["examples", "Predictions side by side", () => section("examples", "Predictions side by side", "Those on which the variants differ come first. All of them are in the run's folder, predictions/VARIANT.json.", Q.examples(run))],
       ["audits", "Can the measurement be trusted?", () => audits(run)],
       ["about", "Machine, versions, protocol", () => about(run)],
     ];
