@@ -212,6 +212,24 @@ class Run:
             raise StoreError(f"{self.folder}: no phase {name!r} in this run; it has {', '.join(known)}")
         return name or known[0]
 
+    def to_arrow(self, table: str = "samples") -> Any:
+        """A table of the run as a `pyarrow.Table`; see `qprof.store.frames.arrow` for their names."""
+        from qprof.store import frames
+
+        return frames.arrow(self, table)
+
+    def to_pandas(self, table: str = "samples") -> Any:
+        """The same as a `pandas.DataFrame`. Raises `MissingExtraError` without pandas."""
+        from qprof.store import frames
+
+        return frames.pandas(self, table)
+
+    def to_polars(self, table: str = "samples") -> Any:
+        """The same as a `polars.DataFrame`. Raises `MissingExtraError` without polars."""
+        from qprof.store import frames
+
+        return frames.polars(self, table)
+
     def latency(self, variant: str, kind: str = "clean", phase: str | None = None) -> Latencies:
         """Inferences of one variant: "clean" (what latency is quoted from), "profiled", "warmup", or the batches of
         "scored"; of the run's first phase, or of the one that is named (kind "scored" has none of its own)."""
