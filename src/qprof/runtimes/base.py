@@ -217,6 +217,15 @@ class Runtime(ABC):
         """The parts that a variant's files are made of, `None` for a runtime that cannot tell. Raises `ModelError`."""
         return None
 
+    def viewer_graphs(self, path: Path) -> list[str] | None:
+        """What graph viewers (AI Edge Model Explorer) call the graphs of a model file, in its order; `None` where they
+        do not know such files. Raises `ModelError` for a file that cannot be read."""
+        return None
+
+    def viewer_node(self, op: OpMeta) -> tuple[int, str] | None:
+        """The graph (its place in `viewer_graphs`) and the node that an op is in a viewer; `None` for what is none."""
+        return None
+
     def content_files(self, path: Path) -> Sequence[Path]:
         """The files of a variant's folder that loading it reads. Raises `ModelError`."""
         return [found for found in path.rglob("*") if found.is_file()]

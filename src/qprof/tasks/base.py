@@ -264,6 +264,18 @@ class Confusion:
 Section = TypeVar("Section", bound=TaskSection)
 
 
+@dataclass(frozen=True, slots=True)
+class HarnessResults:
+    """A score as lm-evaluation-harness writes it down. `task`: as it calls it; `metrics`: name -> value, standard error
+    (`None` where there is none) and whether higher is better; `samples`: rows of its file of samples; `data`: where
+    the rows are from."""
+
+    task: str
+    data: str
+    metrics: dict[str, tuple[float | None, float | None, bool]]
+    samples: list[dict[str, Any]]
+
+
 class TaskKind(ABC, Generic[Section]):
     """What a package of `qprof.tasks` offers through its module `kind` as `KIND`, and another distribution through an
     entry point of the group "qprof.tasks".
@@ -271,7 +283,8 @@ class TaskKind(ABC, Generic[Section]):
     `section`: the keys that a profile may give such a task; `gives`: what its samples are, which a runtime must take;
     `item`: what a sample is to who counts joules, `None` where nothing; `whole_set_metrics`: figures that are no means
     over samples; `settings_tried`: whether its tasks have a `trial_score`; `labelled`: whether they know right from
-    wrong; where they do not, the outputs of the variants are compared with the baseline's.
+    wrong; where they do not, the outputs of the variants are compared with the baseline's. `hub_task`: what the
+    Hugging Face hub calls such a task.
     """
 
     name: str
@@ -281,6 +294,7 @@ class TaskKind(ABC, Generic[Section]):
     whole_set_metrics: frozenset[str] = frozenset()
     settings_tried: bool = False
     labelled: bool = True
+    hub_task: str = "other"
 
     def check(self, section: Section) -> None:
         """What no single key shows. Raises `ProfileError`."""
@@ -325,6 +339,14 @@ class TaskKind(ABC, Generic[Section]):
         """The section that scores models on labelled `data` of a command line, with their file of `labels` and the
         list `truth` ("" where there is none); `calibrated`: whether variants are made on samples of it. `None` where
         the kind takes no such data."""
+        return None
+
+    def coco_results(self, run: Run, variant: str) -> list[dict[str, Any]] | None:
+        """What a variant found, in COCO's form of results; `None` where it finds no objects. Raises `DataError`."""
+        return None
+
+    def harness_results(self, run: Run, variant: str) -> HarnessResults | None:
+        """A variant's score as lm-evaluation-harness has it; `None` where that has no such task. Raises `DataError`."""
         return None
 
     def confusion(self, run: Run, variant: str) -> Confusion | None:

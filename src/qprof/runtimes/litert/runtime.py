@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from qprof.errors import ModelError
 from qprof.record.ceilings import Ceiling
 from qprof.record.model import Model, RunOptions
+from qprof.record.ops import OpMeta
 from qprof.record.sections import FileVariantSection, ModelSection, VariantSection
 from qprof.record.stored import StoredFiles
 from qprof.record.tensors import TensorSpec
@@ -91,6 +92,16 @@ class LiteRTRuntime(base.Runtime):
         from qprof.runtimes.litert.parts import stored_files
 
         return stored_files(path)
+
+    def viewer_graphs(self, path: Path) -> list[str]:
+        from qprof.runtimes.litert.viewer import graph_ids
+
+        return graph_ids(path)
+
+    def viewer_node(self, op: OpMeta) -> tuple[int, str] | None:
+        from qprof.runtimes.litert.viewer import node_of
+
+        return node_of(op)
 
     def preload(self, run: Mapping[str, Any]) -> None:
         import ai_edge_litert.interpreter  # noqa: F401

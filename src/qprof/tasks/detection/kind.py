@@ -55,6 +55,7 @@ class DetectionKind(TaskKind[DetectionSection]):
     item = "image"
     whole_set_metrics = frozenset(METRICS)
     settings_tried = True
+    hub_task = "object-detection"
 
     def check(self, section: DetectionSection) -> None:
         if not section.dataset and not (section.annotations and section.images):
@@ -106,6 +107,11 @@ class DetectionKind(TaskKind[DetectionSection]):
         from qprof.tasks.detection.shown import curves
 
         return curves(run, variants)
+
+    def coco_results(self, run: Run, variant: str) -> list[dict[str, Any]]:
+        from qprof.tasks.detection.recorded import recorded_results
+
+        return recorded_results(run.folder, variant)
 
     def parts(self, run: Run, a: str, b: str) -> ScoreParts:
         from qprof.tasks.detection.changes import score_parts

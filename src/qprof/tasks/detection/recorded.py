@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -15,6 +16,7 @@ from qprof.errors import DataError
 from qprof.record.manifest import PreparedTask
 from qprof.stats import verdict
 from qprof.stats.intervals import FEWEST_BLOCKS, resample_weights
+from qprof.store.files import read_json
 from qprof.store.run import Run
 from qprof.store.writer import PREDICTIONS
 from qprof.tasks import registry
@@ -144,6 +146,17 @@ class RecordedDetections:
         """Other detections of the same images, by COCO's rules."""
         truth, image_ids = self._truth
         return Evaluated(evaluate(truth, detections, image_ids=image_ids))
+
+
+def recorded_results(folder: Path, variant: str) -> list[dict[str, Any]]:
+    """What a variant of a run found, as COCO results. Raises `DataError` where that was not recorded or
+    is damaged."""
+    path = folder / PREDICTIONS / f"{variant}.json"
+    if not path.exists():
+        raise DataError(f"{path}: there are no predictions of {variant}; run again with protocol.scored on")
+    read_detections(path)  # which says what is wrong with them
+    found: list[dict[str, Any]] = read_json(path)
+    return found
 
 
 #: Several causes, the verdicts and the report ask for the same evaluations; they live as long as the run object does.

@@ -14,7 +14,7 @@ from qprof.record.model import PromptShape
 from qprof.record.sections import FilePath, Positive, TaskSection
 from qprof.store.cache import cache_root
 from qprof.tasks import digests
-from qprof.tasks.base import Prepared, TaskKind
+from qprof.tasks.base import HarnessResults, Prepared, TaskKind
 from qprof.tasks.lastword.data import Source
 from qprof.tasks.lastword.task import LastWordTask
 
@@ -62,6 +62,7 @@ class LastWordKind(TaskKind[LastWordSection]):
     section = LastWordSection
     gives = "text"
     settings_tried = True
+    hub_task = "text-generation"
 
     def check(self, section: LastWordSection) -> None:
         if not section.dataset and not section.data:
@@ -99,6 +100,15 @@ class LastWordKind(TaskKind[LastWordSection]):
         from qprof.tasks.lastword.shown import shown
 
         return shown(run, variants, count)
+
+    def harness_results(self, run: Run, variant: str) -> HarnessResults:
+        from qprof.tasks.lastword.harness import harness_results
+
+        task = run.manifest.task
+        if task is None:
+            raise DataError(f"{run.folder}: its task is not recorded")
+        built = self.build(msgspec.convert(task.section, LastWordSection), task.skip)
+        return harness_results(run.folder, variant, built, str(task.section["data"]))
 
     def with_samples(self, section: LastWordSection, count: int) -> LastWordSection:
         return msgspec.structs.replace(section, samples=max(section.samples, count))

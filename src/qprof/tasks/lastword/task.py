@@ -141,9 +141,13 @@ class LastWordTask(Task):
         """Number of rows scored."""
         return len(self._questions)
 
+    def texts(self) -> list[str]:
+        """The texts of the rows scored."""
+        return [question.row.text for question in self._questions]
+
     def digest(self) -> str:
         """SHA-256 of the texts of the rows scored."""
-        return digest(question.row.text for question in self._questions)
+        return digest(self.texts())
 
     def scoring_order(self) -> list[int]:
         """All rows scored, rows of one length side by side: parts of it make full batches. Needs `bind`."""
