@@ -24,20 +24,22 @@ _FACTS = {
 }
 
 
-def machine_changes(before: Machine, after: Machine) -> Iterator[str]:
+def machine_changes(before: Machine, after: Machine, sides: tuple[str, str] = ("then", "now")) -> Iterator[str]:
     """What differs between two machines, or one at two times, that figures depend on. A fact that one of them does not
-    tell is not compared."""
+    tell is not compared. `sides`: what the two are called."""
     for name, words in _FACTS.items():
         then, now = getattr(before, name), getattr(after, name)
         if then is not None and now is not None and then != now:
-            yield f"{words}: {_text(then)} then, {_text(now)} now"
+            yield f"{words}: {_text(then)} {sides[0]}, {_text(now)} {sides[1]}"
 
 
-def version_changes(before: Mapping[str, str | None], after: Mapping[str, str | None]) -> Iterator[str]:
-    """Distributions whose version differs, of those that both name."""
+def version_changes(
+    before: Mapping[str, str | None], after: Mapping[str, str | None], sides: tuple[str, str] = ("then", "now")
+) -> Iterator[str]:
+    """Distributions whose version differs, of those that both name. `sides`: what the two are called."""
     for name in sorted(before.keys() & after.keys()):
         if before[name] != after[name]:
-            yield f"{name}: {before[name] or 'not installed'} then, {after[name] or 'not installed'} now"
+            yield f"{name}: {before[name] or 'not installed'} {sides[0]}, {after[name] or 'not installed'} {sides[1]}"
 
 
 def changes_since(manifest: Manifest) -> list[str]:

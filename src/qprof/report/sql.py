@@ -40,9 +40,9 @@ def query(run: Run, statement: str) -> Any:
         statements = connection.extract_statements(statement)
         if len(statements) != 1:
             raise QprofError(f"a query is one statement, not {len(statements)}: select ... from samples ...")
-        if statements[0].type not in _reading(duckdb):
-            raise QprofError("a run is only read: give a query that selects, describes or explains")
-        return connection.execute(statements[0]).to_arrow_table()
+        if statements[0].type != duckdb.StatementType.SELECT:  # which those are that describe and summarize, too
+            raise QprofError("a run is only read: give a query that selects, describes or summarizes")
+        return connection.sql(statements[0]).to_arrow_table()
     except duckdb.Error as error:
         first = next((line for line in str(error).splitlines() if line.strip()), "refused")
         raise QprofError(f"{first}; tables: {', '.join(names(run))}") from error
@@ -70,13 +70,6 @@ def _table(run: Run, name: str) -> Any:
     if name in _MADE:
         return pa.Table.from_pylist(TABLES[name](run))
     return arrow(run, name)
-
-
-def _reading(duckdb: Any) -> tuple[Any, ...]:
-    kinds = duckdb.StatementType
-    return (
-        (kinds.SELECT, kinds.EXPLAIN, kinds.RELATION) if hasattr(kinds, "RELATION") else (kinds.SELECT, kinds.EXPLAIN)
-    )
 
 
 def result_table(found: Any) -> Table:
