@@ -74,7 +74,8 @@ def card_metadata(run: Run, summary: VariantSummary) -> dict[str, Any]:
     for phase in summary.phases:
         found = phase.latency_us
         if found is not None:
-            told = interval(found.value / 1e3, *(None if end is None else end / 1e3 for end in (found.low, found.high)))
+            low, high = (None if end is None else end / 1e3 for end in (found.low, found.high))
+            told = interval(found.value / 1e3, low, high)
             where = run.manifest.machine.cpu_model or "unknown processor"
             says = f"p50 latency of {phase.name}, {told} ms (95 %), {where}"
             metrics.append({"type": "latency_ms", "value": found.value / 1e3, "name": says})
