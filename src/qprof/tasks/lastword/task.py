@@ -16,15 +16,13 @@ from qprof.errors import DataError
 from qprof.record.model import LanguageModel, Model
 from qprof.tasks.base import Alternative, SampleParts, Scores, Task, TrialScore
 from qprof.tasks.lastword.batching import BATCH_TOKENS, plan
-from qprof.tasks.lastword.data import Row, Rows, Source, digest, read_rows, split_last_word
+from qprof.tasks.lastword.data import Row, Rows, Source, digest, read_rows
 from qprof.tasks.lastword.pieces import Pieces, words_of
 from qprof.tasks.lastword.predictions import Prediction, predictions_of
 from qprof.tasks.lastword.prompts import prompts
 from qprof.tasks.lastword.protocols import BOS, LAMBADA_OPENAI, PROTOCOLS, Encoded, Encoder
+from qprof.tasks.lastword.questions import skip_notes, with_last_word, without_last
 from qprof.tasks.lastword.scoring import scored
-
-#: Rows that a note on rows names.
-NAMED = 3
 
 #: What a text begins with under each of `BOS`.
 _RULES = {
@@ -53,15 +51,6 @@ class Batch:
     @property
     def rows(self) -> int:
         return len(self.samples)
-
-
-@dataclass(frozen=True, slots=True)
-class _Question:
-    """A row of which the last word is predicted."""
-
-    row: Row
-    context: str
-    word: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,17 +110,17 @@ class LastWordTask(Task):
         self._calibration, self._calibration_tokens = calibration, calibration_tokens
         self._prompt_shape, self._timed = (batch, prompt_tokens), samples
         self._data = read_rows(data)
-        self._questions, skipped = _with_last_word(self._data, limit)
+        self._questions, skipped = with_last_word(self._data, limit)
         kept_back = []
         if limit is None and reserve:
-            scored = _without_last(self._questions, reserve, self._data)
+            scored = without_last(self._questions, reserve, self._data)
             count = len(self._questions) - len(scored)
             kept_back.append(
                 f"the last {count} rows of {data.location} are left to calibration and not scored: name other text for "
                 "it (calibration_data) to score all"
             )
             self._questions = scored
-        self._data_notes = [*_skip_notes(self._data, skipped), *kept_back]
+        self._data_notes = [*skip_notes(self._data, skipped), *kept_back]
         self._calibration_notes: list[str] = []
         self._bound: _Bound | None = None
 
@@ -350,54 +339,3 @@ def _require_positive(**options: int) -> None:
     for key, value in options.items():
         if value < 1:
             raise DataError(f"{key} = {value} leaves nothing to run: give at least 1")
-
-
-def _with_last_word(data: Rows, limit: int | None) -> tuple[list[_Question], list[Row]]:
-    """The first `limit` rows that have a last word, and the rows before the last of them that have none."""
-    where = data.source.location
-    if limit is not None and limit < 1:
-        raise DataError(f"limit = {limit} leaves no row of {where}: give at least 1, or no limit")
-    found: list[_Question] = []
-    skipped: list[Row] = []
-    for row in data.rows:
-        if len(found) == limit:
-            break
-        parts = split_last_word(row.text)
-        if parts is None:
-            skipped.append(row)
-        else:
-            found.append(_Question(row, *parts))
-    if not found:
-        raise DataError(f"{where}: none of its {len(data.rows)} rows has a word behind a space: give rows of text")
-    if limit is not None and len(found) < limit:
-        raise DataError(
-            f"{where}: {limit} rows are to be scored, but it has {len(found)} with a last word: set limit to at most "
-            f"{len(found)}, or leave it out"
-        )
-    return found, skipped
-
-
-def _without_last(rows: list[_Question], reserve: int, data: Rows) -> list[_Question]:
-    """All but so many of the last that `reserve` rows behind them are fit for calibration (see `calibration`)."""
-    cut = len(rows) - reserve
-    while cut > 0:
-        taken, last = {question.row.text for question in rows[:cut]}, rows[cut - 1].row.place
-        behind = [row.text for row in data.rows if row.place > last]
-        usable = sum(bool(text.strip()) and text not in taken for text in behind)
-        if usable >= reserve:
-            return rows[:cut]
-        cut -= reserve - usable
-    raise DataError(
-        f"{data.source.location}: has {len(rows)} rows with a last word, and {reserve} are to be left to calibration: "
-        "lower calibration_samples, or name other text for it (calibration_data)"
-    )
-
-
-def _skip_notes(data: Rows, skipped: Sequence[Row]) -> list[str]:
-    if not skipped:
-        return []
-    places = ", ".join(str(row.place) for row in skipped[:NAMED]) + (", ..." if len(skipped) > NAMED else "")
-    return [
-        f"{len(skipped)} rows of {data.source.location} have no last word and are left out ({data.unit} {places}): "
-        "write a context, a space and a word in each"
-    ]
