@@ -210,18 +210,25 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
         damaged_header({"dtype": "F32", "shape": [3], "data_offsets": [0, 8]}),
         "its header is damaged",
     ),
-    "awq": (change_config(quantization_config={"quant_method": "awq", "bits": 4}), "quantized with awq"),
+    "awq": (
+        change_config(quantization_config={"quant_method": "awq", "bits": 4}),
+        "quantized with awq, and its quantization_config lacks 'group_size'",
+    ),
+    "awq in another layout": (
+        change_config(quantization_config={"quant_method": "awq", "bits": 4, "group_size": 64, "version": "gemv"}),
+        "lacks the layout 'gemm' .it is in 'gemv'.",
+    ),
     "bitsandbytes": (
         change_config(quantization_config={"quant_method": "bitsandbytes"}),
-        r"quantized with bitsandbytes \(.*it needs the package bitsandbytes",
+        "quantized with bitsandbytes, and its quantization_config lacks 'load_in_8bit or load_in_4bit'",
     ),
     "bitsandbytes before it said so": (
         change_config(quantization_config={"load_in_8bit": True, "llm_int8_threshold": 6.0}),
-        "quantized with bitsandbytes",
+        "its settings say that it is quantized with bitsandbytes, and none of its tensors is",
     ),
     "awq before it said so": (
         lambda folder: write_json(folder / "quant_config.json", {"zero_point": True, "q_group_size": 64, "w_bit": 4}),
-        r"quantized with awq \(AWQ, int4 weights",
+        "its settings say that it is quantized with AWQ, and none of its tensors is",
     ),
     "compressed-tensors": (
         change_config(compression_config={"quant_method": "compressed-tensors", "format": "pack-quantized"}),

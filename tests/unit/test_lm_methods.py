@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from time import perf_counter_ns
@@ -17,6 +19,7 @@ transformers = pytest.importorskip("transformers")
 
 import qprof  # noqa: E402
 from made_variants import KeysMaker  # noqa: E402
+from qprof.errors import ModelError  # noqa: E402
 from qprof.runtimes import base  # noqa: E402
 from qprof.runtimes.torch_lm import forms  # noqa: E402
 from qprof.runtimes.torch_lm.model import CausalLM  # noqa: E402
@@ -100,6 +103,42 @@ def perplexity(model: CausalLM) -> float:
             loss += float(torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="sum"))
             tokens += ids.shape[1] - 1
     return float(np.exp(loss / tokens))
+
+
+def test_a_folder_of_autoawq_from_before_its_settings_were_in_config_json(
+    root: Path, rows: list[NDArray[Any]], tokenizer: Any
+) -> None:
+    needs("awq-4bit")
+    variant = made({"name": "awq-4bit"}, rows)
+    old = root / "old-awq"
+    shutil.copytree(variant.path, old)
+    (old / "quantize_config.json").unlink()
+    config = json.loads((old / "config.json").read_text())
+    group = config.pop("quantization_config")["group_size"]
+    (old / "config.json").write_text(json.dumps(config))
+    said = {"zero_point": True, "q_group_size": group, "w_bit": 4, "version": "GEMM"}
+    (old / "quant_config.json").write_text(json.dumps(said))
+    (old / "model.safetensors").rename(old / "awq_model_w4_g64.safetensors")
+    again = made({"name": "theirs", "file": str(old)}, rows)
+    assert again.facts["group_size"] == group and again.facts["bits"] == 4 and RUNTIME.is_finished(old)
+    ids = tokenizer(next(iter(passages("test", 1))), return_tensors="pt").input_ids
+    with torch.inference_mode():
+        wanted, found = (loaded(one).module(input_ids=ids).logits for one in (variant, again))
+    assert torch.equal(found, wanted)
+
+
+@pytest.mark.parametrize("method", ["bnb-nf4", "bnb-int8", "torchao-int8-weight-only", "fp8"])
+def test_a_ready_made_folder_of_a_method_runs(method: str, rows: list[NDArray[Any]], tokenizer: Any) -> None:
+    needs(method)
+    variant = made({"name": method}, rows)
+    again = made({"name": "theirs", "file": str(variant.path)}, rows)
+    assert again.run["library"] == variant.run["library"] == again.facts["library"]
+    ids = tokenizer(next(iter(passages("test", 1))), return_tensors="pt").input_ids
+    with torch.inference_mode():
+        wanted, found = (loaded(one).module(input_ids=ids).logits for one in (variant, again))
+    assert torch.equal(found, wanted)
+    with pytest.raises(ModelError, match="has no kernel 'marlin'; it has"):
+        made({"name": "theirs", "file": str(variant.path), "kernel": "marlin"}, rows)
 
 
 @pytest.mark.parametrize("method", METHODS)

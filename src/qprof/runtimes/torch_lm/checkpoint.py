@@ -19,6 +19,8 @@ from qprof.store.cache import Cache, cache_root, files_sha256, json_sha256
 
 CONFIG = "config.json"
 QUANTIZE_CONFIG = "quantize_config.json"
+#: Where AutoAWQ before 0.1.8 put its settings.
+OLD_AWQ_CONFIG = "quant_config.json"
 
 #: Endings of the class names of causal language models in transformers.
 _CAUSAL = ("ForCausalLM", "LMHeadModel")
@@ -40,7 +42,7 @@ TOKENIZER_FILES = (
 #: Of the layouts that GPTQ checkpoints come in; others are made for one kernel.
 FORMATS = ("gptq", "gptq_v2")
 
-_GPTQMODEL = "gptqmodel"
+_GPTQ, _GPTQMODEL = "gptq", "gptqmodel"
 
 #: Keys that AutoGPTQ alone writes.
 _AUTOGPTQ_KEYS = frozenset({"is_marlin_format", "model_name_or_path", "model_file_base_name"})
@@ -87,7 +89,7 @@ class Checkpoint:
 
     def content_files(self) -> list[Path]:
         """The files that make the model what it is: weights, configurations, tokenizer."""
-        names = (CONFIG, QUANTIZE_CONFIG, *((self.index.name,) if self.index else ()), *TOKENIZER_FILES)
+        names = (CONFIG, QUANTIZE_CONFIG, OLD_AWQ_CONFIG, *((self.index.name,) if self.index else ()), *TOKENIZER_FILES)
         return [*self.weight_files, *(self.path / name for name in names if (self.path / name).is_file())]
 
     def sha256(self) -> str:
@@ -143,7 +145,11 @@ def normalised(checkpoint: Checkpoint, layout: str = "", columns_moved: bool = F
         ModelError: the checkpoint cannot be read. StoreError: the cache cannot be written.
     """
     found, changes = checkpoint.quantization, dict[str, Any]()
-    if found is not None:
+    if found is not None and found.quant_method != _GPTQ:
+        config = read_json(checkpoint.path / CONFIG)
+        settings = foreign.as_said_now(quantization_settings(checkpoint.path, config) or {})
+        changes = {} if config.get("quantization_config") == settings else settings
+    elif found is not None:
         layout = layout or found.checkpoint_format or FORMATS[0]
         changes = {"checkpoint_format": layout, **({"desc_act": True} if columns_moved else {})}
         said = found.checkpoint_format == layout and found.desc_act >= columns_moved
@@ -175,16 +181,16 @@ def _link(checkpoint: Checkpoint, folder: Path, changes: Mapping[str, Any]) -> N
         name = INDEX if file == checkpoint.index else file.name
         if checkpoint.index is None and file in checkpoint.weight_files:
             name = WEIGHTS
-        if name not in (CONFIG, QUANTIZE_CONFIG):
+        if name not in (CONFIG, QUANTIZE_CONFIG, OLD_AWQ_CONFIG):
             (folder / name).symlink_to(file.absolute())
     config = read_json(checkpoint.path / CONFIG)
     if checkpoint.quantization is None:
         (folder / CONFIG).symlink_to((checkpoint.path / CONFIG).absolute())
         return
-    settings = quantization_settings(checkpoint.path, config) or {}
-    settings = {name: value for name, value in settings.items() if name not in _AUTOGPTQ_KEYS}
-    settings |= {"quant_method": "gptq", **changes}
-    if not checkpoint.quantization.sym and checkpoint.quantization.writer != _GPTQMODEL:
+    settings = foreign.as_said_now(quantization_settings(checkpoint.path, config) or {})
+    settings = {name: value for name, value in settings.items() if name not in _AUTOGPTQ_KEYS} | changes
+    is_gptq = checkpoint.quantization.quant_method == _GPTQ
+    if is_gptq and not checkpoint.quantization.sym and checkpoint.quantization.writer != _GPTQMODEL:
         # It reads zero points of "gptq" as all others do, but refuses to where another has written them.
         settings["meta"] = {"quantizer": [f"{_GPTQMODEL}:0.9.0"]}
     for name, content in ((CONFIG, {**config, "quantization_config": settings}), (QUANTIZE_CONFIG, settings)):
@@ -236,7 +242,7 @@ def quantization_settings(path: Path, config: Mapping[str, Any]) -> dict[str, An
         inside = config.get(key)
         if isinstance(inside, dict) and inside:
             return dict(inside)
-    for name in (QUANTIZE_CONFIG, "quant_config.json"):
+    for name in (QUANTIZE_CONFIG, OLD_AWQ_CONFIG):
         if (path / name).is_file():
             return read_json(path / name)
     return None
@@ -299,10 +305,18 @@ def _linears_of_form(
     path: Path, quantization: QuantizedFormat | None, files: Sequence[Path], tensors: Mapping[str, StoredTensor]
 ) -> dict[str, tuple[int, int]]:
     form = None if quantization is None else forms.form_named(quantization.quant_method)
+    if form is None:
+        return {}
     try:
-        return {} if form is None else form.linears(files, tensors)
+        found = form.linears(files, tensors)
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{path}: the shapes of its packed weights cannot be read ({error}); make it again") from error
+    if not found:
+        raise ModelError(
+            f"{path}: its settings say that it is quantized with {form.title}, and none of its tensors is; take the "
+            "settings out, or make it again"
+        )
+    return found
 
 
 def _writer(settings: Mapping[str, Any]) -> str:

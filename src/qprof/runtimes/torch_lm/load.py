@@ -148,7 +148,7 @@ def _load_form(checkpoint: Checkpoint, form: forms.Form, device: str, dtype: str
         kernel = form.kernels[0]
     try:
         with tool_output_to_log():
-            module = form.load(checkpoint.path, device=device, dtype=dtype, kernel=kernel)
+            module = form.load(normalised(checkpoint), device=device, dtype=dtype, kernel=kernel)
     except (RuntimeError, ValueError, TypeError, KeyError, OSError, ImportError, NotImplementedError) as error:
         raise _load_error(checkpoint, error) from error
     layers = quantized_layers(module)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from qprof.errors import ModelError
+from qprof.runtimes.torch_lm.foreign import as_said_now
 from qprof.runtimes.torch_lm.forms.base import Form, Role, Settings, per_row
 from qprof.runtimes.torch_lm.forms.by_gptqmodel import load
 from qprof.runtimes.torch_lm.safetensors_header import StoredTensor
@@ -36,11 +37,11 @@ class AWQForm(Form):
     kernels = tuple(name for name in KERNELS if name != "dequantized")
 
     def settings(self, found: Mapping[str, Any]) -> Settings:
+        found = as_said_now(found)
         layout = str(found.get("version") or found.get("format") or "gemm").lower()
         if layout != "gemm":
             raise ValueError(f"the layout 'gemm' (it is in {layout!r})")
-        bits = int(found["bits"] if "bits" in found else found["w_bit"])
-        group = int(found["group_size"] if "group_size" in found else found["q_group_size"])
+        bits, group = int(found["bits"]), int(found["group_size"])
         return Settings(bits, group, f"int{bits}", sym=not found.get("zero_point", True))
 
     def linears(self, files: Sequence[Path], tensors: Mapping[str, StoredTensor]) -> dict[str, tuple[int, int]]:
@@ -56,6 +57,9 @@ class AWQForm(Form):
         if operand == "qweight":
             return module, "weight"
         return (module, "scales") if operand in ("scales", "qzeros") else None
+
+    def kernel_for(self, requested: str, device: str, group_size: int, linears: Mapping[str, tuple[int, int]]) -> str:
+        return kernel_for(requested, device, group_size, linears)
 
     def load(self, path: Path, *, device: str, dtype: str, kernel: str) -> Any:
         backend, wanted = KERNELS[kernel]

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from qprof.errors import MissingExtraError
+from qprof.errors import MissingExtraError, ModelError
+from qprof.runtimes.torch_lm.kernels import DEQUANTIZED
 from qprof.runtimes.torch_lm.safetensors_header import StoredTensor
 
 Role = Literal["weight", "scales"]
@@ -69,6 +70,16 @@ class Form(ABC):
     @abstractmethod
     def load(self, path: Path, *, device: str, dtype: str, kernel: str) -> Any:
         """The model of a checkpoint's folder, as torch module. What the library raises is for the caller."""
+
+    def kernel_for(self, requested: str, device: str, group_size: int, linears: Mapping[str, tuple[int, int]]) -> str:
+        """The kernel that a checkpoint is run with; "" for the library's own choice. Raises `ModelError` where there is
+        none of that name, or it does not take these layers or this device."""
+        if requested not in ("", DEQUANTIZED, *self.kernels):
+            raise ModelError(
+                f"{self.title} has no kernel {requested!r}; it has {', '.join([*self.kernels, DEQUANTIZED])}, or leave "
+                "it out"
+            )
+        return requested
 
     def notes(self, model: Any) -> list[str]:
         """What a reader must know of a loaded model."""

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from qprof.runtimes.torch_lm.architecture import attention_for
 from qprof.runtimes.torch_lm.forms.base import Form, Role, Settings, per_row, plain_tensors
 from qprof.runtimes.torch_lm.safetensors_header import StoredTensor
 
@@ -92,7 +93,7 @@ class BitsAndBytesForm(Form):
             str(path),
             dtype=getattr(torch, dtype),
             device_map={"": device},
-            attn_implementation="sdpa",
+            attn_implementation=attention_for(path),
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from qprof.runtimes.torch_lm import library
+from qprof.runtimes.torch_lm.architecture import attention_for
 
 
 def load(path: Path, *, device: str, dtype: str, backend: str) -> Any:
@@ -18,6 +19,6 @@ def load(path: Path, *, device: str, dtype: str, backend: str) -> Any:
         device=device if ":" in device or device == "cpu" else f"{device}:0",
         backend=gptqmodel.BACKEND[backend],
         dtype=getattr(torch, dtype),
-        attn_implementation="sdpa",
+        attn_implementation=attention_for(path),
         local_files_only=True,
     ).model

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from qprof.runtimes.torch_lm.architecture import attention_for
+
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 
 #: Makes a quantized linear of a plain one without weights: (linear, its tensors by name, settings, dtype).
@@ -72,7 +74,7 @@ def load_stored(path: Path, *, device: str, dtype: str, restore: Restore) -> Any
     config = AutoConfig.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
     del config.quantization_config
     with initialization.no_init_weights():  # nor is the memory of weights that are not written ever taken
-        model = AutoModelForCausalLM.from_config(config, dtype=wanted, attn_implementation="sdpa").eval()
+        model = AutoModelForCausalLM.from_config(config, dtype=wanted, attn_implementation=attention_for(path)).eval()
     for name, tensors in packed.items():
         _put(model, name, tensors, settings, wanted, restore)
     missing, unexpected = model.load_state_dict(others, strict=False, assign=False)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from qprof.runtimes.torch_lm.architecture import attention_for
 from qprof.runtimes.torch_lm.forms.base import Form, Role, Settings, per_row
 from qprof.runtimes.torch_lm.forms.stored import load_stored, settings_in
 from qprof.runtimes.torch_lm.safetensors_header import StoredTensor
@@ -80,7 +81,7 @@ class TorchAOForm(Form):
             str(path),
             dtype=getattr(torch, dtype),
             device_map={"": device},
-            attn_implementation="sdpa",
+            attn_implementation=attention_for(path),
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,

@@ -11,10 +11,11 @@ import msgspec
 
 from qprof.errors import ModelError
 from qprof.runtimes.base import Calibration, Made
+from qprof.runtimes.torch_lm import forms
 from qprof.runtimes.torch_lm.checkpoint import Checkpoint, QuantizedFormat, inspect, normalised
 from qprof.runtimes.torch_lm.formats import format_of
 from qprof.runtimes.torch_lm.gptq_reading import reading
-from qprof.runtimes.torch_lm.kernels import kernel_for
+from qprof.runtimes.torch_lm.kernels import default_dtype, kernel_for
 from qprof.runtimes.torch_lm.methods.base import FILE, Method, Source, folder_of, keys_say, made
 from qprof.runtimes.torch_lm.sections import GPTQMODEL, CheckpointVariant
 
@@ -58,13 +59,19 @@ class FileMethod(Method[CheckpointVariant]):
 
 
 def _of_form(
-    checkpoint: Checkpoint, form: QuantizedFormat, section: CheckpointVariant, device: str, facts: dict[str, Any]
+    checkpoint: Checkpoint, found: QuantizedFormat, section: CheckpointVariant, device: str, facts: dict[str, Any]
 ) -> Made:
     """A checkpoint of another library, as it stands."""
     if section.layout:
         raise ModelError(f"variant {section.name}: layout says how GPTQ layers are read, and it has none")
-    dtype, kernel = kernel_for(form, checkpoint.linears, device=device, dtype=section.dtype, requested=section.kernel)
-    return made(checkpoint, checkpoint.sha256(), FILE, facts, dtype=dtype, kernel=kernel.name)
+    form = forms.form_named(found.quant_method)
+    assert form is not None  # `inspect` refuses others
+    form.require()
+    kernel = form.kernel_for(section.kernel, device, found.group_size, checkpoint.linears)
+    facts = {"scheme": found.scheme, **facts, "library": form.library}
+    dtype = section.dtype or default_dtype(device)
+    as_stored = inspect(normalised(checkpoint))
+    return made(as_stored, checkpoint.sha256(), FILE, facts, dtype=dtype, kernel=kernel, by=form.library)
 
 
 def _facts_of_parts(checkpoint: Checkpoint, section: CheckpointVariant) -> dict[str, Any]:
