@@ -1,14 +1,15 @@
 """Last-word scoring against lm-evaluation-harness: tokens/s at its default and at its best batch size, and agreement.
 
-    QPROF_DATA=... python tests/benchmarks/lambada.py --peer PYTHON [--limit 5153] [--rows 64] [--threads 1]
-        [--dtype float32] [--repetitions 2]
+    QPROF_DATA=... python tests/benchmarks/lambada.py --peer PYTHON [--limit 5153] [--rows 64] [--families NAME ...]
+        [--family-rows 200] [--threads 1] [--dtype float32] [--repetitions 2]
 
 PYTHON has lm_eval 0.4.13, torch 2.13.0, transformers 5.23.0 and accelerate. Two models: llama_stories260K on the first
 `--limit` rows of LAMBADA, and a Llama of SmolLM-135M's shape (random weights; a byte-level tokenizer trained on the
-rows, so that they are about as long as with SmolLM's) on `--rows` rows. Both sides get the same folder, rows, dtype and
-threads, and are timed from text to result: tokenizing, forward passes, scoring. The harness runs in a process of its
-own, in turn with ours; each keeps its best time of all repetitions. Tokens are those that the model takes in, without
-padding. At one thread the aim is judged by CPU time, which other work on the machine disturbs less than the wall clock.
+rows, so that they are about as long as with SmolLM's) on `--rows` rows. `--families`: tiny models of
+`tests/lm_families.py` on `--family-rows` rows. Both sides get the same folder, rows, dtype and threads, and are timed
+from text to result: tokenizing, forward passes, scoring. The harness runs in a process of its own, in turn with ours;
+each keeps its best time of all repetitions. Tokens are those that the model takes in, without padding. At one thread
+the aim is judged by CPU time, which other work on the machine disturbs less than the wall clock.
 
 Where the time goes (one thread of an EPYC with AVX-512, torch 2.13.0): 93 % (llama_stories260K) and 98 % (SmolLM's
 shape) of ours is the forward pass. Of that of SmolLM's shape 85 to 88 % are matrix products (float32; 78 % in bfloat16)
@@ -80,6 +81,15 @@ def make_smol(folder: Path, rows: Path, dtype: str) -> Path:
     return folder
 
 
+def make_family(folder: Path, name: str) -> Path:
+    """A tiny model of a family, with room for rows in bytes."""
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from lm_families import FAMILIES, save_family
+
+    sizes = ("n_positions", "max_position_embeddings", "max_seq_len")
+    return save_family(folder, name, **{size: 2048 for size in sizes if size in FAMILIES[name].settings})
+
+
 def peer(arguments: argparse.Namespace) -> None:
     """In the harness's environment: one line of JSON."""
     import torch
@@ -117,16 +127,13 @@ class Ours:
     """Our side, loaded once."""
 
     def __init__(self, folder: Path, data: Path, arguments: argparse.Namespace) -> None:
-        import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
         from qprof.runtimes.torch_lm.model import CausalLM
         from qprof.runtimes.torch_lm.sections import TorchLMOptions
 
-        module = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, arguments.dtype)).eval()
-        options = TorchLMOptions(threads=arguments.threads, prompt_tokens=8)
         self.data = data
-        self.model = CausalLM(module, AutoTokenizer.from_pretrained(folder), options)
+        self.model = CausalLM.load(
+            folder, TorchLMOptions(threads=arguments.threads, dtype=arguments.dtype, prompt_tokens=8)
+        )
         self.batch_tokens = arguments.batch_tokens
         self.once()  # first use of every kernel
 
@@ -205,6 +212,8 @@ def main() -> int:
     parser.add_argument("--peer")
     parser.add_argument("--limit", type=int, default=5153, help="rows for llama_stories260K; 0 leaves it out")
     parser.add_argument("--rows", type=int, default=64, help="rows for the shaped model; 0 leaves it out")
+    parser.add_argument("--families", nargs="*", default=[])
+    parser.add_argument("--family-rows", type=int, default=200)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--repetitions", type=int, default=2)
@@ -231,6 +240,10 @@ def main() -> int:
             some = first_lines(rows, arguments.rows, Path(work) / "smol.jsonl")
             folder = make_smol(Path(work) / "smol", rows, arguments.dtype)
             reached &= compare("SmolLM-135M's shape, random weights", folder, some, arguments)
+        if arguments.families:
+            some = first_lines(rows, arguments.family_rows, Path(work) / "families.jsonl")
+        for name in arguments.families:
+            reached &= compare(name, make_family(Path(work) / name, name), some, arguments)
     return int(not reached)
 
 
