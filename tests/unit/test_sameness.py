@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from planted.world import PlantedOp, PlantedVariant, World
 from qprof.findings.comparison import Comparison
-from qprof.findings.sameness import Sameness, sameness
+from qprof.findings.op_runs import per_inference
+from qprof.findings.sameness import Sameness, _common, sameness
+from qprof.record.ops import OpMeta
 from qprof.record.rows import LayerErrorRow
 
 
@@ -81,3 +84,46 @@ def test_one_file_twice_is_one_model_without_a_look_at_its_ops(tmp_path: Path) -
     same = sameness(Comparison(run, "float32", "int8", "inference"))
     assert same is not None and same.same and same.says == "float32 and int8 are the same file"
     assert replace(same, same=False) != same
+
+
+def op(name: str, macs: int, runs: float | None = None) -> OpMeta:
+    return OpMeta(op=f"decode/{name}", name=name, type="Linear", index=0, macs=macs, runs=runs)
+
+
+ATTENTION = op("layers.0.attn", 1000)
+EXPERTS = [
+    ATTENTION,
+    *(op(f"layers.0.mlp.experts.{n}.{part}", 500, float(n < 2)) for n in range(4) for part in ("up", "down")),
+]
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "common"),
+    [
+        # Two of four experts ran: those that did not have done nothing.
+        ([ATTENTION, op("layers.0.mlp.experts", 2000)], EXPERTS, 1.0),
+        ([ATTENTION, op("layers.0.mlp.gate_up", 800)], [ATTENTION, *(op(f"layers.0.mlp.{n}", 400) for n in "gu")], 1.0),
+        ([ATTENTION, op("layers.0.mlp.experts", 3000)], EXPERTS, 1000 / 4000),
+        # The same sum, of other modules.
+        (
+            [op("layers.0.attn", 3000), op("layers.1.mlp", 1000)],
+            [op("layers.0.attn", 1000), op("layers.1.mlp", 3000)],
+            1,
+        ),
+        ([op("a.b.c.d.e.f", 3000)], [op("a.x", 3000), op("a.y", 10)], 3000 / 3010),
+        ([op("a.b.c.d.e.f", 3000)], [op("a.x", 2000), op("a.y", 1000)], 0.0),
+    ],
+)
+def test_what_stands_in_one_op_or_in_several_is_compared_in_sum(
+    a: Sequence[OpMeta], b: Sequence[OpMeta], common: float
+) -> None:
+    assert _common(a, b, modules=True)[0] == pytest.approx(common)
+
+
+def test_experts_count_as_often_as_they_ran() -> None:
+    ops = [op("attn", 1000), op("experts.0.up", 500, 1.0), op("experts.1.up", 500, 0.0)]
+    counts = np.array([[1, 2, 0], [1, 0, 0], [1, 1, 1]], float)
+    found = per_inference(ops, counts, np.array([0, 0, 1]), "modules")
+    assert [one.macs for one in found] == [1000, 500, 250] and [one.runs for one in found] == [None, 1.0, 0.5]
+    # Elsewhere an op that stands in no subgraph runs once, whatever its kernel left of it.
+    assert [one.macs for one in per_inference(ops, counts, np.array([0, 0, 1]))] == [1000, 500, 500]

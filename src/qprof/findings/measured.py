@@ -62,7 +62,7 @@ def measured_variant(run: Run, variant: str, phase: str | None = None, kind: str
     times = own_times(ops, op_matrix(profiled, events, len(ops)))
     if any(op.runs is not None or op.subgraph for op in ops):
         counts = op_matrix(profiled, replace(events, duration_ns=np.ones_like(events.duration_ns)), len(ops))
-        ops = with_call_names(per_inference(ops, counts, profiled.sample))
+        ops = with_call_names(per_inference(ops, counts, profiled.sample, run.variant(variant).structure))
     return MeasuredVariant(
         name=variant,
         ops=[op for op, is_leaf in zip(ops, keep, strict=True) if is_leaf],

@@ -61,10 +61,14 @@ def with_call_names(ops: Sequence[OpMeta]) -> list[OpMeta]:
 _DEEPEST = 8
 
 
-def per_inference(ops: Sequence[OpMeta], counts: NDArray[np.float64], samples: NDArray[np.integer]) -> list[OpMeta]:
+def per_inference(
+    ops: Sequence[OpMeta], counts: NDArray[np.float64], samples: NDArray[np.integer], structure: str | None = None
+) -> list[OpMeta]:
     """The ops with the counts of an inference, and `runs` as their events tell.
 
-    `counts`: events of each op in each inference, [inferences, ops]; `samples`: the sample of each inference. The mean
+    `counts`: events of each op in each inference, [inferences, ops]; `samples`: the sample of each inference;
+    `structure`: as the manifest has it, "modules" where an op that stands in no subgraph may run more or less than once
+    (an expert, which not every token picks). The mean
     is one over the samples, of which some were run more often than others, and not as often by each variant: a loop
     whose passes depend on the sample would seem to do other work.
 
@@ -82,7 +86,8 @@ def per_inference(ops: Sequence[OpMeta], counts: NDArray[np.float64], samples: N
             found.append(op)
             continue
         # A kernel that was fused away leaves no event; the partition does.
-        ran = 1.0 if op.subgraph == 0 else runs[op.op] or runs.get(op.parent or "", 0.0) * (op.partition is not None)
+        once = op.subgraph == 0 and structure != "modules"
+        ran = 1.0 if once else runs[op.op] or runs.get(op.parent or "", 0.0) * (op.partition is not None)
         found.append(
             replace(op, runs=ran, macs=_times(op.macs, ran), activation_bytes=_times(op.activation_bytes, ran))
         )

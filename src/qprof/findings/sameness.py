@@ -14,6 +14,9 @@ from qprof.record.ops import OpMeta
 
 #: A quantizer keeps every op that multiplies; a hundredth is left for what converters fold into constants.
 _LEAST_COMMON = 0.99
+#: How far above an op the module may be in which both do the same in sum: "mlp.experts.3.up_proj" is in "mlp.experts",
+#: which stands for all experts in one model, and is a list of them in another.
+_LEVELS = 2
 #: Weights of the same model are its numbers, rounded: two bits leave some 7 dB. Below this they are others.
 _LEAST_WEIGHT_SQNR_DB = 0.0
 
@@ -36,7 +39,7 @@ def sameness(comparison: Comparison) -> Sameness | None:
     first, second = (_computing(comparison.ops(name)) for name in (comparison.baseline, comparison.variant))
     if not first or not second:
         return None
-    common, ratio = _common(first, second)
+    common, ratio = _common(first, second, comparison.a.structure == comparison.b.structure == "modules")
     if common < _LEAST_COMMON:
         times = f"{ratio:.3g} times the work of {comparison.baseline}"
         return Sameness(
@@ -62,16 +65,54 @@ def _computing(ops: Sequence[OpMeta]) -> list[OpMeta]:
     return [op for op, is_leaf in zip(ops, leaves(list(ops)), strict=True) if is_leaf]
 
 
-def _common(a: Sequence[OpMeta], b: Sequence[OpMeta]) -> tuple[float, float]:
-    """Part of the work that both do in ops of the same size, and how many times the work of `a` that of `b` is."""
-    first, second = (Counter(op.macs for op in ops if op.macs) for ops in (a, b))
+def _common(a: Sequence[OpMeta], b: Sequence[OpMeta], modules: bool) -> tuple[float, float]:
+    """Part of the work that both do in ops of the same size, and how many times the work of `a` that of `b` is.
+
+    `modules`: names tell which module an op is in, and an op runs as often as its tokens pick it. Where one has an op
+    that the other has in parts (a list of experts, fused projections), the work of both is compared in sum.
+    """
+    first, second = (Counter(work for op in ops if (work := _work(op, modules))) for ops in (a, b))
     if not first and not second:
         types = [Counter(op.type for op in ops) for ops in (a, b)]
         counts = [counted.total() for counted in types]
         return (types[0] & types[1]).total() / max(counts), counts[1] / counts[0]
     shared = math.fsum(macs * count for macs, count in (first & second).items())
     totals = [math.fsum(macs * count for macs, count in counted.items()) for counted in (first, second)]
+    if modules:
+        shared = max(shared, _shared_by_module(a, b))
     return shared / max(totals), totals[1] / totals[0] if totals[0] else math.inf
+
+
+def _work(op: OpMeta, modules: bool) -> float:
+    """Multiplications of an op in an inference, as it was when the ops were discovered."""
+    return float(op.macs or 0) * (op.runs if modules and op.runs is not None else 1.0)
+
+
+def _shared_by_module(a: Sequence[OpMeta], b: Sequence[OpMeta]) -> float:
+    """Multiplications of ops of the same name, and, of those left over, in modules that do the same number in sum: the
+    innermost such."""
+    left: list[dict[str, float]] = []
+    for ops in (a, b):
+        named: dict[str, float] = {}
+        for op in ops:
+            named[op.name] = named.get(op.name, 0.0) + _work(op, modules=True)
+        left.append({name: work for name, work in named.items() if work})
+    shared = 0.0
+    for depth in range(max((name.count(".") for named in left for name in named), default=-1), -1, -1):
+        sums: list[dict[str, float]] = [{}, {}]
+        for named, inside in zip(left, sums, strict=True):
+            for name, work in named.items():
+                if name.count(".") <= depth + _LEVELS:
+                    inside[_module(name, depth)] = inside.get(_module(name, depth), 0.0) + work
+        same = {name for name, work in sums[0].items() if math.isclose(work, sums[1].get(name, 0.0), rel_tol=1e-6)}
+        shared += math.fsum(sums[0][name] for name in same)
+        left = [{name: work for name, work in named.items() if _module(name, depth) not in same} for named in left]
+    return shared
+
+
+def _module(name: str, depth: int) -> str:
+    """The module of a name that many dots deep: "mlp" is 0 deep, "mlp.up_proj" 1."""
+    return ".".join(name.split(".")[: depth + 1])
 
 
 def _weights(comparison: Comparison) -> float | None:
