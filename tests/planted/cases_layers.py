@@ -104,6 +104,28 @@ def saturated_activations() -> Case:
     return Case(world({4: LayerError(9.0, saturated=0.2)}, {4: 0.2}), {("saturated_activations", "int8")})
 
 
+def clipping(lost: float, back: float) -> LayerWorld:
+    """int8 that loses some by ranges which leave out what is rare; those that do not win back that part of it."""
+
+    def respond(section: dict[str, Any]) -> PlantedVariant:
+        whole = section.get("ranges") == "min-max"
+        return variant(section["name"], 0.8 - lost * (1.0 - back * whole))
+
+    variants = [variant("float32", 0.8), respond({"name": "int8"})]
+    manifest = {"score_columns": ["accuracy"]}
+    return LayerWorld(variants, rounds=5, inferences=10, respond=respond, manifest=manifest)
+
+
+@case("ranges that leave out what is rare")
+def clipped_ranges() -> Case:
+    return Case(clipping(0.2, 0.6), {("clipped_ranges", "int8")})
+
+
+@case("ranges that leave out what is rare, which costs nothing")
+def clipped_ranges_innocent() -> Case:
+    return Case(clipping(0.2, 0.0), set())
+
+
 @case("a saturated layer, and a bad one that is innocent")
 def saturated_and_innocent() -> Case:
     errors = {4: LayerError(9.0, saturated=0.2), 11: LayerError(15.0)}

@@ -89,6 +89,11 @@ class Interventions:
         """Quantize by the same method to the next higher number of bits."""
         return Impossible("names no width, so there is no next one")
 
+    def widest_ranges(self, entry: VariantEntry) -> Section | Impossible:
+        """Quantize with ranges (the key `ranges`) that hold the extremes of all calibration samples, where those of the
+        variant leave some out."""
+        return Impossible("this runtime does not choose how calibration samples become ranges")
+
     def computing_in(self, entry: VariantEntry, dtype: str) -> Section | Impossible:
         """Compute in another float type, the stored numbers alike."""
         return Impossible("this runtime does not choose the type that a model computes in")

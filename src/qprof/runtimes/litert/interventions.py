@@ -28,6 +28,8 @@ _DELEGATE = "xnnpack"
 _DYNAMIC, _WEIGHT_ONLY = "-dynamic", "-weight-only"
 #: The method whose inputs and outputs a profile can make integers (`io`).
 _INTEGER_IO = "int8"
+#: The methods with calibrated ranges, and the key of those that leave nothing out.
+_STATIC, _EXTREMES = ("int8", "int16x8"), "min-max"
 NOT_ANEW = "it is a ready-made file, which cannot be quantized anew; let qprof make it of the float model (--variants)"
 
 
@@ -43,6 +45,16 @@ class LiteRTInterventions(Interventions):
     def state_reset(self, section: Section) -> tuple[Section, Section]:
         control = changed(section, "nothing-before-ops", before_ops="nothing")
         return control, changed(section, "reset-before-ops", before_ops="reset-vectors")
+
+    def widest_ranges(self, entry: VariantEntry) -> Section | Impossible:
+        section = entry.section
+        if section.get("file"):
+            return Impossible(NOT_ANEW)
+        if method(section).partition(":")[0] not in _STATIC:
+            return Impossible(f"the method {method(section)} has no calibrated ranges")
+        if section.get("ranges") == _EXTREMES:
+            return Impossible("its ranges hold the extremes of all samples already")
+        return changed(section, _EXTREMES, ranges=_EXTREMES)
 
     def in_float(self, section: Section, ops: Sequence[OpMeta], every: Sequence[OpMeta]) -> Section | Impossible:
         """A type is named where all of its ops are meant, other ops by their own names."""

@@ -18,6 +18,8 @@ from qprof.runtimes.interventions import (
 )
 
 _QUANTIZED = ("int8", "int8-dynamic")
+#: `ranges` that leave nothing out, which static quantization has by default.
+_EXTREMES = "minmax"
 NOT_ANEW = "it is a ready-made file, which cannot be quantized anew; let qprof make it of the float model (--variants)"
 
 
@@ -26,6 +28,14 @@ class OnnxInterventions(Interventions):
 
     def without_delegate(self, section: Section) -> Section | Impossible:
         return changed(section, "cpu", provider="cpu")
+
+    def widest_ranges(self, entry: VariantEntry) -> Section | Impossible:
+        section = entry.section
+        if (why := _not_anew(section)) is not None:
+            return Impossible(why)
+        if section.get("ranges", _EXTREMES) == _EXTREMES:
+            return Impossible("its ranges hold the extremes of all samples already, or are none of calibration")
+        return changed(section, _EXTREMES, ranges=_EXTREMES)
 
     def in_float(self, section: Section, ops: Sequence[OpMeta], every: Sequence[OpMeta]) -> Section | Impossible:
         """A type is named where all of its ops are meant, other ops by their own names."""
