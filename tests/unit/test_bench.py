@@ -23,7 +23,7 @@ def bench(**instrumentation: Any) -> Bench:
 
 @pytest.mark.parametrize("lost", [0, 3])
 def test_events_that_were_lost_are_told(lost: int) -> None:
-    notes = bench(lost_events=lambda: lost).notes().notes
+    notes = bench(lost_events=lambda: lost)._timing_notes().notes
     assert notes == (
         [f"{lost} op events were lost for want of memory; mistrust its op times, and free some memory"] * (lost > 0)
     )
@@ -33,7 +33,7 @@ def test_an_audit_that_fails_costs_a_note_and_not_the_facts() -> None:
     def fails() -> Any:
         raise ModelError("no events")
 
-    told = bench(timing_facts=lambda: {"facts": {"ops": 2}}, audit=fails).notes()
+    told = bench(timing_facts=lambda: {"facts": {"ops": 2}}, audit=fails)._timing_notes()
     assert told.notes == ["the measurement was not audited: no events"]
     assert told.timing is not None and told.timing.facts == {"ops": 2}
 
@@ -41,4 +41,4 @@ def test_an_audit_that_fails_costs_a_note_and_not_the_facts() -> None:
 def test_without_instrumentation_there_is_no_timing() -> None:
     made = bench()
     made._profiled = None
-    assert made.notes().timing is None
+    assert made._timing_notes().timing is None

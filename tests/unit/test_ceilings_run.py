@@ -134,12 +134,16 @@ def test_a_gpu_is_known_by_its_model_and_driver(measured: Measured, tmp_path: Pa
     assert "gpus" not in ceilings._facts(measured, LiteRTOptions(), tmp_path)
 
 
-@pytest.mark.parametrize("name", registry.names())
+@pytest.mark.parametrize("name", [name for name in registry.names() if registry.get(name).ceilings is not None])
 def test_each_runtime_says_what_its_ceilings_depend_on(name: str) -> None:
     runtime = registry.get(name)
     assert runtime.ceilings is not None
     assert set(runtime.ceilings.options) <= set(runtime.options_type.__struct_fields__)
     assert "threads" in runtime.ceilings.options and runtime.ceilings.packages
+
+
+def test_the_runtimes_whose_machines_are_measured() -> None:
+    assert {"litert", "torch_lm"} <= {name for name in registry.names() if registry.get(name).ceilings is not None}
 
 
 def test_a_runtime_without_ceilings_is_refused(measured: Measured, monkeypatch: pytest.MonkeyPatch) -> None:

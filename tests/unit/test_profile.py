@@ -569,7 +569,7 @@ def test_resolved_spells_out_every_default_and_round_trips() -> None:
     assert plain.variants[2] == {"name": "int8-dynamic", **quantized}
     assert plain.variants[3] == {"name": "int8", **quantized, "io": "float", "ranges": "moving-average"}
     assert plain.model == {"path": "/m.tflite", "input_shapes": {}, "signature": "", "batch": 1}
-    given = {"inputs": [], "random": {}, "calibration_inputs": []}
+    given = {"inputs": [], "random": {}, "made_like": {}, "calibration_inputs": []}
     assert plain.task == {"kind": "latency", **given, "samples": 8, "calibration_samples": 100, "outputs_are": "auto"}
     assert plain.protocol.rounds == 12
     assert resolved(validate_recorded(plain, "again")) == plain

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -12,6 +13,7 @@ from qprof.record.rows import ScoreRow
 from qprof.report.scores import score_text, scores_table
 from qprof.report.table import render
 from qprof.report.units import MISSING
+from qprof.store.scores import Scores, write_scores
 
 
 @pytest.mark.parametrize(
@@ -22,19 +24,21 @@ def test_a_score_as_text(value: float | None, text: str | None) -> None:
     assert score_text(value) == text
 
 
-def run(scores: list[ScoreRow], columns: tuple[str, ...] = ("accuracy", "perplexity")) -> Any:
+def run(folder: Path, scores: list[ScoreRow], columns: tuple[str, ...] = ("accuracy", "perplexity")) -> Any:
     variants = [VariantEntry(name="a"), VariantEntry(name="b")]
     manifest = Manifest(
         created="2026-01-01", profile=RecordedProfile(name="r"), variants=variants, score_columns=list(columns)
     )
-    return cast(Any, SimpleNamespace(name="r", variants=variants, manifest=manifest, scores=scores))
+    write_scores(folder / "scores.parquet", scores)
+    whole = Scores(folder / "scores.parquet").whole
+    return cast(Any, SimpleNamespace(name="r", variants=variants, manifest=manifest, whole_scores=whole))
 
 
-def test_leading_metrics_come_first_and_samples_are_left_out() -> None:
+def test_leading_metrics_come_first_and_samples_are_left_out(tmp_path: Path) -> None:
     rows: list[tuple[str, str, int | None, float | None]]
     rows = [("a", "naive_top1", None, 0.25), ("a", "accuracy", None, 0.5), ("b", "accuracy", None, 0.75)]
     rows += [("a", "correct", 3, 1.0), ("a", "perplexity", None, 2e9), ("b", "perplexity", None, None)]
-    found = run([ScoreRow(*row) for row in rows])
+    found = run(tmp_path, [ScoreRow(*row) for row in rows])
     lines = [line.split() for line in render(scores_table(found), width=None, color=False).splitlines()[1:]]
     assert lines == [
         ["metric", "a", "b"],
@@ -44,6 +48,6 @@ def test_leading_metrics_come_first_and_samples_are_left_out() -> None:
     ]
 
 
-def test_a_run_without_scores_says_so() -> None:
-    found = run([], columns=())
+def test_a_run_without_scores_says_so(tmp_path: Path) -> None:
+    found = run(tmp_path, [], columns=())
     assert "nothing was scored" in render(scores_table(found), width=80, color=False)

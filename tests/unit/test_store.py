@@ -43,7 +43,7 @@ from qprof.record.readings import Reading, SensorTrace
 from qprof.record.rows import LayerErrorRow, PlausibilityRow, ScoreRow
 from qprof.record.sections import ProtocolSection
 from qprof.record.tensors import TensorSpec
-from qprof.store import files, tables
+from qprof.store import files, table_stream, tables
 from qprof.store.blocks import block_files, block_path, read_block, write_block
 from qprof.store.files import read_json, write_atomic, write_json
 from qprof.store.manifests import read_manifest, write_manifest
@@ -557,8 +557,7 @@ def test_tables_of_several_row_groups_read_alike(tmp_path: Path, monkeypatch: py
 
     writer = started(tmp_path / "run")
     before = arrays_of(Run(tmp_path / "run"))
-    whole = pq.write_table
-    monkeypatch.setattr(pq, "write_table", lambda table, stream, **more: whole(table, stream, row_group_size=2, **more))
+    monkeypatch.setattr(table_stream, "GROUP_ROWS", 2)
     writer.finalize(SOURCES)
     writer.close()
     assert pq.ParquetFile(tmp_path / "run/samples.parquet").num_row_groups > 1

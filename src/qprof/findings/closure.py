@@ -42,9 +42,6 @@ def closures(run: Run) -> Sequence[Closure]:
 
 
 def _closures(run: Run) -> Iterator[Closure]:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     timed = {
         (entry.name, phase.name): ops
         for entry in run.manifest.living()
@@ -53,20 +50,10 @@ def _closures(run: Run) -> Iterator[Closure]:
     }
     if not timed:
         return
-    whole = _sums(run.samples.filter(pc.equal(run.samples["kind"].cast(pa.string()), "profiled")), "variant", "phase")
-    events = run.op_events.filter(pc.equal(run.op_events["kind"].cast(pa.string()), "profiled"))
-    ops_ns = _sums(events, "variant", "phase", "op")
+    whole = {place: int(run.latency(place[0], "profiled", place[1]).duration_ns.sum()) for place in timed}
+    ops_ns = run.op_totals()
     for place, ops in timed.items():
         if total := whole.get(place):
             times = np.array([[ops_ns.get((*place, op.op), 0) for op in ops]], np.float64)
             own = own_times(ops, times)[:, ~is_container(ops)]
             yield Closure(*place, float(own.sum()) / total)
-
-
-def _sums(table: object, *by: str) -> dict[tuple[str, ...], int]:
-    """Nanoseconds of a table's rows, by the columns that are named."""
-    import pyarrow as pa
-
-    assert isinstance(table, pa.Table)
-    found = table.group_by(list(by)).aggregate([("duration_ns", "sum")]).to_pylist()
-    return {tuple(str(row[name]) for name in by): row["duration_ns_sum"] for row in found}

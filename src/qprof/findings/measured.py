@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,8 @@ from qprof.findings.difference_table import MeasuredVariant
 from qprof.findings.op_runs import is_container, own_times, per_inference, with_call_names
 from qprof.record.manifest import VariantEntry
 from qprof.record.ops import OpMeta
-from qprof.store.run import Latencies, OpTimes, Run
+from qprof.store.op_scan import Chunk
+from qprof.store.run import OP_TIMES, Latencies, OpTimes, Run
 
 
 def op_list(run: Run, variant: str, phase: str | None = None) -> list[OpMeta]:
@@ -58,17 +59,17 @@ def measured_variant(run: Run, variant: str, phase: str | None = None, kind: str
         entry = run.variant(variant)
         why = str(entry.reason) if entry.failed else "go on with qprof run --resume"
         raise StoreError(f"{run.folder}: {variant} has no finished clean and profiled blocks ({why})")
-    events = run.ops(variant, phase, kind)
-    times = own_times(ops, op_matrix(profiled, events, len(ops)))
-    if any(op.runs is not None or op.subgraph for op in ops):
-        counts = op_matrix(profiled, replace(events, duration_ns=np.ones_like(events.duration_ns)), len(ops))
-        ops = with_call_names(per_inference(ops, counts, profiled.sample, run.variant(variant).structure))
+    counted = any(op.runs is not None or op.subgraph for op in ops)
+    times, counts = _op_matrices(profiled, run.op_chunks(variant, phase, kind), len(ops), counted)
+    named = ops if counts is None else with_call_names(per_inference(ops, counts, profiled.sample, run.variant(variant).structure))
+    op_us = own_times(ops, times)[:, keep]
+    op_us /= 1e3
     return MeasuredVariant(
         name=variant,
-        ops=[op for op, is_leaf in zip(ops, keep, strict=True) if is_leaf],
+        ops=[op for op, is_leaf in zip(named, keep, strict=True) if is_leaf],
         clean_us=clean.duration_ns / 1e3,
         clean_round=clean.round,
-        op_us=times[:, keep] / 1e3,
+        op_us=op_us,
         profiled_us=profiled.duration_ns / 1e3,
         profiled_round=profiled.round,
     )
@@ -76,12 +77,32 @@ def measured_variant(run: Run, variant: str, phase: str | None = None, kind: str
 
 def op_matrix(inferences: Latencies, events: OpTimes, op_count: int) -> NDArray[np.float64]:
     """Nanoseconds of each op in each inference: float64[inferences, op_count]."""
+    columns = {name: getattr(events, name) for name in OP_TIMES}
+    return _op_matrices(inferences, [columns], op_count, counted=False)[0]
+
+
+def _op_matrices(
+    inferences: Latencies, chunks: Iterable[Chunk], op_count: int, counted: bool
+) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+    """Nanoseconds of each op in each inference, float64[inferences, op_count], and where it is `counted` how often it
+    ran; from parts of the op events, each with the columns `OP_TIMES`. Whole numbers below 2^53 add up exactly."""
     width = int(inferences.inference.max()) + 1 if len(inferences.inference) else 1
     keys = inferences.block.astype(np.int64) * width + inferences.inference
     order = np.argsort(keys)
-    wanted = events.block.astype(np.int64) * width + events.inference
-    row = order[np.searchsorted(keys[order], wanted)]
-    flat = np.bincount(
-        row * op_count + events.op, weights=events.duration_ns.astype(np.float64), minlength=len(keys) * op_count
-    )
-    return np.asarray(flat.reshape(len(keys), op_count), np.float64)
+    ordered = keys[order]
+    times = np.zeros(len(keys) * op_count)
+    counts = np.zeros(len(keys) * op_count) if counted else None
+    for chunk in chunks:
+        if not len(chunk["op"]):
+            continue
+        wanted = chunk["block"].astype(np.int64) * width + chunk["inference"]
+        # Events of one inference stand together: it is looked up once.
+        first = np.flatnonzero(np.concatenate([[True], wanted[1:] != wanted[:-1]]))
+        row = np.repeat(order[np.searchsorted(ordered, wanted[first])], np.diff([*first, len(wanted)]))
+        low, high = int(row.min()) * op_count, (int(row.max()) + 1) * op_count
+        cell = row * op_count + chunk["op"] - low
+        times[low:high] += np.bincount(cell, chunk["duration_ns"], high - low)
+        if counts is not None:
+            counts[low:high] += np.bincount(cell, minlength=high - low)
+    shape = (len(keys), op_count)
+    return times.reshape(shape), None if counts is None else counts.reshape(shape)

@@ -37,7 +37,7 @@ def cell_text(metric: str, scores: Mapping[str, float | None]) -> str | None:
 def scores_table(run: Run) -> Table:
     """One row per metric, those that lead the run's table first; a dash where a metric is undefined."""
     names = [entry.name for entry in run.variants]
-    whole = {(row.metric, row.variant): row.value for row in run.scores if row.sample is None}
+    whole = {(row.metric, row.variant): row.value for row in run.whole_scores}
     metrics = list(dict.fromkeys([*run.manifest.score_columns, *(metric for metric, _ in whole)]))
     by_variant = [{metric: whole.get((metric, name)) for metric in metrics} for name in names]
     rows = [

@@ -14,9 +14,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qprof.stats.intervals import Interval, Method, checked_blocks, percentile_interval, resample_weights
+from qprof.stats.resampled_sums import ResampledSums
 
 #: Elements of the weight matrix [resamples, inferences] that are held at once.
 _CHUNK_ELEMENTS = 2**21
+#: Up to so many inferences each resample is summed directly.
+_DIRECT = 2048
 
 
 class Midmean:
@@ -46,6 +49,7 @@ class Midmean:
         self.rest = float(pooled[-1])
         self.total = float(pooled.sum())
         self._last: tuple[NDArray[np.int64], NDArray[np.float64]] | None = None
+        self._sums: ResampledSums | None = None
 
     def replicates(self, weights: NDArray[np.int64], part: int) -> NDArray[np.float64]:
         """Mean of one part (-1: the rest) under weights int64[resamples, b] of the blocks: float64[resamples].
@@ -61,6 +65,9 @@ class Midmean:
     def _replicates(self, weights: NDArray[np.int64]) -> NDArray[np.float64]:
         """All parts and the rest, [resamples, k + 1]; kept for the next part, which asks with the same weights."""
         if self._last is None or self._last[0] is not weights:
+            if len(self._values) > _DIRECT:
+                self._last = (weights, self._summed(weights))
+                return self._last[1]
             step = max(1, _CHUNK_ELEMENTS // len(self._values))
             chunks = []
             for begin in range(0, len(weights), step):
@@ -68,6 +75,15 @@ class Midmean:
                 chunks.append(shares @ self._values / shares.sum(axis=1, keepdims=True))
             self._last = (weights, np.concatenate(chunks))
         return self._last[1]
+
+    def _summed(self, weights: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The same for many inferences, up to rounding: sums up to either quartile, from sums that are made once."""
+        if self._sums is None:
+            self._sums = ResampledSums(self._values, self._blocks, len(self.block_ids))
+        count = weights @ np.bincount(self._blocks, minlength=len(self.block_ids))
+        cut = count // 4
+        middle = self._sums.first(weights, count - cut) - self._sums.first(weights, cut)
+        return np.asarray(middle / (count - 2 * cut)[:, None])
 
     def _shares(self, weights: NDArray[np.int64]) -> NDArray[np.float64]:
         """How often each inference, in the order of the totals, is in the middle half: float64[resamples, n]."""

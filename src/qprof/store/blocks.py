@@ -7,7 +7,7 @@ import json
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import IO, Any
@@ -85,13 +85,20 @@ def _as_bytes(value: Any) -> NDArray[np.uint8]:
     return np.frombuffer(json.dumps(value, allow_nan=False).encode(), np.uint8)
 
 
-def read_block(path: Path, *, predictions: bool = True) -> Block:
-    """Read a block's file, without its predictions (a detector's are most of it) where they are not wanted.
+def read_block(path: Path, *, predictions: bool = True, ops: bool = True) -> Block:
+    """Read a block's file, without its predictions (a detector's are most of it) or its op events where they are not
+    wanted.
 
     Raises `StoreError` where it is damaged.
     """
     with _opened(path) as arrays:
-        return _parsed(arrays, predictions)
+        return _parsed(arrays, predictions, ops)
+
+
+def has_ops(path: Path) -> bool:
+    """Whether a block's file holds op events. Raises `StoreError` where it is damaged."""
+    with _opened(path) as arrays:
+        return _OPS in arrays.files
 
 
 def read_predictions(path: Path, variant: str) -> dict[int, Any]:
@@ -122,7 +129,11 @@ def _predictions(arrays: Any) -> dict[int, Any]:
     return {int(sample): value for sample, value in _json(arrays, "predictions").items()}
 
 
-def _parsed(arrays: Any, predictions: bool) -> Block:
+#: An array that is there where op events are.
+_OPS = "ops.op"
+
+
+def _parsed(arrays: Any, predictions: bool, ops: bool) -> Block:
     header = _json(arrays, "header")
     return Block(
         number=header["number"],
@@ -131,7 +142,7 @@ def _parsed(arrays: Any, predictions: bool) -> Block:
         kind=header["kind"],
         samples=Samples(**{field.name: arrays[f"samples.{field.name}"] for field in fields(Samples)}),
         ops=OpEvents(**{field.name: arrays[f"ops.{field.name}"] for field in fields(OpEvents)})
-        if "ops.op" in arrays.files
+        if ops and _OPS in arrays.files
         else None,
         predictions=_predictions(arrays) if predictions else {},
         readings=[Reading(*values) for values in header["readings"]],
@@ -147,3 +158,35 @@ def _parsed(arrays: Any, predictions: bool) -> Block:
 def block_files(folder: Path) -> list[Path]:
     """The block files of a folder, in the order in which the blocks were planned."""
     return sorted(folder.glob("block-*.npz"))
+
+
+class StoredBlocks:
+    """The blocks of a folder, each read when it is asked for: all together may be larger than the memory."""
+
+    def __init__(self, folder: Path) -> None:
+        self._paths = block_files(folder)
+
+    def bare(self) -> Iterator[tuple[Block, bool]]:
+        """Each block without predictions and op events, and whether it has any of these."""
+        for path in self._paths:
+            yield read_block(path, predictions=False, ops=False), has_ops(path)
+
+    def whole(self, place: int) -> Block:
+        """The block at a place in the order of `bare`, with its op events."""
+        return read_block(self._paths[place], predictions=False)
+
+
+class HeldBlocks:
+    """Blocks that are in memory, to be read as those of a folder are."""
+
+    def __init__(self, blocks: Sequence[Block]) -> None:
+        self._blocks = blocks
+
+    def bare(self) -> Iterator[tuple[Block, bool]]:
+        """Each block, and whether it has op events."""
+        for block in self._blocks:
+            yield block, block.ops is not None
+
+    def whole(self, place: int) -> Block:
+        """The block at a place in the order of `bare`."""
+        return self._blocks[place]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,9 +28,11 @@ from qprof.record.rows import (
     ScoreRow,
 )
 from qprof.store import tables
-from qprof.store.blocks import block_files, read_block
+from qprof.store.blocks import StoredBlocks, block_files, read_block
 from qprof.store.manifests import read_manifest
+from qprof.store.op_scan import Chunk, Names, column_of, scan
 from qprof.store.readings import Readings
+from qprof.store.scores import Scores
 from qprof.store.writer import PARTS, saved_ops
 
 
@@ -56,6 +58,10 @@ class OpTimes:
     op: NDArray[np.int32]
     start_ns: NDArray[np.int64]
     duration_ns: NDArray[np.int64]
+
+
+#: What the time of every op in every inference is put together from.
+OP_TIMES = ("block", "inference", "op", "duration_ns")
 
 
 class Run:
@@ -98,8 +104,8 @@ class Run:
 
     @cached_property
     def _blocks(self) -> list[Block]:
-        """The blocks of a run that is not finished."""
-        return [read_block(path, predictions=False) for path in block_files(self.folder / PARTS)]
+        """The blocks of a run that is not finished, without their op events, which are most of them."""
+        return [block for block, _ in StoredBlocks(self.folder / PARTS).bare()]
 
     def blocks(self) -> list[BlockEntry]:
         """Every block: which it was, and what it told of itself."""
@@ -125,11 +131,12 @@ class Run:
 
     @cached_property
     def op_events(self) -> Any:
-        """`ops.parquet` as an Arrow table of `OpRow`."""
+        """`ops.parquet` as an Arrow table of `OpRow`: all of it, however large. `op_chunks` reads it in parts."""
         if self.complete:
             return tables.read_columns(self.folder / "ops.parquet", OP_COLUMNS)
         op_ids = {variant: [op.op for op in ops] for variant, ops in self.op_meta.items()}
-        return tables.ops_table(self._blocks, op_ids, self.manifest.op_sources)
+        whole = [read_block(path, predictions=False) for path in block_files(self.folder / PARTS)]
+        return tables.ops_table(whole, op_ids, self.manifest.op_sources)
 
     @cached_property
     def readings_table(self) -> Any:
@@ -142,12 +149,24 @@ class Run:
         """What sensors told, by block and channel."""
         return Readings(self.readings_table)
 
-    @cached_property
+    @property
     def scores(self) -> list[ScoreRow]:
-        """Rows of `scores.parquet`; empty for a run that is not finished or has no labels."""
-        if not self.complete:
-            return []
-        return tables.read_rows(self.folder / "scores.parquet", ScoreRow)
+        """Rows of `scores.parquet`; empty for a run that is not finished or has no labels. There may be millions of
+        them: `score_rows` gives one after the other."""
+        return list(self.score_rows())
+
+    def score_rows(self) -> Iterator[ScoreRow]:
+        """The same one after the other."""
+        return self._scores.rows()
+
+    @cached_property
+    def _scores(self) -> Scores:
+        return Scores(self.folder / "scores.parquet" if self.complete else None)
+
+    @property
+    def whole_scores(self) -> list[ScoreRow]:
+        """Those rows that are of the whole data set."""
+        return self._scores.whole
 
     @cached_property
     def layer_errors(self) -> list[LayerErrorRow]:
@@ -179,15 +198,7 @@ class Run:
     @cached_property
     def _whole_scores(self) -> dict[tuple[str, str], float | None]:
         """Only the first of several alike counts."""
-        return {(row.variant, row.metric): row.value for row in reversed(self.scores) if row.sample is None}
-
-    @cached_property
-    def _sample_scores(self) -> dict[tuple[str, str], dict[int, float]]:
-        found: dict[tuple[str, str], dict[int, float]] = {}
-        for row in self.scores:
-            if row.sample is not None and row.value is not None:
-                found.setdefault((row.variant, row.metric), {})[row.sample] = row.value
-        return found
+        return {(row.variant, row.metric): row.value for row in reversed(self.whole_scores)}
 
     def score(self, variant: str, metric: str) -> float | None:
         """A variant's score over the whole data set, `None` where it was not scored or is undefined."""
@@ -196,7 +207,7 @@ class Run:
     def sample_scores(self, variant: str, metric: str) -> Mapping[int, float]:
         """A score by sample, samples of which nothing is known left out: sample -> value, under the name of its rows
         ("correct", "log_likelihood", "first_rank", "tp50")."""
-        return self._sample_scores.get((variant, metric), {})
+        return self._scores.by_sample(variant, metric)
 
     def phases(self) -> list[Phase]:
         """The phases that the run's inferences come in, in order.
@@ -234,9 +245,27 @@ class Run:
         """Inferences of one variant: "clean" (what latency is quoted from), "profiled", "warmup", or the batches of
         "scored"; of the run's first phase, or of the one that is named (kind "scored" has none of its own)."""
         self.variant(variant)
-        chosen = {} if kind == "scored" else {"phase": self.phase(phase)}
-        columns = _filtered(self.samples, variant=variant, kind=kind, **chosen)
-        return Latencies(**{name: columns[name] for name in Latencies.__slots__})
+        place = (variant, kind, None if kind == "scored" else self.phase(phase))
+        if place not in self._latencies:
+            self._latencies[place] = self._latency(*place)
+        return self._latencies[place]
+
+    @cached_property
+    def _latencies(self) -> dict[tuple[str, str, str | None], Latencies]:
+        return {}
+
+    def _latency(self, variant: str, kind: str, phase: str | None) -> Latencies:
+        chosen = self._samples["variant"].is_name(variant) & self._samples["kind"].is_name(kind)
+        if phase is not None:
+            chosen &= self._samples["phase"].is_name(phase)
+        found = {name: self._samples[name][chosen] for name in Latencies.__slots__}
+        for column in found.values():
+            column.setflags(write=False)  # all who ask get the same arrays
+        return Latencies(**found)
+
+    @cached_property
+    def _samples(self) -> dict[str, Any]:
+        return {name: column_of(self.samples[name]) for name in SAMPLE_COLUMNS}
 
     def ops_of(self, variant: str, phase: str | None = None) -> list[OpMeta]:
         """The ops of one variant and phase, in the order of the variant's op list; none where they were not timed."""
@@ -245,46 +274,98 @@ class Run:
 
     def ops(self, variant: str, phase: str | None = None, kind: str = "profiled") -> OpTimes:
         """Op events of one variant and phase, from its "profiled" blocks or those of kind "reset"."""
+        names = OpTimes.__slots__
+        chunks = list(self.op_chunks(variant, phase, kind, names))
+        empty = {name: np.empty(0, np.int64 if name.endswith("_ns") else np.int32) for name in names}
+        return OpTimes(**{name: np.concatenate([chunk[name] for chunk in chunks or [empty]]) for name in names})
+
+    def op_chunks(
+        self, variant: str, phase: str | None = None, kind: str = "profiled", columns: Sequence[str] = OP_TIMES
+    ) -> Iterator[Chunk]:
+        """The same part by part, and only the columns of `OpRow` that are named: none of it need ever be in memory as a
+        whole. `op` indexes `ops_of` that variant and phase; `source` are `qprof.store.op_scan.Names`."""
         self.variant(variant)
-        columns = _filtered(self.op_events, variant=variant, kind=kind, phase=self.phase(phase))
-        position = {op.op: i for i, op in enumerate(self.ops_of(variant, phase))}
-        dictionary = columns.pop("op.names")
-        codes = np.array([position.get(name, -1) for name in dictionary], np.int32)
-        columns["op"] = codes[columns["op"]] if len(codes) else columns["op"]
-        return OpTimes(**{name: columns[name] for name in OpTimes.__slots__})
+        wanted = self.phase(phase)
+        position = {op.op: i for i, op in enumerate(self.ops_of(variant, wanted))}
+        if not self.complete:
+            yield from self._unfinished_chunks(variant, wanted, kind, columns, position)
+            return
+        path = self.folder / "ops.parquet"
+        for chunk in scan(path, OP_COLUMNS, columns, {"variant": variant, "kind": kind, "phase": wanted}):
+            yield {**chunk, "op": _positions(path, chunk["op"], position)} if "op" in chunk else chunk
+
+    def _unfinished_chunks(
+        self, variant: str, phase: str, kind: str, columns: Sequence[str], position: Mapping[str, int]
+    ) -> Iterator[Chunk]:
+        blocks = StoredBlocks(self.folder / PARTS)
+        ids = [op.op for op in self.op_meta.get(variant, [])]
+        for place, block in enumerate(self._blocks):
+            if (block.variant, block.phase, block.kind) != (variant, phase, kind):
+                continue
+            ops = blocks.whole(place).ops
+            if ops is not None:
+                count = len(ops.op)
+                known: dict[str, Any] = {
+                    "block": np.full(count, block.number, np.int32),
+                    "round": np.full(count, block.round, np.int32),
+                    "inference": ops.inference,
+                    "sample": block.samples.sample[ops.inference],
+                    "op": _positions(self.folder / PARTS, Names(ops.op, ids), position),
+                    "start_ns": ops.start_ns,
+                    "duration_ns": ops.duration_ns,
+                    "source": Names(ops.source, self.manifest.op_sources),
+                }
+                yield {name: known[name] for name in columns}
+
+    def op_totals(self) -> dict[tuple[str, str, str], int]:
+        """(variant, phase, op) -> nanoseconds of all its events in the profiled blocks."""
+        totals: dict[tuple[str, str, str], int] = {}
+
+        def add(place: tuple[str, str], names: Sequence[str], codes: Any, durations: Any) -> None:
+            # Whole numbers below 2^53 add up exactly in float64.
+            sums = np.bincount(codes, durations, len(names))
+            for code in np.unique(codes).tolist():
+                totals[*place, names[code]] = totals.get((*place, names[code]), 0) + int(sums[code])
+
+        columns = ("variant", "phase", "op", "duration_ns")
+        if self.complete:
+            for chunk in scan(self.folder / "ops.parquet", OP_COLUMNS, columns, {"kind": "profiled"}):
+                variants, phases, ops = (chunk[name] for name in columns[:3])
+                places = variants.codes.astype(np.int64) * len(phases.names) + phases.codes
+                for place in np.unique(places).tolist():
+                    variant, phase = divmod(place, len(phases.names))
+                    own = places == place
+                    where = (variants.names[variant], phases.names[phase])
+                    add(where, ops.names, ops.codes[own], chunk["duration_ns"][own])
+            return totals
+        for entry in self.manifest.living():
+            for phase in self.phases():
+                names = [op.op for op in self.ops_of(entry.name, phase.name)]
+                for chunk in self.op_chunks(entry.name, phase.name):
+                    add((entry.name, phase.name), names, chunk["op"], chunk["duration_ns"])
+        return totals
 
     def op_sources(self, variant: str, phase: str | None = None) -> dict[str, str]:
         """How each op of a variant and phase was timed (`qprof.record.ops.SOURCES`), by its id; an op that was timed in
         several ways, or in none, is left out."""
-        columns = _filtered(self.op_events, variant=variant, kind="profiled", phase=self.phase(phase))
-        pairs = np.unique(np.column_stack([columns["op"], columns["source"]]), axis=0)
-        ops, counts = np.unique(pairs[:, 0], return_counts=True)
-        once = set(ops[counts == 1].tolist())
-        names, sources = columns["op.names"], columns["source.names"]
-        return {names[op]: sources[source] for op, source in pairs.tolist() if op in once}
+        found: dict[int, set[str]] = {}
+        for chunk in self.op_chunks(variant, phase, columns=("op", "source")):
+            source = chunk["source"]
+            pairs = np.unique(chunk["op"].astype(np.int64) * len(source.names) + source.codes)
+            for pair in pairs.tolist():
+                op, code = divmod(pair, len(source.names))
+                found.setdefault(op, set()).add(source.names[code])
+        ids = [op.op for op in self.ops_of(variant, phase)]
+        return {ids[op]: next(iter(how)) for op, how in sorted(found.items()) if len(how) == 1}
 
 
-def _filtered(table: Any, **equal: str) -> dict[str, Any]:
-    """Columns of the rows whose dictionary columns have the given values; dictionary columns stay codes + names."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    mask = None
-    for name, value in equal.items():
-        found = pc.equal(table[name].cast(pa.string()), value)
-        mask = found if mask is None else pc.and_(mask, found)
-    rows = table.filter(mask)
-    columns: dict[str, Any] = {}
-    for name in rows.column_names:
-        column = rows[name].combine_chunks()
-        if isinstance(column, pa.ChunkedArray):
-            column = column.chunk(0) if column.num_chunks else pa.array([], column.type)
-        if pa.types.is_dictionary(column.type):
-            columns[name] = column.indices.to_numpy(zero_copy_only=False)
-            columns[f"{name}.names"] = column.dictionary.to_pylist()
-        else:
-            columns[name] = column.to_numpy(zero_copy_only=False)
-    return columns
+def _positions(path: Path, ops: Names, position: Mapping[str, int]) -> NDArray[np.int32]:
+    """Where ops stand in their variant's list. Raises `StoreError` for one that is not in it."""
+    known = np.array([position.get(name, -1) for name in ops.names], np.int32)
+    found = known[ops.codes] if len(known) else np.empty(0, np.int32)
+    if len(found) and int(found.min()) < 0:
+        raise tables.damaged(path, "it has events of an op that its variant does not have")
+    return found
 
 
 def runs_folder() -> Path:

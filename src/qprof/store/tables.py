@@ -143,24 +143,30 @@ def read_table(path: Path) -> Any:
     except FileNotFoundError as error:
         raise StoreError(f"{path}: missing; is this a complete qprof run directory?") from error
     except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"{path}: damaged Parquet file ({str(error).splitlines()[0]})") from error
+        raise damaged_parquet(path, error) from error
 
 
 def read_columns(path: Path, columns: Mapping[str, str]) -> Any:
     """A table that has all of `columns`, of their types and without a gap. Raises `StoreError`."""
+    table = read_table(path)
+    check_columns(path, table.schema, columns)
+    for name in columns:
+        if missing := table.column(name).null_count:
+            raise damaged(path, f"{missing} cells of its column {name} are empty")
+    return table
+
+
+def check_columns(path: Path, schema: Any, columns: Mapping[str, str]) -> None:
+    """Whether an Arrow schema has all of `columns`, of their types. Raises `StoreError`."""
     import pyarrow as pa
 
-    table = read_table(path)
     for name, kind in columns.items():
-        if name not in table.column_names:
-            raise _damaged(path, f"it has no column {name}")
-        column = table.column(name)
-        named = kind == "string" and pa.types.is_dictionary(column.type)
-        if (column.type.value_type if named else column.type) != _arrow(kind):
-            raise _damaged(path, f"its column {name} holds {column.type}, not {kind}")
-        if column.null_count:
-            raise _damaged(path, f"{column.null_count} cells of its column {name} are empty")
-    return table
+        if name not in schema.names:
+            raise damaged(path, f"it has no column {name}")
+        found = schema.field(name).type
+        named = kind == "string" and pa.types.is_dictionary(found)
+        if (found.value_type if named else found) != _arrow(kind):
+            raise damaged(path, f"its column {name} holds {found}, not {kind}")
 
 
 def read_rows(path: Path, kind: type[Row]) -> list[Row]:
@@ -169,10 +175,16 @@ def read_rows(path: Path, kind: type[Row]) -> list[Row]:
     try:
         return msgspec.convert(read_table(path).to_pylist(), list[kind])  # type: ignore[valid-type]
     except (msgspec.ValidationError, UnicodeDecodeError) as error:
-        raise _damaged(path, " ".join(str(error).split())) from error
+        raise damaged(path, " ".join(str(error).split())) from error
 
 
-def _damaged(path: Path, what: str) -> StoreError:
+def damaged_parquet(path: Path, error: Exception) -> StoreError:
+    """What Arrow's error about a file means."""
+    return StoreError(f"{path}: damaged Parquet file ({(str(error).splitlines() or [type(error).__name__])[0]})")
+
+
+def damaged(path: Path, what: str) -> StoreError:
+    """A table that holds what no run writes."""
     return StoreError(f"{path}: damaged ({what}); restore it or run anew")
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -16,9 +17,11 @@ from qprof.record.manifest import Manifest
 from qprof.record.ops import OpMeta
 from qprof.record.rows import LayerErrorRow, OutputDistanceRow, PlausibilityRow, ScoreRow
 from qprof.store import tables
-from qprof.store.blocks import block_files, read_block, read_predictions, write_block
-from qprof.store.files import make_folder, read_json, store_error, write_json
+from qprof.store.blocks import HeldBlocks, StoredBlocks, block_files, read_predictions, write_block
+from qprof.store.files import make_folder, store_error, write_atomic, write_json
 from qprof.store.manifests import read_manifest, write_manifest
+from qprof.store.scores import write_scores
+from qprof.store.table_stream import write_block_tables
 
 PARTS = "parts"
 PREDICTIONS = "predictions"
@@ -120,7 +123,8 @@ def saved_ops(folder: Path, variant: str) -> list[OpMeta] | None:
 
 def save_scores(folder: Path, variant: str, rows: Sequence[ScoreRow]) -> None:
     """Keep the score rows of a variant of an unfinished run."""
-    write_json(_part(folder, "scores", variant), [asdict(row) for row in rows], indent=None)
+    content = msgspec.json.encode(rows)
+    write_atomic(_part(folder, "scores", variant), lambda stream: stream.write(content))
 
 
 def save_layer_errors(folder: Path, variant: str, rows: Sequence[LayerErrorRow]) -> None:
@@ -178,10 +182,11 @@ def write_tables(folder: Path, variants: Sequence[str], sources: Sequence[str]) 
     Belongs to the writer that holds the run's lock, but may be called for it in another process: the parts of a long
     run are large, and so is what reads them.
     """
-    blocks = [read_block(path, predictions=False) for path in block_files(folder / PARTS)]
+    blocks = StoredBlocks(folder / PARTS)
     ops = {variant: found for variant in variants if (found := saved_ops(folder, variant)) is not None}
-    scores = [row for variant in variants for row in _saved_rows(folder, "scores", variant, ScoreRow) or ()]
-    scores += [row for variant in variants for row in _saved_rows(folder, "distances", variant, ScoreRow) or ()]
+    # Those of one variant at a time: a large data set has millions of them.
+    places = itertools.product(("scores", "distances"), variants)
+    scores = (row for what, variant in places for row in _saved_rows(folder, what, variant, ScoreRow) or ())
     layers = [row for variant in variants for row in _saved_rows(folder, "layers", variant, LayerErrorRow) or ()]
     tried = [row for variant in variants for row in _saved_rows(folder, "plausibility", variant, PlausibilityRow) or ()]
     outputs = [row for variant in variants for row in saved_output_distances(folder, variant) or ()]
@@ -190,25 +195,23 @@ def write_tables(folder: Path, variants: Sequence[str], sources: Sequence[str]) 
 
 def write_run_tables(
     folder: Path,
-    blocks: Sequence[Block],
+    blocks: Sequence[Block] | StoredBlocks,
     ops: dict[str, list[OpMeta]],
-    scores: Sequence[ScoreRow],
+    scores: Iterable[ScoreRow],
     layers: Sequence[LayerErrorRow],
     sources: Sequence[str],
     plausibility: Sequence[PlausibilityRow] = (),
     outputs: Sequence[OutputDistanceRow] = (),
 ) -> list[BlockEntry]:
-    """Write the tables of a run from what is recorded in memory; returns what the manifest keeps of each block."""
-    op_ids = {variant: [op.op for op in found] for variant, found in ops.items()}
-    tables.write_table(folder / "samples.parquet", tables.samples_table(blocks))
-    tables.write_table(folder / "ops.parquet", tables.ops_table(blocks, op_ids, sources))
+    """Write the tables of a run from what is recorded; returns what the manifest keeps of each block."""
+    stored = blocks if isinstance(blocks, StoredBlocks) else HeldBlocks(blocks)
+    entries = write_block_tables(folder, stored, ops, sources)
     tables.write_table(folder / "op_meta.parquet", tables.op_meta_table(ops))
-    tables.write_table(folder / "readings.parquet", tables.readings_table(blocks))
-    tables.write_table(folder / "scores.parquet", tables.scores_table(scores))
+    write_scores(folder / "scores.parquet", scores)
     tables.write_table(folder / "layer_errors.parquet", tables.layer_errors_table(layers))
     tables.write_table(folder / "plausibility.parquet", tables.plausibility_table(plausibility))
     tables.write_table(folder / "output_distances.parquet", tables.output_distances_table(outputs))
-    return [block.entry() for block in blocks]
+    return entries
 
 
 def _part(folder: Path, what: str, variant: str) -> Path:
@@ -220,9 +223,11 @@ def _saved_rows(folder: Path, what: str, variant: str, kind: type[_Row]) -> list
     if not path.exists():
         return None
     try:
-        return msgspec.convert(read_json(path), list[kind])  # type: ignore[valid-type]
-    except msgspec.ValidationError as error:
+        return msgspec.json.decode(path.read_bytes(), type=list[kind])  # type: ignore[valid-type]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise StoreError(f"{path}: damaged ({error}); remove it and resume the run") from error
+    except OSError as error:
+        raise store_error(path, error) from error
 
 
 def is_written(folder: Path) -> bool:

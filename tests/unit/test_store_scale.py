@@ -1,0 +1,212 @@
+"""Tables larger than the memory: written part by part, and read no further than what is asked for."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from qprof.errors import StoreError
+from qprof.findings.measured import op_matrix
+from qprof.record.blocks import Block, Samples
+from qprof.record.machine import Machine
+from qprof.record.manifest import Manifest, RecordedProfile, VariantEntry
+from qprof.record.ops import SOURCES, OpEvents, OpMeta
+from qprof.record.readings import SensorTrace
+from qprof.record.rows import OP_COLUMNS
+from qprof.record.sections import ProtocolSection
+from qprof.store import table_stream, tables
+from qprof.store.op_scan import Names, scan
+from qprof.store.run import Run
+from qprof.store.writer import RunWriter
+
+OPS = {"a": ["conv", "add", "fc"], "b": ["fc", "conv"]}
+ROUNDS = 4
+
+
+def block(number: int, round_: int, variant: str, kind: str, inferences: int) -> Block:
+    """A block whose every op ran once in every inference, in a time that is its own."""
+    rng = np.random.default_rng(number)
+    count = len(OPS[variant])
+    starts = 1000 * number + 10 * np.arange(inferences)
+    op = np.tile(np.arange(count, dtype=np.int32), inferences)
+    events = OpEvents(
+        inference=np.repeat(np.arange(inferences, dtype=np.int32), count),
+        op=op,
+        start_ns=np.repeat(starts, count) + op,
+        duration_ns=rng.integers(1, 1000, len(op)),
+        source=np.where(op == 0, 0, 7).astype(np.uint8),
+    )
+    return Block(
+        number=number,
+        round=round_,
+        variant=variant,
+        kind=kind,
+        samples=Samples(np.arange(inferences, dtype=np.int32), starts, np.full(inferences, 5000)),
+        ops=None if kind == "clean" else events,
+        traces=[SensorTrace("host.busy", "1", "measured", starts, np.linspace(0.0, 1.0, inferences))],
+    )
+
+
+def blocks(inferences: int = 5) -> list[Block]:
+    """As runs record them: the variants take turns, round after round."""
+    kinds = ("clean", "profiled", "reset")
+    places = [(r, variant, kind) for r in range(ROUNDS) for variant in OPS for kind in kinds]
+    return [block(number, *place, inferences) for number, place in enumerate(places)]
+
+
+def op_meta() -> dict[str, list[OpMeta]]:
+    return {name: [OpMeta(op, op, op.upper(), i) for i, op in enumerate(ops)] for name, ops in OPS.items()}
+
+
+def started(folder: Path, recorded: Sequence[Block]) -> RunWriter:
+    manifest = Manifest(
+        created="2026-01-01T00:00:00+00:00",
+        profile=RecordedProfile(name="p", protocol=ProtocolSection(profiled=True)),
+        machine=Machine(cpu_model=None),
+        op_sources=list(SOURCES),
+        variants=[VariantEntry(name=name) for name in OPS],
+    )
+    writer = RunWriter.create(folder, manifest)
+    for name, ops in op_meta().items():
+        writer.save_ops(name, ops)
+    for one in recorded:
+        writer.save_block(one)
+    return writer
+
+
+def finished(folder: Path, recorded: Sequence[Block]) -> Run:
+    writer = started(folder, recorded)
+    writer.finalize(SOURCES)
+    writer.close()
+    return Run(folder)
+
+
+def told(run: Run) -> dict[str, Any]:
+    """All that a run tells of its op events."""
+    found: dict[str, Any] = {"totals": run.op_totals()}
+    for variant in OPS:
+        found[f"{variant} sources"] = run.op_sources(variant)
+        for kind in ("profiled", "reset"):
+            times = run.ops(variant, kind=kind)
+            found[f"{variant} {kind}"] = {name: getattr(times, name).tolist() for name in times.__slots__}
+    return found
+
+
+def test_runs_unfinished_finished_and_of_earlier_versions_tell_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table_stream, "GROUP_ROWS", 20)
+    recorded = blocks()
+    unfinished = started(tmp_path / "unfinished", recorded)
+    before = told(Run(unfinished.folder))
+    unfinished.close()
+    assert before["a profiled"]["block"] == sorted(before["a profiled"]["block"])
+    assert before["a profiled"]["op"] == [0, 1, 2] * 5 * ROUNDS
+    assert before["b sources"] == {"fc": "node", "conv": "clocked"}
+    profiled = [one.ops for one in recorded if one.kind == "profiled" and one.variant == "a"]
+    assert before["totals"]["a", "inference", "add"] == sum(int(ops.duration_ns[1::3].sum()) for ops in profiled if ops)
+
+    run = finished(tmp_path / "run", recorded)
+    assert told(run) == before
+    assert pq.ParquetFile(run.folder / "ops.parquet").num_row_groups > 4
+
+    # As versions wrote it that had all of it in memory: in the order of the blocks.
+    whole = tables.ops_table(recorded, OPS, SOURCES)
+    assert whole["block"].to_pylist() == sorted(whole["block"].to_pylist())
+    tables.write_table(run.folder / "ops.parquet", whole)
+    assert told(Run(run.folder)) == before
+
+
+def test_one_variant_is_read_from_its_row_groups_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table_stream, "GROUP_ROWS", 20)
+    run = finished(tmp_path / "run", blocks())
+    read: list[tuple[int, tuple[str, ...]]] = []
+    real = pq.ParquetFile.read_row_group
+
+    def noted(self: Any, group: int, columns: Sequence[str], **more: Any) -> Any:
+        read.append((group, tuple(columns)))
+        return real(self, group, columns=columns, **more)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", noted)
+    rows = sum(len(chunk["op"]) for chunk in run.op_chunks("a", kind="reset", columns=("op", "duration_ns")))
+    assert rows == 3 * 5 * ROUNDS
+    assert {columns for _, columns in read} == {("op", "duration_ns")}, "the statistics settle the rest"
+    with pq.ParquetFile(run.folder / "ops.parquet") as file:
+        sizes = [file.metadata.row_group(group).num_rows for group, _ in read]
+    assert sum(sizes) == rows
+
+
+def test_a_row_group_of_several_variants_is_filtered(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run", blocks())
+    tables.write_table(run.folder / "ops.parquet", tables.ops_table(blocks(), OPS, SOURCES))
+    (chunk,) = scan(run.folder / "ops.parquet", OP_COLUMNS, ["variant", "op"], {"variant": "b", "kind": "profiled"})
+    assert len(chunk["op"].codes) == 2 * 5 * ROUNDS
+    assert {chunk["variant"].names[code] for code in chunk["variant"].codes} == {"b"}
+    assert not list(scan(run.folder / "ops.parquet", OP_COLUMNS, ["op"], {"variant": "zzz"}))
+    assert not Names(np.array([], np.int32), []).is_name("a").size
+
+
+def test_op_times_of_a_run_are_those_of_its_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from qprof.findings.measured import measured_variant
+
+    monkeypatch.setattr(table_stream, "GROUP_ROWS", 7)  # inferences fall apart over row groups
+    run = finished(tmp_path / "run", blocks())
+    expected = op_matrix(run.latency("a", "profiled"), run.ops("a"), 3) / 1e3
+    assert np.array_equal(measured_variant(run, "a").op_us, expected)
+    assert expected.shape == (5 * ROUNDS, 3) and expected.min() > 0.0
+
+
+def test_tables_of_a_long_run_are_written_in_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded = blocks(inferences=4000)
+    whole = sum(len(one.ops.op) for one in recorded if one.ops is not None) * 28
+    writer = started(tmp_path / "run", recorded)
+    del recorded
+    monkeypatch.setattr(table_stream, "GROUP_ROWS", 12_000)
+    before = pa.total_allocated_bytes()
+    tracemalloc.start()
+    writer.finalize(SOURCES)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    writer.close()
+    assert whole > 4_000_000 and peak < whole / 2
+    assert pa.total_allocated_bytes() - before < whole / 10
+
+
+@pytest.mark.parametrize("damage", ["unknown op", "empty cells", "another type", "no column", "cut"])
+def test_a_damaged_table_is_said_in_one_line(tmp_path: Path, damage: str) -> None:
+    run = finished(tmp_path / "run", blocks())
+    path = run.folder / "ops.parquet"
+    table = pq.read_table(path)
+    place = table.column_names.index("duration_ns")
+    if damage == "unknown op":
+        renamed = pa.array(["nobody"] * len(table)).dictionary_encode()
+        table = table.set_column(table.column_names.index("op"), "op", renamed)
+    elif damage == "empty cells":
+        table = table.set_column(place, "duration_ns", pa.array([None] * len(table), pa.int64()))
+    elif damage == "another type":
+        table = table.set_column(place, "duration_ns", pa.array(["x"] * len(table)))
+    elif damage == "no column":
+        table = table.drop_columns(["duration_ns"])
+    tables.write_table(path, table)
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(StoreError, match=r"ops\.parquet: damaged") as caught:
+        Run(run.folder).ops("a")
+    assert "\n" not in str(caught.value)
+
+
+def test_latencies_are_read_once_and_not_to_be_written(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run", blocks())
+    found = run.latency("a")
+    assert run.latency("a") is found and len(found.duration_ns) == 5 * ROUNDS
+    with pytest.raises(ValueError, match="read-only"):
+        found.duration_ns[0] = 1
+    assert replace(found).block is found.block
