@@ -23,18 +23,23 @@ def test_sums_are_those_of_the_repeated_values(n: int, blocks: int) -> None:
         assert np.array_equal(found, expected)
 
 
-def test_a_midmean_of_many_inferences_is_that_of_few(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("n", "bound"), [(9000, "_DIRECT"), (3000, "_DIRECT_VALUES")])
+def test_a_midmean_of_many_inferences_is_that_of_few(monkeypatch: pytest.MonkeyPatch, n: int, bound: str) -> None:
     rng = np.random.default_rng(1)
-    n, rounds = 3000, 12
+    rounds = 12
     parts = rng.lognormal(3.0, 0.2, (n, 5))
     parts[:, 4] = 0.0  # folded into another
     total, blocks = parts.sum(axis=1) + rng.normal(5.0, 1.0, n), rng.integers(0, rounds, n)
     weights = resample_weights(rounds, 500, 0)
-    many = midmean.conditional_midmean(parts, total, blocks)
-    assert n > midmean._DIRECT
-    monkeypatch.setattr(midmean, "_DIRECT", n)
-    direct = midmean.conditional_midmean(parts, total, blocks)
+    direct, many = (midmean.conditional_midmean(parts, total, blocks) for _ in range(2))
+    monkeypatch.setattr(midmean, bound, 100)
+    many.replicates(weights, 0)
+    assert many._sums is not None
+    monkeypatch.setattr(midmean, "_DIRECT", 2**20)
+    monkeypatch.setattr(midmean, "_DIRECT_VALUES", 2**20)
     assert np.array_equal(many.means, direct.means)
+    direct.replicates(weights, 0)
+    assert direct._sums is None
     for part in range(-1, 4):
         np.testing.assert_allclose(many.replicates(weights, part), direct.replicates(weights, part), rtol=1e-12)
     assert not many.replicates(weights, 4).any()

@@ -20,9 +20,11 @@ from qprof.record.machine import Machine
 from qprof.record.manifest import Manifest, RecordedProfile, VariantEntry
 from qprof.record.ops import SOURCES, OpEvents, OpMeta
 from qprof.record.readings import SensorTrace
-from qprof.record.rows import OP_COLUMNS
+from qprof.record.rows import OP_COLUMNS, ScoreRow
 from qprof.record.sections import ProtocolSection
-from qprof.store import table_stream, tables
+from qprof.report.export import write_json, write_json_rows
+from qprof.store import scores, table_stream, tables
+from qprof.store.listing import listed
 from qprof.store.op_scan import Names, scan
 from qprof.store.run import Run
 from qprof.store.writer import RunWriter
@@ -210,3 +212,92 @@ def test_latencies_are_read_once_and_not_to_be_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="read-only"):
         found.duration_ns[0] = 1
     assert replace(found).block is found.block
+
+
+# -- scores -------------------------------------------------------------------------------------------------------
+
+
+def score_rows() -> list[ScoreRow]:
+    """Rows of two variants in two passes, as scores and distances come, with gaps and doubles."""
+    rows = [ScoreRow("a", "AP", None, 0.5), ScoreRow("a", "AP", None, 0.9)]
+    rows += [ScoreRow("a", "correct", sample, float(sample % 2)) for sample in range(9, -1, -1)]
+    rows += [ScoreRow("a", "correct", 3, None), ScoreRow("a", "correct", 4, 7.0)]
+    rows += [ScoreRow("b", "correct", sample, 1.0) for sample in range(4)]
+    return [*rows, ScoreRow("b", "AP", None, None), ScoreRow("a", "closeness", None, 0.25)]
+
+
+@pytest.mark.parametrize("group_rows", [3, 1000])
+def test_scores_are_read_as_they_were_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group_rows: int) -> None:
+    monkeypatch.setattr(scores, "GROUP_ROWS", group_rows)
+    path = tmp_path / "scores.parquet"
+    scores.write_scores(path, iter(score_rows()))
+    found = scores.Scores(path)
+    assert list(found.rows()) == score_rows()
+    assert found.whole == [row for row in score_rows() if row.sample is None]
+    right = found.by_sample("a", "correct")
+    assert list(right.items()) == [(s, 7.0 if s == 4 else float(s % 2)) for s in range(9, -1, -1)]
+    assert found.by_sample("b", "correct") == dict.fromkeys(range(4), 1.0)
+    assert found.by_sample("b", "AP") == {} == found.by_sample("nobody", "AP")
+    assert found.by_sample("a", "correct") is right
+    with pq.ParquetFile(path) as file:
+        groups = [file.metadata.row_group(i).column(0).statistics for i in range(file.num_row_groups)]
+    assert all(one.min == one.max for one in groups) and len(groups) >= 3
+    # As versions wrote them that had all of them in memory.
+    tables.write_table(path, tables.scores_table(score_rows()))
+    assert list(scores.Scores(path).rows()) == score_rows()
+    assert dict(scores.Scores(path).by_sample("a", "correct")) == dict(right)
+
+
+def test_scores_that_are_kept_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "scores.parquet"
+    scores.write_scores(path, score_rows())
+    monkeypatch.setattr(scores, "_KEPT_SAMPLES", 11)
+    found = scores.Scores(path)
+    first = found.by_sample("a", "correct")
+    assert found.by_sample("b", "correct") and found.by_sample("a", "correct") is not first
+    assert found.by_sample("a", "correct") == first
+
+
+def test_a_run_without_scores_has_none() -> None:
+    none = scores.Scores(None)
+    assert (list(none.rows()), none.whole, none.by_sample("a", "AP")) == ([], [], {})
+
+
+@pytest.mark.parametrize(
+    ("name", "values"), [("metric", [None] * 3), ("value", ["x"] * 3), ("sample", [2**40] * 3), ("variant", ...)]
+)
+def test_damaged_scores_are_said_in_one_line(tmp_path: Path, name: str, values: Any) -> None:
+    path = tmp_path / "scores.parquet"
+    table = tables.scores_table([ScoreRow("a", "AP", 1, 0.5)] * 3)
+    column = None if values is ... else pa.array(values, pa.string() if name == "metric" else None)
+    place = table.column_names.index(name)
+    tables.write_table(path, table.drop_columns([name]) if column is None else table.set_column(place, name, column))
+    with pytest.raises(StoreError, match=r"scores\.parquet: damaged") as caught:
+        list(scores.Scores(path).rows())
+    assert "\n" not in str(caught.value)
+
+
+# -- what else goes part by part ----------------------------------------------------------------------------------
+
+
+def test_rows_as_json_are_those_of_the_whole_list(tmp_path: Path) -> None:
+    for rows in ([], [{"b": 1.5, "a": "x\ny", "c": None}, {"a": float("nan"), "d": [1, {"e": 2}]}]):
+        write_json(tmp_path / "whole.json", rows)
+        write_json_rows(tmp_path / "rows.json", iter(rows))
+        assert (tmp_path / "rows.json").read_bytes() == (tmp_path / "whole.json").read_bytes()
+
+
+def test_a_list_of_runs_says_what_their_manifests_say(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run", blocks())
+    found = listed(run.folder)
+    assert (found.status, found.variants, found.created) == ("complete", ["a", "b"], "2026-01-01T00:00:00+00:00")
+    manifest = run.folder / "manifest.json"
+    whole = manifest.read_text()
+    for damage in (whole[:-30], whole.replace('"status": "complete"', '"status": 7'), whole.replace('": 5', '": 999')):
+        assert damage != whole
+        manifest.write_text(damage)
+        with pytest.raises(StoreError) as caught:
+            listed(run.folder)
+        with pytest.raises(StoreError) as expected:
+            Run(run.folder)
+        assert str(caught.value) == str(expected.value)

@@ -56,6 +56,20 @@ def write_json(target: str | Path | IO[str], value: Any, indent: int | None = 2)
     _write(target, lambda stream: stream.write(text + "\n"))
 
 
+def write_json_rows(target: str | Path | IO[str], rows: Iterable[Mapping[str, Any]], indent: int = 2) -> None:
+    """Write a list of objects as `write_json` does, byte for byte, and hold no more than one of them."""
+
+    def write(stream: IO[str]) -> None:
+        before = "["
+        for row in rows:
+            text = json.dumps(_json_value(row), indent=indent, sort_keys=True, allow_nan=False)
+            stream.write(f"{before}\n{' ' * indent}" + text.replace("\n", f"\n{' ' * indent}"))
+            before = ","
+        stream.write("[]\n" if before == "[" else "\n]\n")
+
+    _write(target, write)
+
+
 def _write(target: str | Path | IO[str], write: Callable[[IO[str]], object]) -> None:
     if not isinstance(target, (str, Path)):
         write(target)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,16 @@ from typing import Any
 from qprof.errors import QprofError, StoreError
 from qprof.findings.layers import layers
 from qprof.findings.summary import PhaseSummary, summarize
-from qprof.report.export import write_csv, write_json
+from qprof.report.export import write_csv, write_json_rows
 from qprof.stats.intervals import Interval
 from qprof.store.files import make_folder
 from qprof.store.run import Run
 
-Rows = list[dict[str, Any]]
+Row = dict[str, Any]
+Rows = list[Row]
+
+#: Rows of a file that are Python objects at one time.
+_BATCH_ROWS = 4096
 
 
 def export_run(run: Run, folder: Path, form: str, only: Sequence[str] | None = None) -> list[Path]:
@@ -35,11 +39,21 @@ def export_run(run: Run, folder: Path, form: str, only: Sequence[str] | None = N
         path = folder / f"{name}.{form}"
         rows = rows_of(run)
         if form == "csv":
-            write_csv(path, list(dict.fromkeys(key for row in rows for key in row)), rows)
+            columns, rows = _columns_of(rows)
+            write_csv(path, columns, rows)
         else:
-            write_json(path, rows)
+            write_json_rows(path, rows)
         written.append(path)
     return written
+
+
+def _columns_of(rows: Iterable[Row]) -> tuple[list[str], Iterable[Row]]:
+    """The columns of a table, and its rows. Those of a file that is read row by row are all alike."""
+    if isinstance(rows, list):
+        return list(dict.fromkeys(key for row in rows for key in row)), rows
+    rest = iter(rows)
+    first = list(itertools.islice(rest, 1))
+    return [key for row in first for key in row], itertools.chain(first, rest)
 
 
 def _summary(run: Run) -> Rows:
@@ -91,19 +105,21 @@ def _flat(name: str, interval: Interval | None) -> dict[str, float | None]:
     return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 
-def _table(rows: Iterable[Mapping[str, Any]]) -> Rows:
-    return [dict(row) for row in rows]
+def _of_arrow(table: Any) -> Iterator[Row]:
+    for batch in table.to_batches(max_chunksize=_BATCH_ROWS):
+        yield from batch.to_pylist()
 
 
-def _readings(run: Run) -> Rows:
-    return _table(run.readings_table.to_pylist())
+def _plain(rows: Iterable[Any]) -> Iterator[Row]:
+    for row in rows:
+        yield {name: getattr(row, name) for name in row.__slots__}
 
 
-TABLES: dict[str, Callable[[Run], Rows]] = {
+TABLES: dict[str, Callable[[Run], Iterable[Row]]] = {
     "summary": _summary,
     "layers": _layers,
-    "samples": lambda run: _table(run.samples.to_pylist()),
-    "scores": lambda run: _table(map(asdict, run.scores)),
-    "outputs": lambda run: _table(map(asdict, run.output_distances)),
-    "readings": _readings,
+    "samples": lambda run: _of_arrow(run.samples),
+    "scores": lambda run: _plain(run.score_rows()),
+    "outputs": lambda run: map(asdict, run.output_distances),
+    "readings": lambda run: _of_arrow(run.readings_table),
 }

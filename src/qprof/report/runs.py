@@ -7,7 +7,7 @@ from pathlib import Path
 
 from qprof.errors import StoreError
 from qprof.report.table import Column, Table
-from qprof.store.run import Run
+from qprof.store.listing import listed
 
 
 def runs_table(folder: Path, runs: Sequence[Path]) -> Table:
@@ -24,14 +24,13 @@ def runs_table(folder: Path, runs: Sequence[Path]) -> Table:
 
 def _row(path: Path) -> dict[str, str | None]:
     try:
-        run = Run(path)
+        run = listed(path)
     except StoreError as error:
         return {"run": path.name, "status": "unreadable", "model": str(error)}
-    profile = run.manifest.profile
     return {
-        "run": run.name,
-        "status": run.manifest.status,
-        "created": run.manifest.created,
-        "model": profile.model.get("path") or profile.variants[0].get("file"),
-        "variants": ", ".join(entry.name for entry in run.variants),
+        "run": path.name,
+        "status": run.status,
+        "created": run.created,
+        "model": run.model,
+        "variants": ", ".join(run.variants),
     }

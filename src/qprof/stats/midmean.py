@@ -18,8 +18,8 @@ from qprof.stats.resampled_sums import ResampledSums
 
 #: Elements of the weight matrix [resamples, inferences] that are held at once.
 _CHUNK_ELEMENTS = 2**21
-#: Up to so many inferences each resample is summed directly.
-_DIRECT = 2048
+#: Up to so many inferences, and so many values of all parts, each resample is summed directly.
+_DIRECT, _DIRECT_VALUES = 2**13, 2**18
 
 
 class Midmean:
@@ -65,7 +65,7 @@ class Midmean:
     def _replicates(self, weights: NDArray[np.int64]) -> NDArray[np.float64]:
         """All parts and the rest, [resamples, k + 1]; kept for the next part, which asks with the same weights."""
         if self._last is None or self._last[0] is not weights:
-            if len(self._values) > _DIRECT:
+            if len(self._values) > _DIRECT or self._values.size > _DIRECT_VALUES:
                 self._last = (weights, self._summed(weights))
                 return self._last[1]
             step = max(1, _CHUNK_ELEMENTS // len(self._values))
