@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qprof.errors import DataError, ProfileError
@@ -382,6 +382,7 @@ JSON_LIKE = st.recursive(
 KEYS = st.sampled_from(["name", "model", "variants", "task", "protocol", "description", "x"])
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)  # a busy machine makes slow draws, no wrong ones
 @given(st.dictionaries(KEYS, JSON_LIKE, max_size=4))
 def test_whatever_is_written_gives_a_profile_or_one_line(data: dict[str, Any]) -> None:
     try:

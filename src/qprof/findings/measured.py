@@ -61,7 +61,11 @@ def measured_variant(run: Run, variant: str, phase: str | None = None, kind: str
         raise StoreError(f"{run.folder}: {variant} has no finished clean and profiled blocks ({why})")
     counted = any(op.runs is not None or op.subgraph for op in ops)
     times, counts = _op_matrices(profiled, run.op_chunks(variant, phase, kind), len(ops), counted)
-    named = ops if counts is None else with_call_names(per_inference(ops, counts, profiled.sample, run.variant(variant).structure))
+    named = (
+        ops
+        if counts is None
+        else with_call_names(per_inference(ops, counts, profiled.sample, run.variant(variant).structure))
+    )
     op_us = own_times(ops, times)[:, keep]
     op_us /= 1e3
     return MeasuredVariant(

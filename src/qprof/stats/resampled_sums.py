@@ -47,8 +47,8 @@ class ResampledSums:
         )
 
     def _chunk(self, weights: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[np.float64]:
-        at = np.zeros(len(count), np.intp)
-        last = np.full(len(count), len(self._before) - 1, np.intp)
+        at: NDArray[np.intp] = np.zeros(len(count), np.intp)
+        last: NDArray[np.intp] = np.full(len(count), len(self._before) - 1, np.intp)
         while np.any(at < last):  # bisect for the last segment that starts at or before the count
             middle = (at + last + 1) // 2
             reached = np.einsum("rb,rb->r", weights, self._before[middle]) <= count
