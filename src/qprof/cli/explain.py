@@ -117,6 +117,7 @@ def print_explanation(
     from qprof.report.doubts import doubt_lines
     from qprof.report.explain import explanation_lines, verdict_table
     from qprof.report.export import write_json
+    from qprof.report.looks import looks_lines
     from qprof.report.plausibility import calibration_lines, plausibility_lines
     from qprof.report.progress import make_progress
     from qprof.report.table import print_table
@@ -139,5 +140,6 @@ def print_explanation(
     doubtful = [*doubt_lines(explanation.doubts), *([random] if random else [])]
     print_lines([*doubtful, ""] if doubtful else [], sys.stdout)
     print_table(verdict_table(explanation), sys.stdout)
+    print_lines(looks_lines(run), sys.stdout)
     print_lines(["", *explanation_lines(explanation, remarks=remarks)], sys.stdout)
     return explanation

@@ -32,6 +32,16 @@ def size_bytes(text: str) -> int:
     return int(quantity(text, _BYTES, "8GB"))
 
 
+def seconds(text: str) -> float:
+    """The seconds that "60s" or "5min" means. Raises `QprofError`."""
+    return quantity(text, {"s": 1.0, "min": 60.0, "h": 3600.0}, "60s")
+
+
+def share(text: str) -> float:
+    """The share of 1 that "2%" means. Raises `QprofError`."""
+    return quantity(text, {"%": 0.01}, "2%")
+
+
 def add_limit_arguments(parser: argparse.ArgumentParser) -> None:
     """What the variant to deploy must keep to."""
     parser.add_argument("--max-accuracy-drop", metavar="N", help="of the leading score, such as 1pt (default: 1pt)")

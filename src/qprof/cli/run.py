@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from qprof.findings.explanation import Explanation
 
+from qprof.cli.common import count
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("targets", nargs="*", metavar="PROFILE|MODEL", help="one profile, or models to compare")
@@ -56,10 +58,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key: protocol.rounds=20"
     )
     parser.add_argument(
+        "--budget",
+        metavar="TIME",
+        help="measure until each verdict on latency is decided, for 60s or 5min at most; with --resume: in all",
+    )
+    parser.add_argument("--margin", metavar="SHARE", help="the same, with what counts as no difference, such as 1%%")
+    parser.add_argument(
+        "--samples",
+        type=count,
+        metavar="N",
+        help="score a random N of the data's samples; a run that has few goes on with --resume RUN --samples 5000",
+    )
+    parser.add_argument(
         "--memory-limit", metavar="SIZE", help="of each worker, such as 8GB (default: most of the free)"
     )
     parser.add_argument("-o", "--output", type=Path, help="run directory to create (default: a new one in runs/)")
-    parser.add_argument("--resume", metavar="RUN", help="go on with an interrupted run")
+    parser.add_argument("--resume", metavar="RUN", help="go on with an interrupted run, or sharpen one that had little")
     parser.add_argument(
         "--changed", action="store_true", help="with --resume: although the machine or the versions are others now"
     )
@@ -74,7 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     import sys
 
-    from qprof.cli.quantity import size_bytes
+    from qprof.cli.quantity import seconds, share, size_bytes
     from qprof.errors import QprofError
     from qprof.measure.command_line import profile_for
     from qprof.measure.input_options import InputOptions, recipes, shapes
@@ -94,6 +108,12 @@ def run(options: argparse.Namespace) -> int:
     images = (options.images, options.labels, options.truth)
     if options.memory_limit is not None:
         options.set.append(f"protocol.memory_limit_bytes={size_bytes(options.memory_limit)}")
+    budget_s = None if options.budget is None else seconds(options.budget)
+    if not options.resume:
+        more = {"budget_s": budget_s, "samples": options.samples}
+        options.set += [f"protocol.{key}={value}" for key, value in more.items() if value is not None]
+    if options.margin is not None:
+        options.set.append(f"protocol.margin={share(options.margin)}")
     if options.resume and (any((*models, *images)) or options.set or options.output):
         raise QprofError("--resume goes on with a run as it was begun; it takes no model, profile or other option")
     if not options.resume and not any((*models, *images)):
@@ -101,7 +121,7 @@ def run(options: argparse.Namespace) -> int:
     with make_progress(sys.stderr, MonotonicClock(), options.quiet) as progress:
         if options.resume:
             folder = find_run(options.resume)
-            resume(folder, progress, changed=options.changed)
+            resume(folder, progress, changed=options.changed, budget_s=budget_s, samples=options.samples)
         else:
             profile = profile_for(
                 options.targets,
@@ -158,6 +178,7 @@ def _shown(folder: Path) -> int:
 
     from qprof.cli.common import print_summary
     from qprof.findings.summary import summarize
+    from qprof.report.looks import more_lines
     from qprof.store.run import Run
 
     finished = Run(folder)
@@ -165,6 +186,8 @@ def _shown(folder: Path) -> int:
     left = finished.manifest.left()
     if left:
         print(f"qprof run --resume {folder} tries {', '.join(left)} again", file=sys.stderr)
+    for line in more_lines(finished):
+        print(line, file=sys.stderr)
     return 1 if left else 0
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from qprof.findings.difference_table import DifferenceTable, MeasuredVariant, difference
-from qprof.findings.latency import figure_level
+from qprof.findings.latency import figure_level, latency_margin
 from qprof.findings.measured import measured_variant
 from qprof.runtimes.match_ops import OpMatch, match_ops
 from qprof.runtimes.op_families import family
@@ -27,9 +28,9 @@ def closing_table_of(run: Run, first: MeasuredVariant, second: MeasuredVariant, 
     Of two runtimes, what a delegate, a type or a kernel is called is another word and no change.
     """
     runtimes = (str(run.variant(first.name).runtime), str(run.variant(second.name).runtime))
-    level = figure_level(run)
+    level, margin = figure_level(run, first.name, second.name), math.log1p(latency_margin(run))
     if runtimes[0] == runtimes[1]:
-        return difference(first, second, match, method="expanded", end_level=level)
-    table = difference(first, second, match, method="expanded", end_level=level, type_of=family)
+        return difference(first, second, match, method="expanded", end_level=level, margin=margin)
+    table = difference(first, second, match, method="expanded", end_level=level, margin=margin, type_of=family)
     rows = tuple(replace(row, flags=("another runtime",) if row.kind == "matched" else ()) for row in table.rows)
     return replace(table, rows=rows, across=runtimes)

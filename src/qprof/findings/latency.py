@@ -10,17 +10,50 @@ from functools import reduce
 
 import numpy as np
 
+from qprof.findings.margins import LATENCY_MARGIN
 from qprof.stats.intervals import Interval, PairedDifference, quantile_interval
 from qprof.stats.multiplicity import simultaneous_level
 from qprof.stats.rounds import RoundDifference, RoundEffect, paired_medians, round_log_ratios
+from qprof.stats.sequential import halved_level, look_level
 from qprof.store.run import Run
 
 _LEVEL = 0.95
 
 
-def figure_level(run: Run) -> float:
-    """Level of a figure's interval, so that those of all variants against the baseline hold together at 95 %."""
+def figure_level(run: Run, a: str, b: str) -> float:
+    """Level of the interval of a figure of two variants, so that those of all variants against the baseline hold
+    together at 95 %; where the run was looked at while it went on, over all these looks."""
+    looks = run.manifest.looks
+    if looks is None:
+        return _family_level(run)
+    family = simultaneous_level(_LEVEL, looks.comparisons)
+    had = [look.rounds for look in looks.looks]
+    ended = min(
+        (looks.decided.get(name, looks.rounds) for name in (a, b) if name != run.baseline), default=looks.rounds
+    )
+    had = [rounds for rounds in had if rounds <= ended]
+    if not run.complete and ended == looks.rounds:  # who reads a run that goes on has a look of his own
+        rounds = len(np.intersect1d(run.latency(a).round, run.latency(b).round))
+        had = [rounds_ for rounds_ in had if rounds_ < rounds] + [rounds] * (rounds > 0)
+    return look_level(had, looks.rounds, family) if had else family
+
+
+def score_level(run: Run) -> float:
+    """The same of a score: over the looks at it, where the run went on with more samples, or may."""
+    sampling = run.manifest.sampling
+    family = _family_level(run)
+    if sampling is None or not sampling.scored:
+        return family
+    return halved_level(len(sampling.scored), sampling.scored[-1] == sampling.total, family)
+
+
+def _family_level(run: Run) -> float:
     return simultaneous_level(_LEVEL, max(1, sum(not entry.failed for entry in run.variants[1:])))
+
+
+def latency_margin(run: Run) -> float:
+    """Relative difference of latencies that counts as none: the run's own, where it has one."""
+    return LATENCY_MARGIN if run.manifest.looks is None else run.manifest.looks.margin
 
 
 def p50_us(run: Run, variant: str, phase: str | None = None) -> Interval | None:
@@ -74,7 +107,7 @@ def compared_latency(run: Run, a: str, b: str, phase: str | None = None) -> Pair
     if not np.intersect1d(first.round, second.round).size:
         return None
     return paired_medians(
-        first.duration_ns / 1e3, first.round, second.duration_ns / 1e3, second.round, figure_level(run)
+        first.duration_ns / 1e3, first.round, second.duration_ns / 1e3, second.round, figure_level(run, a, b)
     )
 
 

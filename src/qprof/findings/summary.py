@@ -8,8 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from qprof.findings.doubts import withholding
-from qprof.findings.latency import compared_latency, p50_us
-from qprof.findings.margins import LATENCY_MARGIN
+from qprof.findings.latency import compared_latency, latency_margin, p50_us
 from qprof.findings.sensitivity import sensitivities
 from qprof.findings.unshrunk import unshrunk
 from qprof.record.distances import DECIDING, SQNR
@@ -156,7 +155,7 @@ def _phase(run: Run, baseline: str, name: str, phase: Phase) -> PhaseSummary:
 def _word(run: Run, a: str, b: str, ratio: PairedDifference) -> Kind:
     if withholding(run, a, b):
         return "inconclusive"
-    return word(ratio.log_ratio, math.log1p(LATENCY_MARGIN))
+    return word(ratio.log_ratio, math.log1p(latency_margin(run)))
 
 
 def _per_second(tokens: int | None, latency_us: Interval) -> Interval | None:

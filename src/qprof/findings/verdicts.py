@@ -13,7 +13,15 @@ from dataclasses import dataclass, replace
 
 from qprof.findings.effects import effect
 from qprof.findings.energy import Figure, energy_changes
-from qprof.findings.latency import compared_latency, figure_level, latency_ratio, p50_us, request_ratio
+from qprof.findings.latency import (
+    compared_latency,
+    figure_level,
+    latency_margin,
+    latency_ratio,
+    p50_us,
+    request_ratio,
+    score_level,
+)
 from qprof.findings.margins import LATENCY_MARGIN, SCORE_MARGIN
 from qprof.findings.memory import memory_tolerance
 from qprof.record.perplexities import LOWER_IS_BETTER
@@ -53,17 +61,15 @@ class FigureVerdict:
     basis: str | None = None
 
 
-def verdicts(
-    run: Run, latency_margin: float = LATENCY_MARGIN, score_margin: float = SCORE_MARGIN
-) -> list[FigureVerdict]:
-    """All figures of all variants but the baseline."""
+def verdicts(run: Run, margin: float | None = None, score_margin: float = SCORE_MARGIN) -> list[FigureVerdict]:
+    """All figures of all variants but the baseline; `margin`: of latencies, by default the run's own."""
     return [
         one
         for entry in run.variants[1:]
         if not entry.failed
         for one in (
             *_scores(run, run.baseline, entry.name, score_margin),
-            *_latencies(run, run.baseline, entry.name, latency_margin),
+            *_latencies(run, run.baseline, entry.name, latency_margin(run) if margin is None else margin),
             *_counted(run, run.baseline, entry.name),
             *_energies(run, run.baseline, entry.name),
         )
@@ -73,7 +79,7 @@ def verdicts(
 def figures_between(run: Run, a: str, b: str) -> Iterator[FigureVerdict]:
     """All figures of variant `b` against variant `a`, whichever they are, what is quick to know first."""
     yield from _counted(run, a, b)
-    yield from _latencies(run, a, b, LATENCY_MARGIN)
+    yield from _latencies(run, a, b, latency_margin(run))
     yield from _energies(run, a, b)
     yield from _scores(run, a, b, SCORE_MARGIN)
 
@@ -81,7 +87,7 @@ def figures_between(run: Run, a: str, b: str) -> Iterator[FigureVerdict]:
 def request_verdict(run: Run, a: str, b: str) -> Verdict | None:
     """The latency of a whole request with `b` against `a`; `None` where no round holds both in every phase."""
     ratio = request_ratio(run, a, b)
-    return None if ratio is None else judge(ratio, math.log1p(LATENCY_MARGIN), level=figure_level(run))
+    return None if ratio is None else judge(ratio, math.log1p(latency_margin(run)), level=figure_level(run, a, b))
 
 
 def _latencies(run: Run, a: str, b: str, margin: float) -> Iterator[FigureVerdict]:
@@ -106,7 +112,7 @@ def _latency(run: Run, a: str, b: str, phase: str, figure: str, margin: float) -
             True,
             reason=reason,
         )
-    verdict = judge(ratio, math.log1p(margin), level=figure_level(run))
+    verdict = judge(ratio, math.log1p(margin), level=figure_level(run, a, b))
     undecided = verdict.kind == "inconclusive"
     return FigureVerdict(
         variant=b,
@@ -145,7 +151,7 @@ def _score(run: Run, a: str, b: str, metric: str, margin: float) -> FigureVerdic
         return FigureVerdict(b, metric, "1", first, second, None, "inconclusive", lower_is_better, reason=reason)
     told = LATENCY_MARGIN if lower_is_better else margin
     bound = math.log1p(told) if lower_is_better else margin
-    verdict = judge(found, bound, level=figure_level(run), lower_is_better=lower_is_better)
+    verdict = judge(found, bound, level=score_level(run), lower_is_better=lower_is_better)
     change = scaled_change(verdict.effect) if lower_is_better else verdict.effect
     return FigureVerdict(
         variant=b,
@@ -206,7 +212,7 @@ def _energies(run: Run, a: str, b: str) -> Iterator[FigureVerdict]:
     for one in found:
         figure = f"{one.phase} energy" if len(phases) > 1 else "energy"
         figure = f"{figure} ({one.sensor})" if len(sensors) > 1 else figure
-        change = _interval(one.change, figure_level(run))
+        change = _interval(one.change, figure_level(run, a, b))
         known = change is not None and one.a_j is not None
         yield FigureVerdict(
             variant=b,

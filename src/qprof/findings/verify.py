@@ -18,6 +18,7 @@ from qprof.measure.profile import Profile, resolved, validate
 from qprof.measure.profile_file import merged
 from qprof.measure.progress import ProgressDisplay
 from qprof.measure.surroundings import changes_since
+from qprof.record.sections import ProtocolSection
 from qprof.store.files import read_json, write_json
 from qprof.store.manifests import read_manifest
 from qprof.store.run import Run
@@ -80,12 +81,20 @@ def plan_verification(run: Run, claims: Sequence[Claim]) -> list[Verification]:
 
 def measured_again(protocol: Mapping[str, Any]) -> dict[str, Any]:
     """The protocol of a run inside another: enough rounds for an interval, and nothing that the other has already."""
-    return {**protocol, **_LATENCY_ALONE, "rounds": max(_LEAST_ROUNDS, protocol["rounds"])}
+    return {**_fixed(protocol), **_LATENCY_ALONE, "rounds": max(_LEAST_ROUNDS, _fixed(protocol)["rounds"])}
 
 
 def scores_alone(protocol: Mapping[str, Any]) -> dict[str, Any]:
     """The protocol of a run inside another whose times are of no use: one short round, and the scores."""
-    return {**protocol, **_LATENCY_ALONE, "rounds": 1, "block_ms": 0.0, "warmup_max_s": 0.0, "scored": True}
+    return {**_fixed(protocol), **_LATENCY_ALONE, "rounds": 1, "block_ms": 0.0, "warmup_max_s": 0.0, "scored": True}
+
+
+def _fixed(protocol: Mapping[str, Any]) -> dict[str, Any]:
+    """The protocol with a fixed number of rounds: what an intervention does is predicted, and compared once."""
+    fixed = {**protocol, "budget_s": None, "margin": None}
+    if protocol.get("budget_s") is None and protocol.get("margin") is None:
+        return fixed
+    return {**fixed, "rounds": min(protocol["rounds"], ProtocolSection().rounds)}
 
 
 def _agree(group: Sequence[Claim], claim: Claim) -> bool:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
+
+import numpy as np
 
 from qprof.record.phases import INFERENCE
 from qprof.stats.schedule import interleaved
 
 #: Kinds of blocks that a worker runs; a warm-up is planned beside them.
-MeasuredKind = Literal["warmup", "clean", "profiled", "reset", "scored", "energy", "stacks"]
+MeasuredKind = Literal["warmup", "clean", "profiled", "reset", "scored", "energy", "stacks", "predicted"]
 
 _TIMED: tuple[MeasuredKind, ...] = ("clean", "profiled", "reset")
 
 #: Data sets up to this size run whole in every block; larger ones are spread over the rounds.
 WHOLE_SET = 16
+
+#: Samples of a block that is run for its predictions alone: what a killed run loses at most.
+_SHARE = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,38 @@ def round_samples(round_: int, rounds: int, samples: int) -> tuple[tuple[int, ..
     share = -(-samples // rounds)
     begin = round_ * share
     return tuple((begin + i) % samples for i in range(share)), begin < samples
+
+
+def sampled(
+    blocks: Sequence[PlannedBlock], total: int, seed: int, *, apart: bool
+) -> tuple[list[PlannedBlock], list[int]]:
+    """The blocks with the first samples taken for those of a random order of `total`, and that order.
+
+    A data set may be sorted, and what is predicted of it is to stand for all of it. `apart`: predictions come from
+    passes of their own, whose samples alone are meant. Sets that run whole in every block stay in order.
+    """
+    order = (
+        np.random.default_rng(seed).permutation(total).tolist() if apart or total > WHOLE_SET else list(range(total))
+    )
+    changed = [
+        replace(block, samples=tuple(order[i] for i in block.samples)) if (block.kind == "scored") == apart else block
+        for block in blocks
+    ]
+    return changed, order
+
+
+def more_blocks(
+    variants: int, samples: Sequence[int], number: int, round_: int, seed: int, kind: MeasuredKind, phase: str
+) -> list[PlannedBlock]:
+    """Blocks for the predictions of more samples, behind all others: the first has this number and round, and every
+    variant predicts the same samples in each round."""
+    shares = [tuple(samples[begin : begin + _SHARE]) for begin in range(0, len(samples), _SHARE)]
+    order = interleaved(variants, len(shares), seed + number)
+    return [
+        PlannedBlock(number + i * variants + j, round_ + i, variant, kind, share, True, phase)
+        for i, share in enumerate(shares)
+        for j, variant in enumerate(order[i])
+    ]
 
 
 def warmup_number(variant: int, phase: int, variants: int, blocks: Sequence[PlannedBlock]) -> int:

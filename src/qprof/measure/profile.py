@@ -15,6 +15,7 @@ from qprof.record.manifest import RecordedProfile
 from qprof.record.nearest import nearest
 from qprof.record.sections import ModelSection, Name, ProtocolSection, TaskSection, VariantSection
 from qprof.runtimes.base import Runtime
+from qprof.stats.sequential import MOST_ROUNDS
 from qprof.tasks import registry as tasks
 from qprof.tasks.base import TaskKind
 
@@ -113,13 +114,21 @@ def _validated(data: Mapping[str, Any]) -> Profile:
     task = converted({"kind": kind.name, **_table(data, "task")}, kind.section, "task")
     kind.check(task)
     model = converted(_table(data, "model"), runtime.model_section, "model")
-    protocol = converted(_table(data, "protocol"), ProtocolSection, "protocol")
+    asked = _table(data, "protocol")
+    protocol = converted(asked, ProtocolSection, "protocol")
+    if protocol.adaptive and "rounds" not in asked:
+        protocol = msgspec.structs.replace(protocol, rounds=MOST_ROUNDS)
     listed = data.get("variants", list(runtime.default_variants))
     if not isinstance(listed, list):
         raise ProfileError(f"variants: Expected `list`, got `{type(listed).__name__}`")
     variants = tuple(_variant(keys, number, kind, runtime, model) for number, keys in enumerate(listed))
     _check_names(variants)
     _check_protocol(protocol, runtime)
+    if protocol.samples is not None and not kind.labelled:
+        raise ProfileError(
+            f"protocol.samples: a {kind.name} task has no labels to score samples by; protocol.output_samples says on "
+            "how many inputs outputs are compared"
+        )
     return Profile(head.name, model, variants, task, protocol, head.description)
 
 

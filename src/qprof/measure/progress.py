@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A variant's figures so far: median latency over `rounds` rounds, and against the baseline ln of the ratio with
+    its bounds, as the last look saw them (`None` before there was one). `phase` is "" where there is one only."""
+
+    variant: str
+    phase: str
+    p50_us: float | None
+    rounds: int
+    log_ratio: tuple[float, float | None, float | None] | None
+    verdict: str
 
 
 class ProgressDisplay(Protocol):
@@ -15,6 +29,9 @@ class ProgressDisplay(Protocol):
     def done(self, key: str, seconds: float) -> None: ...
     def note(self, text: str) -> None: ...
 
+    def standing(self, title: str, rows: Sequence[Standing], decided: bool) -> None:
+        """The figures so far, in the place of those that were shown before; `decided`: after a look at the verdicts."""
+
 
 class SilentProgress:
     """Tells nothing."""
@@ -24,3 +41,4 @@ class SilentProgress:
     def start(self, key: str, text: str) -> None: ...
     def done(self, key: str, seconds: float) -> None: ...
     def note(self, text: str) -> None: ...
+    def standing(self, title: str, rows: Sequence[Standing], decided: bool) -> None: ...

@@ -173,7 +173,8 @@ class BlockAnswer(Struct, frozen=True, kw_only=True):
 
 class MeasureBlock(Request[BlockAnswer], frozen=True, kw_only=True, tag="block"):
     """Run `samples` over and over until the block lasted `min_ms` and had `min_repetitions` inferences. `keep`: what
-    the first pass predicts is scored."""
+    the first pass predicts is scored. `chosen`: the samples of a scored block are the task's own numbers, in any order,
+    and not places in the order in which the task runs all of them."""
 
     answer = BlockAnswer
     kind: MeasuredKind
@@ -182,6 +183,7 @@ class MeasureBlock(Request[BlockAnswer], frozen=True, kw_only=True, tag="block")
     min_ms: float
     min_repetitions: int = 1
     keep: bool = False
+    chosen: bool = False
 
 
 class NotesAnswer(Struct, frozen=True, kw_only=True):

@@ -55,7 +55,8 @@ class Block:
 
     `kind`: "warmup", "clean", "profiled", "reset" for a profiled one before whose ops the processor's state is reset
     (`VariantEntry.resets`), "scored" for a pass that is made for its predictions alone (there an
-    inference is a batch, and `samples.sample` the first of its samples), "energy" for one that lasts as long as a
+    inference is a batch, and `samples.sample` the first of its samples), "predicted" for one of a variant whose latency
+    is decided, "energy" for one that lasts as long as a
     power sensor needs (its samples are thinned), "stacks" for one beside a stack sampler, or "idle", in which the
     loaded variants wait: `variant` and `phase` are "" there. `round` is -1 outside the rounds.
     """

@@ -9,6 +9,7 @@ from msgspec import Struct, field
 from qprof.record.blocks import BlockEntry
 from qprof.record.ceilings import Ceiling
 from qprof.record.decoding import DecodeCheck, Kept
+from qprof.record.looks import Looks, Sampling
 from qprof.record.machine import ClockFacts, Machine
 from qprof.record.model import Structure
 from qprof.record.phases import Phase
@@ -237,6 +238,8 @@ class Manifest(Struct, forbid_unknown_fields=True, kw_only=True):
     what this machine can do through it. `resets`: whether there are blocks before whose ops the processor's state is
     reset; of a variant, what of it. `score_columns`: the leading metrics of the task, most important first.
     `blocks`: of a finished run. `changed`: what of the machine or its packages was another when it was resumed.
+    `looks`: of a run that goes on until its verdicts are decided; `sampling`: of one that may predict a part of its
+    samples only.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -261,6 +264,8 @@ class Manifest(Struct, forbid_unknown_fields=True, kw_only=True):
     score_columns: list[str] = field(default_factory=list)
     blocks: list[BlockEntry] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
+    looks: Looks | None = None
+    sampling: Sampling | None = None
 
     @property
     def complete(self) -> bool:
@@ -279,6 +284,18 @@ class Manifest(Struct, forbid_unknown_fields=True, kw_only=True):
     def left(self) -> list[str]:
         """The variants that a resumed run would try again: those that failed, or were not scored."""
         return [entry.name for entry in self.variants if entry.failed or entry.unscored]
+
+    def undecided(self) -> list[str]:
+        """The variants whose verdict on latency was not decided when the budget was over: more of it may."""
+        looks = self.looks
+        if looks is None or looks.ended == "decided" or self.baseline.failed:
+            return []
+        return [entry.name for entry in self.variants[1:] if not entry.failed and entry.name not in looks.decided]
+
+    def can_be_sharpened(self) -> bool:
+        """Whether more time or more samples would be more of the same run, so that its parts are to be kept."""
+        more_time = self.looks is not None and self.looks.ended == "budget"
+        return more_time or (self.sampling is not None and self.sampling.asked[-1] < self.sampling.total)
 
     def living(self) -> list[VariantEntry]:
         """The variants that have not failed."""

@@ -71,7 +71,11 @@ class ProtocolSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     yet. `plausibility`: scored samples on which the baseline is tried with other settings of its task (labels, boxes,
     preprocessing), 0 for none. `output_samples`: inputs on which the outputs of a variant are compared with the
     baseline's, 0 for none; where it is left out, up to 1000 for a task without labels and none for others. `alone`:
-    whether a block waits while another run of the same user measures on this machine. `timeout_s`: of a block;
+    whether a block waits while another run of the same user measures on this machine. `budget_s`: seconds of measuring
+    (from the first round on, without waiting for other runs); `margin`: relative difference of latencies that counts as
+    none. With either, the run goes on until every verdict on latency is decided at the margin (2 % where none is
+    given), the budget is spent or there were `rounds` rounds, 48 where the profile does not say. `samples`: of the data
+    set, how many are predicted and scored, drawn from it at random; all where it is left out. `timeout_s`: of a block;
     `step_timeout_s`: of a step that is none, such as making a variant or scoring it. `memory_limit_bytes`: of a worker,
     by default four fifths of what is free when the run begins.
     """
@@ -97,5 +101,13 @@ class ProtocolSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     plausibility: Annotated[int, Meta(ge=0, le=10_000)] = 50
     output_samples: Annotated[int, Meta(ge=0, le=100_000)] | None = None
     alone: bool = True
+    budget_s: Annotated[float, Meta(gt=0, le=10_000_000)] | None = None
+    margin: Annotated[float, Meta(gt=0, lt=1)] | None = None
+    samples: Positive | None = None
     step_timeout_s: Annotated[float, Meta(gt=0, le=1_000_000)] = 7200.0
     memory_limit_bytes: Annotated[int, Meta(ge=100_000_000)] | None = None
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether the run goes on until its verdicts are decided."""
+        return self.budget_s is not None or self.margin is not None

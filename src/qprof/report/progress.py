@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Protocol
 
-from qprof.measure.progress import SilentProgress
+from qprof.measure.progress import SilentProgress, Standing
 from qprof.probes.clock import Clock
-from qprof.report.terminal import ascii_only, is_interactive, printable, to_ascii
+from qprof.report.looks import standing_line, standing_table
+from qprof.report.table import render
+from qprof.report.terminal import ascii_only, is_interactive, printable, to_ascii, use_color
 from qprof.report.units import span
 
 if TYPE_CHECKING:
     from rich import progress as rich_progress
+    from rich.text import Text
 
 _QUIET_NS = 5_000_000_000  # between two plain lines that only tell of the next step
 
@@ -36,6 +39,9 @@ class Progress(Protocol):
 
     def note(self, text: str) -> None:
         """A remark that stays visible."""
+
+    def standing(self, title: str, rows: Sequence[Standing], decided: bool) -> None:
+        """The figures so far, in the place of those that were shown before; `decided`: after a look at the verdicts."""
 
     def finish(self) -> None:
         """The work is complete; shows the cursor again. May be called twice."""
@@ -139,6 +145,9 @@ class _CountingProgress(ABC):
     def note(self, text: str) -> None:
         self._write_line(self._safe(f"note: {text}"))
 
+    def standing(self, title: str, rows: Sequence[Standing], decided: bool) -> None:
+        self._show_standing(title, rows, decided)
+
     def finish(self) -> None:
         self._end("finished")
 
@@ -190,6 +199,9 @@ class _CountingProgress(ABC):
     def _show_done(self) -> None: ...
 
     @abstractmethod
+    def _show_standing(self, title: str, rows: Sequence[Standing], decided: bool) -> None: ...
+
+    @abstractmethod
     def _close(self) -> None: ...
 
 
@@ -217,16 +229,23 @@ class PlainProgress(_CountingProgress):
     def _show_done(self) -> None:
         """The next step's line tells it."""
 
+    def _show_standing(self, title: str, rows: Sequence[Standing], decided: bool) -> None:
+        """A line for each look, of which there are few; what comes between them is for those who watch."""
+        if decided:
+            self._write_line(self._safe(standing_line(title, rows)))
+
     def _close(self) -> None:
         """Nothing is open."""
 
 
 class LiveProgress(_CountingProgress):
-    """One line that is redrawn when a step begins or ends, by no thread and at no other time."""
+    """One line that is redrawn when a step begins or ends, by no thread and at no other time; above it the table of the
+    figures so far, where a run has one."""
 
     def __init__(self, stream: IO[str], clock: Clock) -> None:
         super().__init__(stream, clock)
-        self._display = _line_display(stream, clock)
+        self._above: list[Text] = []
+        self._display = _line_display(stream, clock, self._above)
         self._task = self._new_task("", "")
 
     def __enter__(self) -> LiveProgress:
@@ -243,6 +262,14 @@ class LiveProgress(_CountingProgress):
 
     def _show_done(self) -> None:
         self._display.update(self._task, left=self._left())
+        self._redraw()
+
+    def _show_standing(self, title: str, rows: Sequence[Standing], decided: bool) -> None:
+        from rich.text import Text
+
+        width = self._display.console.width
+        drawn = render(standing_table(title, rows), width=width, color=use_color(self._stream), ascii_only=self._ascii)
+        self._above[:] = [Text.from_ansi(drawn)]
         self._redraw()
 
     def _new_task(self, name: str, detail: str) -> rich_progress.TaskID:
@@ -265,9 +292,10 @@ class LiveProgress(_CountingProgress):
         self._display.stop()
 
 
-def _line_display(stream: IO[str], clock: Clock) -> rich_progress.Progress:
-    """rich's progress as one line: phase, bar, count, step, time left; a step's long text ends in an ellipsis."""
-    from rich.console import Console
+def _line_display(stream: IO[str], clock: Clock, above: Sequence[Text]) -> rich_progress.Progress:
+    """rich's progress as one line: phase, bar, count, step, time left; a step's long text ends in an ellipsis. What is
+    `above` when it is drawn, is drawn above it."""
+    from rich.console import Console, RenderableType
     from rich.progress import BarColumn, TextColumn
     from rich.progress import Progress as RichProgress
     from rich.table import Column
@@ -278,7 +306,13 @@ def _line_display(stream: IO[str], clock: Clock) -> rich_progress.Progress:
 
     console = Console(file=stream, force_terminal=True, force_jupyter=False, highlight=False, markup=False, emoji=False)
     bar = [BarColumn(bar_width=16)] if console.width >= 60 else []
-    return RichProgress(
+
+    class BelowTable(RichProgress):
+        def get_renderables(self) -> Iterable[RenderableType]:
+            yield from above
+            yield from super().get_renderables()
+
+    return BelowTable(
         text("{task.description}"),
         *bar,
         text("{task.fields[count]}"),

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from qprof.findings.latency import latency_margin
 from qprof.report.units import percent
 from qprof.stats.intervals import Interval
+from qprof.store.run import Run
 
-RATIO_NOTE = (
-    "vs baseline: paired by round; intervals of all variants hold together at 95 %, and the verdict is what they say: "
-    "equivalent within 2 %"
-)
+
+def ratio_note(run: Run) -> str:
+    """What the ratios of a run and their verdicts mean."""
+    over = "" if run.manifest.looks is None else ", over all looks at them,"
+    return (
+        f"vs baseline: paired by round; intervals of all variants hold together at 95 %{over} and the verdict is what "
+        f"they say: equivalent within {100 * latency_margin(run):g} %"
+    ).replace("95 % and", "95 %, and")
 
 
 def change_text(found: Interval | None, relative: bool) -> str | None:

@@ -9,7 +9,8 @@ from qprof.findings.device import device_audits
 from qprof.findings.distance import output_distances
 from qprof.findings.summary import PhaseSummary, VariantSummary
 from qprof.report.distance import distance_line
-from qprof.report.ratio import RATIO_NOTE
+from qprof.report.looks import looks_lines
+from qprof.report.ratio import ratio_note
 from qprof.report.scores import cell_text
 from qprof.report.table import Column, Table
 from qprof.report.units import Kind, duration, interval, percent, scaled_column, scaled_intervals
@@ -120,7 +121,8 @@ def _notes(run: Run, summaries: Sequence[VariantSummary]) -> list[str]:
             "cache: what a model keeps between tokens (keys and values, or a state), behind the last; measured"
         )
     if any(phase.ratio is not None for summary in summaries for phase in summary.phases):
-        notes.append(RATIO_NOTE)
+        notes.append(ratio_note(run))
+    notes += looks_lines(run)
     notes += _token_notes(run, summaries)
     if any(phase.overhead is not None for summary in summaries for phase in summary.phases):
         notes.append("profiling: how much slower instrumented inferences are; latency is never taken from them")

@@ -17,8 +17,16 @@ from qprof.record.manifest import Manifest
 from qprof.record.ops import OpMeta
 from qprof.record.rows import LayerErrorRow, OutputDistanceRow, PlausibilityRow, ScoreRow
 from qprof.store import tables
-from qprof.store.blocks import HeldBlocks, StoredBlocks, block_files, read_predictions, write_block
-from qprof.store.files import make_folder, store_error, write_atomic, write_json
+from qprof.store.blocks import (
+    HeldBlocks,
+    StoredBlocks,
+    block_files,
+    block_path,
+    read_block,
+    read_predictions,
+    write_block,
+)
+from qprof.store.files import make_folder, read_json, store_error, write_atomic, write_json
 from qprof.store.manifests import read_manifest, write_manifest
 from qprof.store.scores import write_scores
 from qprof.store.table_stream import write_block_tables
@@ -87,6 +95,14 @@ class RunWriter:
         """Keep a measured block."""
         write_block(self.folder / PARTS, block)
 
+    def drop_block(self, number: int) -> None:
+        """Forget a block, if it is kept: that of a round which could not be finished."""
+        block_path(self.folder / PARTS, number).unlink(missing_ok=True)
+
+    def kept_block(self, number: int) -> Block:
+        """A block that is kept, without its predictions. Raises `StoreError` where it is damaged."""
+        return read_block(block_path(self.folder / PARTS, number), predictions=False)
+
     def finished_blocks(self) -> set[int]:
         """Numbers of the blocks that are kept."""
         return {int(path.stem.removeprefix("block-")) for path in block_files(self.folder / PARTS)}
@@ -101,13 +117,17 @@ class RunWriter:
         # In memory only once it is on the disk: whoever sees "complete" may count on the tables, and not on the parts.
         write_manifest(self.folder, msgspec.structs.replace(self.manifest, status="complete"))
         self.manifest.status = "complete"
-        if not self.manifest.left():
+        if not self.manifest.left() and not self.manifest.can_be_sharpened():
             self._drop_parts()
 
     def can_go_on(self) -> bool:
         """Whether there is something to resume: the run was interrupted, or it is finished and has something left whose
         parts are kept."""
-        return not self.manifest.complete or bool(self.manifest.left() and (self.folder / PARTS).is_dir())
+        return not self.manifest.complete or bool(self.manifest.left() and self.has_parts())
+
+    def has_parts(self) -> bool:
+        """Whether the blocks of the run are kept one by one, so that others can be added."""
+        return (self.folder / PARTS).is_dir()
 
     def _drop_parts(self) -> None:
         parts = self.folder / PARTS

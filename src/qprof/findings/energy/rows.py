@@ -304,7 +304,7 @@ class _Rows:
             if side.refusal:
                 return self._no_change(found, baseline, f"{name} has no joules per inference")
         try:
-            split = split_energy_ratio(base.rounds(), found.rounds(), level=figure_level(self._run))
+            split = split_energy_ratio(base.rounds(), found.rounds(), level=figure_level(self._run, baseline, variant))
         except ValueError as error:
             return self._no_change(found, baseline, str(error))
         energy, time, power = (

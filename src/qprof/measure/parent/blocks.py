@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from collections.abc import Sequence
 
 from qprof.errors import ModelError, QprofError
+from qprof.measure.parent.looks import RoundsWatch, new_looks
 from qprof.measure.parent.sensors import Sensors, rest
 from qprof.measure.parent.stacks import StackBlocks
 from qprof.measure.parent.turns import Turns
 from qprof.measure.parent.variants import Crew
-from qprof.measure.plan import PlannedBlock, extra_number, plan_blocks, warmup_number
+from qprof.measure.plan import PlannedBlock, extra_number, more_blocks, plan_blocks, sampled, warmup_number
 from qprof.measure.profile import Profile
 from qprof.measure.progress import ProgressDisplay
 from qprof.measure.requests import BlockAnswer, MeasureBlock, WarmUp
 from qprof.record.blocks import Block, BlockFacts, Samples
+from qprof.record.looks import Look, Sampling
 from qprof.record.manifest import EnergyPlan, VariantEntry
 from qprof.record.phases import INFERENCE
 from qprof.record.readings import Reading, SensorTrace
@@ -24,6 +27,8 @@ from qprof.store.writer import RunWriter
 
 #: Kinds of blocks whose windows sensors are read for.
 _SENSED = ("clean", "scored", "energy", "idle")
+#: Idle blocks, behind the warm-ups.
+_EXTRA = 2
 #: Idle windows: as long as the rule of `stats.energy.rule` wants them where something is measured.
 _IDLE_S, _ESTIMATED_IDLE_S = 5.0, 1.0
 #: An energy window begins at a random phase of the sensor's period; this where the period is not known.
@@ -47,6 +52,8 @@ class Measurement:
         self._phases = self._common_phases()
         self._device_channels: list[str] = []
         self._device_uuid: str | None = None
+        self._order: list[int] = []
+        self._watch: RoundsWatch | None = None
 
     def run(self) -> None:
         """Everything, in the order of the protocol. Raises `ModelError` where no variant could be measured."""
@@ -55,7 +62,14 @@ class Measurement:
         self._warm_up(blocks)
         with self._turns.turn():
             self._idle(0, "before", blocks)
-        self._rounds(blocks)
+        if self._protocol.adaptive:
+            self._rounds_until_decided(blocks)
+        else:
+            self._rounds(blocks)
+        more = self._more_samples(blocks)
+        if more:
+            self._rounds(more)
+        self._count_predicted([*blocks, *more])
         self._crew.require_some("measured")
         with self._turns.turn():
             self._idle(1, "after", blocks)
@@ -98,17 +112,115 @@ class Measurement:
 
     def _plan(self) -> list[PlannedBlock]:
         energy = self._manifest.energy
-        return plan_blocks(
+        apart = self._crew.scored if self._protocol.scored else 0
+        total = apart or self._manifest.samples or 0
+        if self._manifest.sampling is None and (self._protocol.adaptive or self._protocol.samples is not None):
+            self._manifest.sampling = Sampling(total=total, asked=[min(total, self._protocol.samples or total)])
+        first = total if self._manifest.sampling is None else self._manifest.sampling.asked[0]
+        blocks = plan_blocks(
             variants=len(self._manifest.variants),
             rounds=self._protocol.rounds,
-            samples=self._manifest.samples or 0,
+            samples=self._manifest.samples or 0 if apart else first,
             profiled=self._protocol.profiled,
             seed=self._protocol.seed,
             phases=self._phases,
-            scored=self._crew.scored if self._protocol.scored else 0,
+            scored=first if apart else 0,
             energy_rounds=self._protocol.energy_rounds if energy is not None and energy.blocks else 0,
             resets=self._manifest.resets,
         )
+        if self._manifest.sampling is not None:
+            blocks, self._order = sampled(blocks, total, self._protocol.seed, apart=bool(apart))
+        return blocks
+
+    def _more_samples(self, blocks: Sequence[PlannedBlock]) -> list[PlannedBlock]:
+        """Blocks for the samples that were asked for after the rounds had been planned."""
+        asked = [] if self._manifest.sampling is None else self._manifest.sampling.asked
+        count = len(self._manifest.variants)
+        number, round_ = extra_number(_EXTRA, count, len(self._phases), blocks), self._protocol.rounds
+        found: list[PlannedBlock] = []
+        for before, upto in itertools.pairwise(asked):
+            found += more_blocks(
+                variants=count,
+                samples=self._order[before:upto],
+                number=number + len(found),
+                round_=found[-1].round + 1 if found else round_,
+                seed=self._protocol.seed,
+                kind="scored" if self._crew.scored else "predicted",
+                phase=self._phases[0],
+            )
+        return found
+
+    def _count_predicted(self, blocks: Sequence[PlannedBlock]) -> None:
+        """How many of the samples every variant has predicted, where not all may be."""
+        if self._manifest.sampling is None:
+            return
+        finished = self._writer.finished_blocks()
+        found: dict[int, set[int]] = {}
+        for block in blocks:
+            if block.keep and block.number in finished:
+                found.setdefault(block.variant, set()).update(block.samples)
+        living = [self._manifest.variants.index(entry) for entry in self._crew.living()]
+        self._manifest.sampling.predicted = min(len(found.get(variant, ())) for variant in living)
+
+    # -- rounds until the verdicts are decided ------------------------------------------------------------------------
+
+    def _rounds_until_decided(self, blocks: Sequence[PlannedBlock]) -> None:
+        """The rounds, until every pair is decided or the budget is spent; see `qprof.measure.parent.looks`."""
+        looks = self._manifest.looks = self._manifest.looks or new_looks(self._protocol, len(self._manifest.variants))
+        looks.budget_s, looks.ended = self._protocol.budget_s, None
+        watch = self._watch = RoundsWatch(self._manifest, looks, self._phases)
+        finished = self._writer.finished_blocks()
+        for block in blocks:
+            if block.kind == "clean" and block.number in finished:
+                kept = self._writer.kept_block(block.number)
+                if kept.kind == "clean":  # and not run for its predictions alone
+                    watch.add(kept.variant, kept.phase, kept.round, kept.samples.duration_ns)
+        within = "" if looks.budget_s is None else f", {looks.budget_s:g} s"
+        self._progress.phase("measuring", f"until decided, at most {looks.rounds} rounds{within}")
+        rounds = 0
+        # Windows of energy are long, and no look needs them: it comes before those of its round.
+        for (round_, energy), members in itertools.groupby(blocks, lambda b: (b.round, b.kind == "energy")):
+            planned = list(members)
+            if not self._round(watch, planned, finished):
+                if energy or watch.whole(round_):
+                    planned = []
+                for block in planned:  # half a round pairs nothing, and a resumed run begins it anew
+                    self._writer.drop_block(block.number)
+                    watch.drop(round_)
+                self._show(watch, watch.look(rounds, forced=True))
+                watch.end("budget")
+                break
+            rounds = round_ + 1
+            self._show(watch, watch.look(rounds))
+        else:
+            watch.end("rounds" if watch.undecided() or not watch.pairs() else "decided")
+        self._writer.save_manifest()
+
+    def _round(self, watch: RoundsWatch, members: Sequence[PlannedBlock], finished: set[int]) -> bool:
+        """Run what is wanted of a round's blocks; False where the budget is spent before its end. The first round is
+        run in any case, so that there is something to show."""
+        left = [block for block in members if block.number not in finished and self._can_run(block)]
+        left = [found for block in left if (found := watch.wanted(block)) is not None]
+        for position, block in enumerate(left):
+            if block.round and not watch.affords(() if position else left):
+                return False
+            if not self._can_run(block):
+                continue
+            with self._turns.turn():
+                begin = time.monotonic()
+                self._run_block(block)
+                watch.spend(block, time.monotonic() - begin)
+        return True
+
+    def _show(self, watch: RoundsWatch, look: Look | None) -> None:
+        """What is known now; a look is kept at once, so that a resumed run decides no second time."""
+        looks = self._manifest.looks
+        assert looks is not None  # there is a watch
+        if look is not None:
+            self._writer.save_manifest()
+        rows = watch.standing()
+        rounds = max((row.rounds for row in rows), default=0)
+        self._progress.standing(f"after {rounds} rounds, {looks.spent_s:.1f} s", rows, look is not None)
 
     # -- warm-up and idle -----------------------------------------------------------------------------------------
 
@@ -183,14 +295,17 @@ class Measurement:
 
     def _run_block(self, block: PlannedBlock) -> None:
         entry = self._manifest.variants[block.variant]
-        self._progress.start(self._key(block), f"round {block.round + 1}/{self._protocol.rounds}  {self._key(block)}")
+        rounds = self._protocol.rounds
+        where = f"round {block.round + 1}/{rounds}" if block.round < rounds else "more samples"
+        self._progress.start(self._key(block), f"{where}  {self._key(block)}")
         request = MeasureBlock(
-            kind=block.kind,
+            kind="clean" if block.kind == "predicted" else block.kind,
             phase=block.phase,
             samples=list(block.samples),
             min_ms=self._least_ms(block.kind),
             min_repetitions=LEAST_REPETITIONS if block.kind == "energy" else 1,
             keep=block.keep,
+            chosen=self._manifest.sampling is not None,
         )
         begin = time.monotonic()
         estimates: list[Reading] = []
@@ -210,9 +325,13 @@ class Measurement:
         start_ns, end_ns = answer.facts.window_ns or (0, 0)
         traces = self._sensors.traces(start_ns, end_ns, margin_s) if block.kind in _SENSED else []
         self._save(block, answer, estimates, traces)
+        if self._watch is not None and block.kind == "clean":
+            self._watch.add(entry.name, block.phase, block.round, answer.samples.duration_ns)
         self._progress.done(self._key(block), time.monotonic() - begin)
 
     def _least_ms(self, kind: str) -> float:
+        if kind == "predicted":
+            return 0.0
         if kind == "energy":
             return 1e3 * max(self._protocol.energy_block_s, self._sensors.least_window_s)
         return self._protocol.profiled_block_ms if kind in ("profiled", "reset") else self._protocol.block_ms
@@ -246,5 +365,5 @@ class Measurement:
         return not entry.failed and needed.get(block.kind, True)
 
     def _key(self, block: PlannedBlock) -> str:
-        phase = "" if block.phase == INFERENCE or block.kind == "scored" else f" {block.phase}"
+        phase = "" if block.phase == INFERENCE or block.kind in ("scored", "predicted") else f" {block.phase}"
         return f"{self._manifest.variants[block.variant].name}{phase} {block.kind}"

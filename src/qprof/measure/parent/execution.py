@@ -15,6 +15,7 @@ from qprof.measure.parent.blocks import Measurement
 from qprof.measure.parent.output_distances import OutputComparison
 from qprof.measure.parent.process import Bounds, closing_worker
 from qprof.measure.parent.sensors import Estimator, SampledProbe, Sensors, open_probes, open_watch
+from qprof.measure.parent.sharpen import ask_for_more, count_scored
 from qprof.measure.parent.variants import Crew
 from qprof.measure.profile import Profile, resolved, validate_recorded
 from qprof.measure.progress import ProgressDisplay
@@ -53,16 +54,28 @@ def start(profile: Profile, folder: Path, progress: ProgressDisplay, opener: Ope
 
 
 def resume(
-    folder: Path, progress: ProgressDisplay, opener: OpenProbes = open_probes, *, changed: bool = False
+    folder: Path,
+    progress: ProgressDisplay,
+    opener: OpenProbes = open_probes,
+    *,
+    changed: bool = False,
+    budget_s: float | None = None,
+    samples: int | None = None,
 ) -> RunWriter:
     """Go on with an interrupted run: blocks that are kept are not run again, variants that failed or were not scored
-    are tried again, those of a finished run, too.
+    are tried again, those of a finished run, too. With `budget_s` seconds of measuring in all, or so many `samples`, a
+    run that began with fewer is sharpened (`qprof.measure.parent.sharpen`).
 
     Raises `StoreError` where the machine or the versions are not those that it began with, unless it is to go on even
     if they have `changed`; the manifest then says so.
     """
     writer = RunWriter.resume(folder)
-    if not writer.can_go_on():
+    try:
+        more = ask_for_more(writer, budget_s, samples)
+    except StoreError:
+        writer.close()
+        raise
+    if not more and not writer.can_go_on():
         progress.note(f"{folder} is complete; nothing is left to run")
         writer.close()
         return writer
@@ -177,6 +190,7 @@ class Execution:
         for entry in self._crew.living() if self._protocol.scored else ():
             self._progress.phase("scoring", f"variant {entry.name}")
             self._score(entry)
+        count_scored(self._manifest)
         OutputComparison(self._writer, self._protocol, self._progress).run(self._crew.living())
         self._progress.phase("writing", "tables")
         self._writer.finalize(SOURCES, self._tabulate)

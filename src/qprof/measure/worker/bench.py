@@ -190,7 +190,7 @@ class Bench:
         gc.disable()
         try:
             if request.kind == "scored":
-                answer = self._scored_block(samples)
+                answer = self._scored_block(self._rows(samples, request.chosen))
             elif request.kind == "profiled":
                 answer = self._profiled_block(samples, phase, min_ns)
             elif request.kind == "reset":
@@ -295,9 +295,8 @@ class Bench:
         return BlockAnswer(samples=log.arrays(), facts=facts)
 
     def _scored_block(self, samples: Sequence[int]) -> BlockAnswer:
-        """Predict some samples of a text task, counted in the order in which the task runs them."""
-        order = self._task.scoring_order()
-        predictions, batches = self._task.predict(cast(LanguageModel, self._model), [order[i] for i in samples])
+        """Predict some samples of a text task."""
+        predictions, batches = self._task.predict(cast(LanguageModel, self._model), samples)
         log = InferenceLog()
         for batch in batches:
             log.add(batch.first_sample, batch.start_ns, batch.start_ns + batch.duration_ns)
@@ -308,6 +307,12 @@ class Bench:
         )
         kept = {sample: json_safe(value) for sample, value in predictions.items()}
         return BlockAnswer(samples=log.arrays(), facts=facts, predictions=kept, readings=[reading])
+
+    def _rows(self, samples: Sequence[int], chosen: bool) -> list[int]:
+        """Samples in the order in which the task runs them best; unless they are `chosen`, they count in that order."""
+        order = self._task.scoring_order()
+        wanted = set(samples)
+        return [sample for sample in order if sample in wanted] if chosen else [order[i] for i in samples]
 
     def _profiled_block(self, samples: Sequence[int], phase: Phase, min_ns: int) -> BlockAnswer:
         model = self._profiled
