@@ -177,7 +177,7 @@ class Measurement:
                     watch.add(kept.variant, kept.phase, kept.round, kept.samples.duration_ns)
         within = "" if looks.budget_s is None else f", {looks.budget_s:g} s"
         self._progress.phase("measuring", f"until decided, at most {looks.rounds} rounds{within}")
-        rounds = 0
+        rounds, shown_s = 0, looks.spent_s
         # Windows of energy are long, and no look needs them: it comes before those of its round.
         for (round_, energy), members in itertools.groupby(blocks, lambda b: (b.round, b.kind == "energy")):
             planned = list(members)
@@ -191,7 +191,10 @@ class Measurement:
                 watch.end("budget")
                 break
             rounds = round_ + 1
-            self._show(watch, watch.look(rounds))
+            look = watch.look(rounds)
+            if look is not None or looks.spent_s > shown_s:  # and not where nothing was wanted of the round
+                self._show(watch, look)
+                shown_s = looks.spent_s
         else:
             watch.end("rounds" if watch.undecided() or not watch.pairs() else "decided")
         self._writer.save_manifest()
@@ -213,14 +216,14 @@ class Measurement:
         return True
 
     def _show(self, watch: RoundsWatch, look: Look | None) -> None:
-        """What is known now; a look is kept at once, so that a resumed run decides no second time."""
+        """What is known now. It is kept at once: a resumed run decides no second time, and has no budget twice."""
         looks = self._manifest.looks
         assert looks is not None  # there is a watch
-        if look is not None:
-            self._writer.save_manifest()
+        self._writer.save_manifest()
         rows = watch.standing()
         rounds = max((row.rounds for row in rows), default=0)
-        self._progress.standing(f"after {rounds} rounds, {looks.spent_s:.1f} s", rows, look is not None)
+        many = "round" if rounds == 1 else "rounds"
+        self._progress.standing(f"after {rounds} {many}, {looks.spent_s:.1f} s", rows, look is not None)
 
     # -- warm-up and idle -----------------------------------------------------------------------------------------
 
