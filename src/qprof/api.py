@@ -78,10 +78,17 @@ def run(
     return Run(folder)
 
 
-def resume(reference: str | Path, progress: ProgressDisplay | None = None) -> Run:
-    """Go on with an interrupted run, named as on the command line. Raises `QprofError`."""
+def resume(
+    reference: str | Path,
+    progress: ProgressDisplay | None = None,
+    *,
+    budget_s: float | None = None,
+    samples: int | None = None,
+) -> Run:
+    """Go on with an interrupted run, named as on the command line; with `budget_s` seconds of measuring in all, or
+    `samples` samples, with one that is finished and had less. Raises `QprofError`."""
     folder = find_run(str(reference))
-    _resume(folder, progress or SilentProgress())
+    _resume(folder, progress or SilentProgress(), budget_s=budget_s, samples=samples)
     return Run(folder)
 
 

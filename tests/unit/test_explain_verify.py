@@ -17,7 +17,7 @@ from qprof.findings import verify
 from qprof.findings.causes.base import Finding, Hypothesis, Intervention, Prediction
 from qprof.findings.comparison import Comparison
 from qprof.findings.judgement import findings
-from qprof.findings.verify import Claim, Verification, carry_out, plan_verification
+from qprof.findings.verify import Claim, Verification, carry_out, measured_again, plan_verification, scores_alone
 from qprof.measure.profile import resolved, validate
 from qprof.measure.progress import ProgressDisplay
 from qprof.record.manifest import Manifest, RecordedProfile, VariantEntry
@@ -392,3 +392,10 @@ def test_identical_variants_confirm_nothing_beyond_the_level(machine: str) -> No
         confirmed += any(finding.status == "confirmed" for finding in findings(claims, runs))
     # 10 are expected at most; more than 19 have a chance of 0.3 % then. Without Holm there are some 37.
     assert confirmed <= 19
+
+
+def test_an_intervention_of_a_run_until_decided_has_a_fixed_number_of_rounds() -> None:
+    protocol = {"rounds": 48, "budget_s": 60.0, "margin": 0.01}
+    for again in (measured_again(protocol), scores_alone(protocol)):
+        assert again["budget_s"] is None and again["margin"] is None and again["rounds"] <= 12
+    assert measured_again({"rounds": 48})["rounds"] == 48

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from qprof.findings.doubts import withholding
 from qprof.measure.progress import Standing
 from qprof.report.table import Column, Table
 from qprof.report.units import duration, interval
@@ -35,15 +36,16 @@ def looks_lines(run: Run) -> list[str]:
         for name, rounds in looks.decided.items():
             stopped.setdefault(rounds, []).append(name)
         lines += [f"decided after {rounds} rounds: {', '.join(names)}" for rounds, names in sorted(stopped.items())]
+        withheld = [name for name in looks.decided if withholding(run, run.baseline, name)]
+        if withheld:
+            lines.append(f"decided, but withheld for what speaks against the latencies: {', '.join(withheld)}")
         undecided = manifest.undecided()
         if undecided:
             lines.append(f"not decided at a margin of {100 * looks.margin:g} %: {', '.join(undecided)}")
     if sampling is not None and sampling.scored:
         part = "" if sampling.scored[-1] == sampling.total else ", drawn at random"
         before = sampling.scored[:-1]
-        looked = (
-            f"; they were looked at before with {_counts(before)}, which their intervals allow for" if before else ""
-        )
+        looked = f"; looked at before with {_counts(before)}, which their intervals allow for" if before else ""
         lines.append(f"scores: of {sampling.scored[-1]} of {sampling.total} samples{part}{looked}")
     return lines
 
