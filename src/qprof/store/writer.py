@@ -26,7 +26,7 @@ from qprof.store.blocks import (
     read_predictions,
     write_block,
 )
-from qprof.store.files import make_folder, read_json, store_error, write_atomic, write_json
+from qprof.store.files import make_folder, store_error, write_atomic, write_json
 from qprof.store.manifests import read_manifest, write_manifest
 from qprof.store.scores import write_scores
 from qprof.store.table_stream import write_block_tables
