@@ -19,7 +19,7 @@ torch = pytest.importorskip("torch")
 from qprof.errors import ModelError  # noqa: E402
 from qprof.runtimes import registry  # noqa: E402
 from qprof.runtimes.torch_export import program  # noqa: E402
-from qprof.runtimes.torch_export.archive import read_archive, stored_files  # noqa: E402
+from qprof.runtimes.torch_export.archive import checked_copy, read_archive, stored_files  # noqa: E402
 from torch_networks import save_images, save_tokens, tiny_images  # noqa: E402
 
 
@@ -189,3 +189,128 @@ def test_an_open_batch_is_one(tmp_path: Path) -> None:
     torch.export.save(exported, str(tmp_path / "open.pt2"))
     (spec,) = program.load(tmp_path / "open.pt2").inputs
     assert (spec.shape, spec.shape_signature) == ((1, 3, 8, 8), (-1, 3, 8, 8))
+
+
+# -- what hides from the check, or is read by torch and not by it -----------------------------------------------------
+
+
+def mkdir(trace: Path) -> Any:
+    return {"as_expr": {"expr_str": f"__import__('os').mkdir('{trace}')", "hint": {"as_int": 1}}}
+
+
+def evil_size(graph: Any, trace: Path) -> None:
+    next(iter(graph["graph_module"]["graph"]["tensor_values"].values()))["sizes"][0] = mkdir(trace)
+
+
+@pytest.mark.parametrize("name", ["metadata", "target", "inputs", "expr_str"])
+def test_the_name_of_a_tensor_hides_nothing(file: Path, tmp_path: Path, name: str) -> None:
+    """A tensor named "metadata" was passed over, and what its size said was run by torch."""
+    trace = tmp_path / "trace"
+
+    def change(graph: Any) -> None:
+        inner = graph["graph_module"]["graph"]
+        old = inner["nodes"][0]["outputs"][0]["as_tensor"]["name"]
+        text = json.dumps(inner).replace(json.dumps(old), json.dumps(name))
+        graph["graph_module"]["graph"] = json.loads(text)
+        graph["graph_module"]["graph"]["tensor_values"][name]["sizes"][0] = mkdir(trace)
+
+    with pytest.raises(ModelError, match=r"is no size|is no text"):
+        program.load(with_graph(file, tmp_path / "bad.pt2", change))
+    assert not trace.exists()
+
+
+def test_a_list_of_sizes_is_no_size(file: Path, tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+
+    def change(graph: Any) -> None:
+        evil_size(graph, trace)
+        sizes = next(iter(graph["graph_module"]["graph"]["tensor_values"].values()))["sizes"]
+        sizes[0]["as_expr"]["expr_str"] = [sizes[0]["as_expr"]["expr_str"]]
+
+    with pytest.raises(ModelError, match="is no text"):
+        program.load(with_graph(file, tmp_path / "bad.pt2", change))
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("escaped", [False, True])
+def test_a_tree_that_imports_a_module_is_refused(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, escaped: bool
+) -> None:
+    """Also where JSON's escapes keep the word out of the file's bytes."""
+    (tmp_path / "imported_by_a_tree.py").write_text(f"import os; os.mkdir({str(tmp_path / 'trace')!r})")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def change(graph: Any) -> None:
+        signature = graph["graph_module"]["module_call_graph"][0]["signature"]
+        word = "__en" + chr(92) + "u0075m__" if escaped else "__enum__"
+        context = f'[{{"{word}": true, "fqn": "imported_by_a_tree:x", "name": "x"}}]'
+        tree = {"type": "builtins.dict", "context": context, "children_spec": []}
+        signature["in_spec"] = json.dumps([1, tree])
+
+    with pytest.raises(ModelError, match="would have to be imported"):
+        program.load(with_graph(file, tmp_path / "bad.pt2", change))
+    assert not (tmp_path / "trace").exists()
+
+
+def records(file: Path) -> list[tuple[str, bytes]]:
+    with zipfile.ZipFile(file) as archive:
+        return [(info.filename, archive.read(info)) for info in archive.infolist()]
+
+
+def written(target: Path, content: list[tuple[str, bytes]], compression: int = zipfile.ZIP_STORED) -> Path:
+    with zipfile.ZipFile(target, "w", compression) as archive:
+        for name, data in content:
+            archive.writestr(name, data)
+    return target
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("as_named", [str, str.upper], ids=["same", "case"])
+def test_two_records_of_one_name_are_refused(file: Path, tmp_path: Path, as_named: Callable[[str], str]) -> None:
+    """Which of the two torch takes is its reader's to choose."""
+    content = records(file)
+    name, graph = next(pair for pair in content if pair[0].endswith("models/model.json"))
+    top, _, rest = name.partition("/")
+    for place in (0, len(content)):
+        doubled = [*content[:place], (f"{top}/{as_named(rest)}", graph), *content[place:]]
+        with pytest.raises(ModelError, match="two records of one name"):
+            program.load(written(tmp_path / "bad.pt2", doubled))
+
+
+def test_two_archives_in_one_are_refused(file: Path, tmp_path: Path) -> None:
+    content = records(file)
+    other = [("other/" + name.partition("/")[2], data) for name, data in content]
+    with pytest.raises(ModelError, match="more than one archive"):
+        program.load(written(tmp_path / "bad.pt2", other + content))
+
+
+def test_a_zip_bomb_is_refused_unopened(file: Path, tmp_path: Path) -> None:
+    content = [*records(file), ("net/extra/qprof.json", b" " * 20_000_000)]
+    bad = written(tmp_path / "bad.pt2", content, zipfile.ZIP_DEFLATED)
+    assert bad.stat().st_size < 200_000
+    with pytest.raises(ModelError, match="compressed, or overlap"):
+        program.load(bad)
+
+
+def test_torch_is_given_nothing_that_was_not_checked(file: Path, tmp_path: Path) -> None:
+    """Beside its configuration, torch prefers weights in one pickle, which older releases wrote."""
+    trace = tmp_path / "trace"
+    legacy = ("net/data/weights/model.pt", pickle.dumps(Bomb(trace)))
+    archive, copy = checked_copy(written(tmp_path / "legacy.pt2", [*records(file), legacy]))
+    with zipfile.ZipFile(copy) as content:
+        assert "model/data/weights/model.pt" not in content.namelist()
+    program.load(tmp_path / "legacy.pt2")
+    assert not trace.exists() and "stem.0.weight" in archive.payloads
+
+
+def test_a_constant_does_not_hide_a_pickled_weight_of_its_name(file: Path, tmp_path: Path) -> None:
+    def change(name: str, content: bytes) -> bytes:
+        found = json.loads(content) if name.endswith("_config.json") else None
+        if name.endswith("model_weights_config.json"):
+            found["config"]["stem.0.weight"]["use_pickle"] = True
+        elif name.endswith("model_constants_config.json"):
+            found["config"]["stem.0.weight"] = {"path_name": "tensor_0", "use_pickle": False, "tensor_meta": None}
+        return content if found is None else json.dumps(found).encode()
+
+    with pytest.raises(ModelError, match="is a pickled object"):
+        program.load(rewritten(file, tmp_path / "bad.pt2", change))

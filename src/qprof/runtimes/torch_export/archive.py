@@ -4,16 +4,20 @@
 (`use_pickle`, loaded with weights_only=False), pickled custom objects, and example inputs wherever a safe load of them
 fails; it looks targets of nodes up as attributes of `torch`, whatever they are; it evaluates size expressions (sympy's
 sympify) and guards as Python; and it imports modules that a tree's description names. An archive that was compiled
-ahead of time holds machine code. What needs any of these is refused here, by what the archive says of itself.
+ahead of time holds machine code. What needs any of these is refused here, by what the archive says of itself; and torch
+is given a copy of what was checked, not the file: readers of zip differ in which of two records of one name they take.
 
 Layout: torch/export/pt2_archive/constants.py; schema: torch/_export/serde/schema.py.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +51,12 @@ _SIZE = re.compile(
     r"|IntTrueDiv|FloatTrueDiv|ToFloat|PythonMod|TruncToInt|Identity|floor|ceiling|oo|int_oo|True|False)*"
 )
 
+#: Keys in a tree of inputs or outputs that name a module to import.
+_IMPORTING = ("__enum__", "default_factory", "fqn")
+
+#: What zipfile and json raise for damaged records, and what is not of the types that it should be.
+_DAMAGE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError, EOFError, zlib.error)
+
 #: torch's numbers for dtypes in an archive (torch/_export/serde/schema.py, `ScalarType`) -> (name, bits).
 _SCALARS = {
     1: ("uint8", 8),
@@ -61,8 +71,11 @@ _SCALARS = {
     13: ("bfloat16", 16),
 }
 
-#: JSON of a graph beyond this is no classifier's.
-_MOST_JSON_BYTES = 512_000_000
+#: What torch reads beside a program and its tensors.
+_FORMAT = ("archive_format", "archive_version", "byteorder", "version", ".data/version", ".data/serialization_id")
+
+#: JSON of a graph beyond this is no classifier's: parsed, it takes twenty times as much.
+_MOST_JSON_BYTES = 64_000_000
 
 HOW_TO_EXPORT = "torch.export.save(torch.export.export(model.eval(), (example,)), 'model.pt2') writes one"
 
@@ -79,23 +92,71 @@ class Archive:
     bytes: int
     about: Mapping[str, Any]
 
+    def record(self, name: str) -> str:
+        """The record that a weight or constant lies in."""
+        path_name = str(self.payloads[name]["path_name"])
+        return (_WEIGHTS if path_name.startswith("weight_") else _CONSTANTS) + path_name
+
 
 def read_archive(path: Path) -> Archive:
     """Read and check an archive; nothing of it is executed or unpickled. Raises `ModelError` where it is none, is
     damaged, or holds what could only be loaded by running it."""
+    with _opened(path) as file:
+        return _checked(path, file)
+
+
+def checked_copy(path: Path) -> tuple[Archive, io.BytesIO]:
+    """An archive, and one with those records of it that were checked, and no other. Raises as `read_archive`."""
+    with _opened(path) as file:
+        archive, entries = _checked(path, file), _entries(path, file)
+        wanted = {_MODEL, _EXAMPLES, *_CONFIGS, *_FORMAT, *map(archive.record, archive.payloads)}
+        copy = io.BytesIO()
+        with zipfile.ZipFile(copy, "w") as target:
+            for name, info in entries.items():
+                if name in wanted or name.startswith("extra/"):
+                    target.writestr(f"model/{name}", file.read(info))
+    copy.seek(0)
+    return archive, copy
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    """An archive as a zip file; what reading it raises becomes a `ModelError`."""
     try:
         with zipfile.ZipFile(path) as file:
-            return _checked(path, file)
+            yield file
     except zipfile.BadZipFile as error:
         raise ModelError(f"{path}: no .pt2 archive, or cut off ({error}); {HOW_TO_EXPORT}") from error
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror or error}); check the file") from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, EOFError, NotImplementedError) as error:
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        RuntimeError,
+        EOFError,
+        zlib.error,
+    ) as error:
         raise ModelError(f"{path}: its archive is damaged ({type(error).__name__}); export it again") from error
 
 
+def _entries(path: Path, file: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """The records by their names inside the one folder of an archive. Raises `ModelError` for what torch does not
+    write, and readers of zip take differently."""
+    infos = file.infolist()
+    if len({info.filename.casefold() for info in infos}) != len(infos):
+        raise ModelError(f"{path}: holds two records of one name, which torch does not write; {HOW_TO_EXPORT}")
+    if len({info.filename.partition("/")[0] for info in infos}) > 1:
+        raise ModelError(f"{path}: holds more than one archive; {HOW_TO_EXPORT}")
+    packed = any(info.compress_type != zipfile.ZIP_STORED for info in infos)
+    if packed or sum(info.file_size for info in infos) > path.stat().st_size:
+        raise ModelError(f"{path}: its records are compressed, or overlap, which torch does not write; {HOW_TO_EXPORT}")
+    return {info.filename.partition("/")[2]: info for info in infos}
+
+
 def _checked(path: Path, file: zipfile.ZipFile) -> Archive:
-    entries = {info.filename.partition("/")[2]: info for info in file.infolist()}
     plain = {info.filename for info in file.infolist()}
     if any("aotinductor/" in name or name.endswith((".so", ".o", ".cubin")) for name in plain):
         raise ModelError(
@@ -104,77 +165,89 @@ def _checked(path: Path, file: zipfile.ZipFile) -> Archive:
         )
     if "serialized_exported_program.json" in plain:
         raise ModelError(f"{path}: is of torch 2.7 or older, whose weights are pickled; export it again with torch 2.8")
-    if any(name.endswith(("data.pkl", "constants.pkl")) for name in plain) and _MODEL not in entries:
+    inside = {name.partition("/")[2] for name in plain}
+    if any(name.endswith(("data.pkl", "constants.pkl")) for name in plain) and _MODEL not in inside:
         raise ModelError(
             f"{path}: is TorchScript or a pickled module, which is not loaded: it may run anything; {HOW_TO_EXPORT}"
         )
+    entries = _entries(path, file)
     if _MODEL not in entries:
         raise ModelError(f"{path}: holds no exported program named 'model'; {HOW_TO_EXPORT}")
     others = [name for name in entries if name.startswith("models/") and name != _MODEL]
     if others:
         raise ModelError(f"{path}: holds several programs ({len(others) + 1}); save each into a file of its own")
-    if entries[_MODEL].file_size > _MOST_JSON_BYTES:
-        raise ModelError(f"{path}: its graph takes {entries[_MODEL].file_size} bytes; that is no network's")
-    text = file.read(entries[_MODEL])
-    graph = json.loads(text)
-    _check_graph(path, graph, text)
+    graph = json.loads(_text(path, file, entries[_MODEL]))
+    _check_graph(path, graph)
     payloads: dict[str, Mapping[str, Any]] = {}
     for name in _CONFIGS:
         if name not in entries:
             raise ModelError(f"{path}: its weights are pickled, which is not loaded; export it again with torch 2.13")
-        payloads |= json.loads(file.read(entries[name]))["config"]
+        found = json.loads(_text(path, file, entries[name]))["config"]
+        _check_payloads(path, found)
+        payloads |= found
+    if _EXAMPLES in entries:
+        _check_examples(path, file.read(entries[_EXAMPLES]))
+    sizes = {name: info.compress_size for name, info in entries.items()}
+    about = json.loads(_text(path, file, entries[_ABOUT])) if _ABOUT in entries else {}
+    return Archive(path, graph, payloads, sizes, path.stat().st_size, about if isinstance(about, dict) else {})
+
+
+def _text(path: Path, file: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
+    if entry.file_size > _MOST_JSON_BYTES:
+        raise ModelError(f"{path}: its {entry.filename[:80]!r} takes {entry.file_size} bytes; that is no network's")
+    return file.read(entry)
+
+
+def _check_payloads(path: Path, payloads: Mapping[str, Any]) -> None:
     for name, payload in payloads.items():
         if payload.get("use_pickle") or not str(payload["path_name"]).startswith(("weight_", "tensor_")):
             raise ModelError(
                 f"{path}: {name} is a pickled object, which is not loaded: it may run anything; export a network whose "
                 "weights are plain tensors"
             )
-    if _EXAMPLES in entries:
-        _check_examples(path, file.read(entries[_EXAMPLES]))
-    sizes = {name: info.compress_size for name, info in entries.items()}
-    about = json.loads(file.read(entries[_ABOUT])) if _ABOUT in entries else {}
-    return Archive(path, graph, payloads, sizes, path.stat().st_size, about if isinstance(about, dict) else {})
 
 
-def _check_graph(path: Path, graph: Mapping[str, Any], text: bytes) -> None:
-    if b"__enum__" in text or b"default_factory_module" in text:
-        raise ModelError(f"{path}: its inputs or outputs are of types that would have to be imported; take tensors")
-    for kind, value in _strings(graph):
+def _check_graph(path: Path, graph: Mapping[str, Any]) -> None:
+    for kind, value in _evaluated(graph):
+        if not isinstance(value, str):  # a list of texts is evaluated as they are
+            raise ModelError(f"{path}: a {kind} of its graph is no text; export it again")
+        if kind == "tree" and ("\\u" in value or any(name in value for name in _IMPORTING)):
+            raise ModelError(f"{path}: its inputs or outputs are of types that would have to be imported; take tensors")
         if kind == "target" and (not _TARGET.fullmatch(value) or _FORBIDDEN.fullmatch(value)):
             raise ModelError(
                 f"{path}: its graph calls {value[:80]!r}, which is no op of torch's that qprof runs; export it without"
             )
-        if kind == "expr_str" and not _SIZE.fullmatch(value):
+        if kind == "size" and not _SIZE.fullmatch(value):
             raise ModelError(f"{path}: {value[:80]!r} is no size; export it again")
 
 
-def _strings(node: Any) -> Iterator[tuple[str, str]]:
-    """What would be looked up or evaluated, wherever it stands: targets of nodes and operators, and sizes."""
+def _evaluated(node: Any) -> Iterator[tuple[str, Any]]:
+    """What would be looked up, imported or evaluated, wherever it stands: targets of nodes and operators, sizes, and
+    the trees of inputs and outputs. No key is passed over: those of some objects are names that the file chose."""
     pending = [node]
     while pending:
         found = pending.pop()
         if isinstance(found, Mapping):
             for key, value in found.items():
-                if key in ("target", "as_operator") and isinstance(value, str) and _is_called(key, found):
+                if _is_called(key, found):
                     yield "target", value
-                elif key == "expr_str" and isinstance(value, str):
-                    yield "expr_str", value
-                elif key != "metadata":
-                    pending.append(value)
+                elif key == "expr_str":
+                    yield "size", value
+                elif key in ("in_spec", "out_spec"):
+                    yield "tree", value
+                pending.append(value)
         elif isinstance(found, list):
             pending += found
 
 
 def _is_called(key: str, holder: Mapping[str, Any]) -> bool:
     """Nodes have a target that is called; signatures have targets that name weights."""
-    return key == "as_operator" or "inputs" in holder
+    return key == "as_operator" or (key == "target" and "inputs" in holder)
 
 
 def _check_examples(path: Path, content: bytes) -> None:
     """Example inputs are a pickle of torch's; where the safe reader does not take it, torch.export would unpickle it
     all the same."""
-    import io
-
     import torch
 
     if not content:
@@ -193,8 +266,7 @@ def stored_files(path: Path) -> StoredFiles:
     parts: list[StoredPart] = []
     counted: set[str] = set()
     for name, payload in archive.payloads.items():
-        folder = _WEIGHTS if str(payload["path_name"]).startswith("weight_") else _CONSTANTS
-        record = folder + str(payload["path_name"])
+        record = archive.record(name)
         if record in counted:
             continue  # shared with a weight of another name
         counted.add(record)

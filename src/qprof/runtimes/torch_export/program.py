@@ -12,7 +12,7 @@ from typing import Any
 from qprof.errors import ModelError
 from qprof.record.tensors import TensorSpec
 from qprof.runtimes.tool_output import first_line
-from qprof.runtimes.torch_export.archive import ABOUT, HOW_TO_EXPORT, read_archive
+from qprof.runtimes.torch_export.archive import ABOUT, HOW_TO_EXPORT, checked_copy
 from qprof.runtimes.torch_export.library import import_torch, quiet
 
 
@@ -31,17 +31,17 @@ class Network:
 
 def load(path: Path) -> Network:
     """Open a `.pt2`. Raises `ModelError`."""
-    about = read_archive(path).about
+    archive, stream = checked_copy(path)
     import_torch()
     import torch
 
     before = os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD")
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"  # what was checked is what is loaded
     try:
-        with quiet(), path.open("rb") as stream:  # by a stream: torch looks at a path's suffix
+        with quiet(), stream:
             program = torch.export.load(stream)
             program._guards_code = []  # Python in the file; sizes are checked by whoever feeds it
-            return network(path, program, about)
+            return network(path, program, archive.about)
     except ModelError:
         raise
     except Exception as error:  # torch raises what it likes on a damaged graph
