@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import importlib.util
-import json
 import tempfile
 import time
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from numpy.typing import NDArray
 
 from qprof.errors import DataError, MissingExtraError, ModelError
 from qprof.runtimes.litert import float_model, quantize
+from qprof.runtimes.litert.graph_code import refuse_keras_code, refuse_reaching_ops
 from qprof.runtimes.litert.variant import MadeVariant, file_sha256, refuse_unloadable, write_atomically
 from qprof.runtimes.tool_output import first_line, tool_output_to_log
 
@@ -27,9 +26,6 @@ METHODS = ("float32", "float16", "int8-dynamic", "int8", "int16x8")
 
 #: The signature that is served where none is named.
 _DEFAULT = "serving_default"
-
-#: Keras layers that hold Python code of the model's author, which loading would run.
-_UNSAFE_LAYERS = frozenset({"Lambda"})
 
 
 def is_convertible(source: Path) -> bool:
@@ -184,6 +180,7 @@ def _serving_function(source: Path, folder: Path, batch: int | None, signature: 
     where there are other signatures."""
     import tensorflow as tf
 
+    refuse_reaching_ops(folder, source)
     try:
         loaded = tf.saved_model.load(str(folder))
         signatures = loaded.signatures
@@ -221,7 +218,7 @@ def _export_keras(source: Path, folder: Path, batch: int | None) -> None:
     known when they are traced."""
     import keras  # type: ignore[import-untyped,unused-ignore]
 
-    _refuse_code(source)
+    refuse_keras_code(source)
     try:
         model = keras.saving.load_model(str(source), compile=False, safe_mode=True)
         model.export(str(folder), format="tf_saved_model", verbose=False, input_signature=_signature(model, batch))
@@ -244,41 +241,6 @@ def _signature(model: Any, batch: int | None) -> list[Any] | None:
             inputs,
         )
     ]
-
-
-def _refuse_code(source: Path) -> None:
-    """Refuse a file with Lambda layers before Keras sees it: their code would run on loading or on the first call."""
-    try:
-        layers = set(_class_names(json.loads(_keras_config(source))))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise ModelError(f"{source}: is not a Keras model file ({first_line(error)}); save the model again") from error
-    if layers & _UNSAFE_LAYERS:
-        raise ModelError(
-            f"{source}: holds a Lambda layer, that is, Python code inside the file, which qprof does not run; "
-            "convert the model yourself and give the .tflite or the SavedModel"
-        )
-
-
-def _keras_config(source: Path) -> str | bytes:
-    if source.suffix == ".keras":
-        with zipfile.ZipFile(source) as archive:
-            return archive.read("config.json")
-    import h5py  # type: ignore[import-untyped,unused-ignore]
-
-    with h5py.File(source, "r") as archive:
-        config: str | bytes = archive.attrs["model_config"]
-        return config
-
-
-def _class_names(config: Any) -> Iterator[str]:
-    if isinstance(config, dict):
-        if isinstance(config.get("class_name"), str):
-            yield config["class_name"].rpartition(">")[2]
-        for value in config.values():
-            yield from _class_names(value)
-    elif isinstance(config, list):
-        for value in config:
-            yield from _class_names(value)
 
 
 def _shape(shape: Any, batch: int | None) -> list[int | None]:
