@@ -122,3 +122,54 @@ def test_a_manifest_with_anything_in_it_ends_no_command_in_a_traceback(
         assert code in (0, 1, 2)
         assert code != 2 or told.err.count("\n") == 1, told.err
         assert not set("\x1b\u202e") & set(told.out + told.err)
+
+
+# -- links in a stranger's run directory --------------------------------------------------------------------------
+
+
+def interrupted(run: Path) -> None:
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["status"] = "interrupted"
+    (run / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize("place", ["parts", "logs", "predictions", "logs/score.log"])
+def test_a_run_is_not_resumed_through_links(
+    damaged: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, place: str
+) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("years of work")
+    for left in (damaged / "logs", damaged / "predictions", damaged / "parts"):
+        shutil.rmtree(left, ignore_errors=True)
+    (damaged / place).parent.mkdir(exist_ok=True)
+    (damaged / place).symlink_to(mine / "thesis.txt" if "." in place else mine)
+    for complete in (True, False):
+        if not complete:
+            interrupted(damaged)
+        assert main(["run", "--resume", "r"]) == 2
+        told = capsys.readouterr().err
+        assert f"r/{place}: is a link" in told and told.count("\n") == 1
+    assert [path.name for path in mine.iterdir()] == ["thesis.txt"]
+    assert (mine / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_lock_that_is_a_link_is_not_written_through(damaged: Path, tmp_path: Path) -> None:
+    """Reading commands take the lock, too, to tell whether a run goes on."""
+    (tmp_path / "thesis.txt").write_text("years of work")
+    (damaged / ".lock").unlink(missing_ok=True)
+    (damaged / ".lock").symlink_to(tmp_path / "thesis.txt")
+    interrupted(damaged)
+    for command in (["show", "r"], ["run", "--resume", "r"], ["list"]):
+        main(command)
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_parts_that_a_kill_left_in_a_finished_run_are_dropped(
+    damaged: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (damaged / "parts").mkdir()
+    (damaged / "parts/block-000000.npz").write_bytes(b"of the tables that stand")
+    assert main(["run", "--resume", "r"]) == 0
+    assert "nothing is left to run" in capsys.readouterr().err
+    assert not (damaged / "parts").exists()

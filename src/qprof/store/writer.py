@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import itertools
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -69,10 +70,14 @@ class RunWriter:
     @classmethod
     def resume(cls, folder: Path) -> RunWriter:
         """Go on with a run that was interrupted. Raises `StoreError` where there is none."""
-        writer = cls(folder, read_manifest(folder))
+        found = read_manifest(folder)
+        refuse_links(folder)
+        writer = cls(folder, found)
         writer.manifest = read_manifest(folder)  # again: before it was locked, another qprof may have finished it
         if not writer.manifest.complete:
             make_folder(folder / PARTS)
+        elif not writer.manifest.left() and (folder / PARTS).is_dir():
+            writer._drop_parts()  # killed between the two last steps of `finalize`
         return writer
 
     def close(self) -> None:
@@ -131,9 +136,12 @@ class RunWriter:
 
     def _drop_parts(self) -> None:
         parts = self.folder / PARTS
-        for path in parts.iterdir():
-            path.unlink()
-        parts.rmdir()
+        try:
+            for path in parts.iterdir():
+                path.unlink()
+            parts.rmdir()
+        except OSError as error:
+            raise store_error(parts, error) from error
 
 
 def saved_ops(folder: Path, variant: str) -> list[OpMeta] | None:
@@ -250,6 +258,19 @@ def _saved_rows(folder: Path, what: str, variant: str, kind: type[_Row]) -> list
         raise store_error(path, error) from error
 
 
+def refuse_links(folder: Path) -> None:
+    """Raise `StoreError` where a part of a run directory is a link: what is written, or dropped, when the run goes on
+    would be so wherever that leads."""
+    try:
+        parts = list(folder.iterdir())
+        inside = [path for one in parts if one.is_dir() and not one.is_symlink() for path in one.iterdir()]
+        link = next((path for path in (*parts, *inside) if path.is_symlink()), None)
+    except OSError as error:
+        raise store_error(folder, error) from error
+    if link is not None:
+        raise StoreError(f"{link}: is a link, which no run directory holds; copy the run with the files it links to")
+
+
 def is_written(folder: Path) -> bool:
     """Whether a process writes this run now."""
     try:
@@ -260,8 +281,9 @@ def is_written(folder: Path) -> bool:
 
 
 def _lock(folder: Path) -> IO[str]:
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # of a stranger's, it may be a link
     try:
-        stream = open(folder / ".lock", "w")  # noqa: SIM115  (held as long as the writer lives)
+        stream = open(os.open(folder / ".lock", flags, 0o666), "w")  # noqa: SIM115  (held as long as the writer lives)
     except OSError as error:
         raise store_error(folder / ".lock", error) from error
     try:
