@@ -18,6 +18,7 @@ from qprof.runtimes.base import Made
 from qprof.runtimes.tool_output import first_line, tool_output_to_log
 from qprof.runtimes.torch_lm import library
 from qprof.runtimes.torch_lm.formats.base import Format, refuse_kernel
+from qprof.runtimes.torch_lm.formats.gguf_header import refuse_damaged
 from qprof.runtimes.torch_lm.kernels import default_dtype
 from qprof.runtimes.torch_lm.load import (
     DTYPES,
@@ -140,6 +141,7 @@ def _read(file: Path) -> tuple[Any, Counter[str]]:
             magic = stream.read(len(_MAGIC))
         if magic != _MAGIC:
             raise ModelError(f"{file}: no GGUF file (it begins with {magic!r}); check what it is")
+        refuse_damaged(file)
         reader = gguf.GGUFReader(str(file))
     except OSError as error:
         raise ModelError(f"{file}: cannot be read ({error.strerror}); check the path") from error
@@ -161,6 +163,7 @@ def _file_type(reader: Any) -> str | None:
 
 
 def _load(file: Path, dtype: str) -> Any:
+    _read(file)
     import torch
     import transformers
     from transformers import AutoModelForCausalLM
