@@ -15,13 +15,14 @@ from coco cimport (
     AreaRange,
     CategoryMatches,
     Column,
+    CurveColumn,
+    CurveTables,
     Detections,
     GroundTruths,
     MatchedClass,
     Metric,
     Overlaps,
     Settings,
-    Tables,
     kMostAreas,
     kMostThresholds,
 )
@@ -132,9 +133,10 @@ cdef Settings _settings(
 
 
 cdef class Evaluation:
-    cdef readonly object precision
     cdef readonly object recall
-    cdef readonly object scores
+    cdef object _precision
+    cdef object _scores
+    cdef dict _columns
     cdef Settings settings
     cdef vector[MatchedClass] classes
     cdef size_t detection_count
@@ -149,6 +151,62 @@ cdef class Evaluation:
     @property
     def images(self):
         return self.settings.images
+
+    @property
+    def precision(self):
+        if self._precision is None:
+            self._draw_all(True, False)
+        return self._precision
+
+    @property
+    def scores(self):
+        if self._scores is None:
+            self._draw_all(self._precision is None, True)
+        return self._scores
+
+    def precision_at(self, area, limit):
+        cdef size_t a = _index("area", area, self.settings.areas.size())
+        cdef size_t m = _index("max_dets", limit, self.settings.max_detections.size())
+        if self._precision is not None:
+            return self._precision[..., a, m]
+        if (a, m) not in self._columns:
+            self._columns[a, m] = self._draw([(a, m)], True, False)[0][..., 0]
+        return self._columns[a, m]
+
+    cdef _draw_all(self, bint with_precision, bint with_scores):
+        areas, limits = self.settings.areas.size(), self.settings.max_detections.size()
+        drawn = self._draw([(a, m) for a in range(areas) for m in range(limits)], with_precision, with_scores)
+        shape = (*drawn[0 if with_precision else 1].shape[:3], areas, limits)
+        if with_precision:
+            self._precision = drawn[0].reshape(shape)
+            self._columns.clear()
+        if with_scores:
+            self._scores = drawn[1].reshape(shape)
+
+    cdef _draw(self, columns, bint with_precision, bint with_scores):
+        """Precision and scores [T, R, K, columns], None for what is not asked for."""
+        cdef vector[CurveColumn] wanted
+        cdef CurveColumn column
+        cdef CurveTables tables
+        for area, limit in columns:
+            column.area = area
+            column.limit = limit
+            wanted.push_back(column)
+        shape = (
+            self.settings.iou_thresholds.size(),
+            self.settings.recall_thresholds.size(),
+            self.classes.size(),
+            wanted.size(),
+        )
+        precision = np.empty(shape) if with_precision else None
+        scores = np.empty(shape) if with_scores else None
+        if with_precision:
+            tables.precision = <double*><uintptr_t>precision.ctypes.data
+        if with_scores:
+            tables.scores = <double*><uintptr_t>scores.ctypes.data
+        with nogil:
+            coco.draw_curves(self.classes, self.settings, wanted, tables)
+        return precision, scores
 
     cdef _require_kept(self, need):
         if not self.settings.keep:
@@ -269,7 +327,7 @@ def evaluate(
 ):
     cdef GroundTruths truths
     cdef Detections detections
-    cdef Tables tables
+    cdef double* recall
     cdef Evaluation evaluation = Evaluation.__new__(Evaluation)
     iou_thresholds = _column("iou_thresholds", iou_thresholds, np.float64)
     recall_thresholds = _column("recall_thresholds", recall_thresholds, np.float64)
@@ -316,16 +374,12 @@ def evaluate(
         detections.given_count = len(given_ious)
 
     classes = categories if use_cats else 1
-    thresholds, recalls, areas, limits = len(iou_thresholds), len(recall_thresholds), len(area_ranges), len(max_dets)
     evaluation.detection_count = detections.count
-    evaluation.precision = np.empty((thresholds, recalls, classes, areas, limits))
-    evaluation.recall = np.empty((thresholds, classes, areas, limits))
-    evaluation.scores = np.empty((thresholds, recalls, classes, areas, limits))
-    tables.precision = <double*><uintptr_t>evaluation.precision.ctypes.data
-    tables.recall = <double*><uintptr_t>evaluation.recall.ctypes.data
-    tables.scores = <double*><uintptr_t>evaluation.scores.ctypes.data
+    evaluation._columns = {}
+    evaluation.recall = np.empty((len(iou_thresholds), classes, len(area_ranges), len(max_dets)))
+    recall = <double*><uintptr_t>evaluation.recall.ctypes.data
     with nogil:
-        evaluation.classes = coco.evaluate(truths, detections, evaluation.settings, tables)
+        evaluation.classes = coco.evaluate(truths, detections, evaluation.settings, recall)
     return evaluation
 
 

@@ -50,21 +50,28 @@ cdef extern from "inputs.h" namespace "qprof::coco" nogil:
         unsigned threads
 
 
-cdef extern from "curves.h" namespace "qprof::coco" nogil:
-    cdef cppclass Tables:
-        double* precision
-        double* recall
-        double* scores
-
-
 cdef extern from "matching.h" namespace "qprof::coco" nogil:
     cdef cppclass MatchedClass:
         vector[uint32_t] truths_in_area
 
 
+cdef extern from "curves.h" namespace "qprof::coco" nogil:
+    cdef cppclass CurveColumn:
+        uint32_t area
+        uint32_t limit
+
+    cdef cppclass CurveTables:
+        double* precision
+        double* scores
+
+    void draw_curves(
+        const vector[MatchedClass]&, const Settings&, const vector[CurveColumn]&, const CurveTables&
+    ) except +
+
+
 cdef extern from "evaluation.h" namespace "qprof::coco" nogil:
     vector[MatchedClass] evaluate(
-        const GroundTruths&, const Detections&, const Settings&, const Tables&
+        const GroundTruths&, const Detections&, const Settings&, double*
     ) except +
 
 

@@ -9,12 +9,17 @@
 
 namespace qprof::coco {
 
-// Where the results go: C-contiguous, precision and scores [threshold, recall, class, area, limit], recall without its
-// second axis. -1 where a class has no ground truth in an area.
-struct Tables {
-  double* precision;
-  double* recall;
-  double* scores;
+// An area range and a number of detections per image, by their indices.
+struct CurveColumn {
+  uint32_t area;
+  uint32_t limit;
+};
+
+// Where curves go, or null: C-contiguous [threshold, recall, class, column]. -1 where a class has no ground truth in an
+// area.
+struct CurveTables {
+  double* precision = nullptr;
+  double* scores = nullptr;
 };
 
 // The fewest true positives out of `truths` whose recall reaches `threshold`; above `truths` where none do.
@@ -28,34 +33,11 @@ inline double precision_of(uint32_t matched, uint32_t counted) {
   return right / (wrong + right + kSpacing);
 }
 
-// Scratch memory that one thread uses for class after class.
-class Curves {
- public:
-  Curves(const Detections& detections, const Settings& settings);
+// Of all classes, in the given columns. The result does not depend on the number of threads.
+void draw_curves(const std::vector<MatchedClass>& classes, const Settings& settings,
+                 const std::vector<CurveColumn>& columns, const CurveTables& tables);
 
-  void write(const MatchedClass& matched, size_t class_index, const Tables& tables);
-
- private:
-  // A true positive on one curve: how many detections count up to it, and which record it is.
-  struct Hit {
-    uint32_t counted;
-    uint32_t record;
-  };
-
-  void collect(const MatchedClass& matched, size_t area, size_t limit);
-  void draw(const MatchedClass& matched, size_t threshold, size_t column, bool any);
-  void copy_out(size_t class_index, const Tables& tables) const;
-
-  const Detections& input_;
-  const Settings& settings_;
-  std::vector<uint32_t> needed_;        // per recall threshold: true positives
-  std::vector<std::vector<Hit>> hits_;  // per IoU threshold
-  std::vector<int64_t> correction_;     // per IoU threshold: detections counted beyond those inside the area
-  std::vector<double> envelope_;
-  // The class's own part of the tables: [threshold, recall, area, limit], so that each line of them is written once.
-  std::vector<double> precision_;
-  std::vector<double> scores_;
-  std::vector<double> recall_;
-};
+// The recall of one class: into its part of [threshold, class, area, limit], as above.
+void write_recall(const MatchedClass& matched, const Settings& settings, size_t class_index, double* recall);
 
 }  // namespace qprof::coco

@@ -1,16 +1,16 @@
-// One evaluation: all classes matched and accumulated.
+// One evaluation: all classes matched.
 #pragma once
 
 #include <vector>
 
-#include "curves.h"
 #include "inputs.h"
 #include "matching.h"
 
 namespace qprof::coco {
 
-// Fills `tables`. Returns what matching left of each class where the settings say to keep it, else nothing.
+// What matching leaves of each class. Fills `recall`: C-contiguous [threshold, class, area, limit], -1 where a class
+// has no ground truth in an area.
 std::vector<MatchedClass> evaluate(const GroundTruths& truths, const Detections& detections, const Settings& settings,
-                                   const Tables& tables);
+                                   double* recall);
 
 }  // namespace qprof::coco

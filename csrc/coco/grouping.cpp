@@ -4,7 +4,6 @@
 #include <bit>
 #include <cmath>
 #include <limits>
-#include <memory>
 #include <stdexcept>
 #include <string>
 
@@ -20,15 +19,14 @@ double poison(const double* box) {
 
 bool valid_index(int32_t index, size_t count) { return index == -1 || static_cast<uint32_t>(index) < count; }
 
-// One range of the input: how many elements each category has in it, and whether all of them are valid.
+// One range of what is grouped: how many elements each group has in it.
 struct Part {
   size_t begin;
   size_t end;
-  std::vector<size_t> next;  // first the counts, then where each category's next element goes
-  bool valid = true;
+  std::vector<size_t> next;  // first the counts, then where each group's next element goes
 };
 
-std::vector<Part> split(size_t count, unsigned threads, size_t categories) {
+std::vector<Part> split(size_t count, unsigned threads) {
   // A thread that starts for less than this costs more than it saves.
   constexpr size_t kSmallestPart = 20'000;
   const size_t parts = std::max<size_t>(1, std::min<size_t>(threads, count / kSmallestPart));
@@ -36,25 +34,23 @@ std::vector<Part> split(size_t count, unsigned threads, size_t categories) {
   for (size_t p = 0; p < parts; ++p) {
     out[p].begin = count * p / parts;
     out[p].end = count * (p + 1) / parts;
-    out[p].next.assign(categories, 0);
   }
   return out;
 }
 
-// Turns counts into places, category by category and within it part by part; returns where each class begins.
-std::vector<size_t> place(std::vector<Part>& parts, const Settings& settings) {
-  std::vector<size_t> begins;
+// Turns counts into places, group by group and within it part by part; returns where each group begins, and the end.
+std::vector<size_t> place(std::vector<Part>& parts, size_t groups) {
+  std::vector<size_t> begins(groups + 1);
   size_t total = 0;
-  for (size_t category = 0; category < settings.categories; ++category) {
-    begins.push_back(total);
+  for (size_t group = 0; group < groups; ++group) {
+    begins[group] = total;
     for (Part& part : parts) {
-      const size_t count = part.next[category];
-      part.next[category] = total;
+      const size_t count = part.next[group];
+      part.next[group] = total;
       total += count;
     }
   }
-  begins.resize(settings.classes(), total);  // without categories, all of them from the first one's beginning
-  begins.push_back(total);
+  begins[groups] = total;
   return begins;
 }
 
@@ -78,22 +74,46 @@ void check_box(const char* what, size_t i, const double* box) {
   }
 }
 
-// Counts a part's elements by category; finds out only whether something is wrong, `check` then says what.
+// Whether all elements of a range are valid (`check` says what is wrong), and whether they ascend by `minor` already,
+// none of them being left out.
+struct Survey {
+  bool valid = true;
+  bool ordered = true;
+};
+
 template <class Elements, class Suspicion>
-void count_part(Part& part, const Elements& elements, const Settings& settings, Suspicion suspicion) {
+Survey survey(const Part& part, const Elements& elements, const Column<int32_t>& minor, const Settings& settings,
+              Suspicion suspicion) {
   double suspect = 0;
   bool in_range = true;
+  bool ordered = true;
+  int32_t last = part.begin == 0 ? 0 : minor[part.begin - 1];
   for (size_t i = part.begin; i < part.end; ++i) {
     const int32_t image = elements.image[i];
     const int32_t category = elements.category[i];
+    const int32_t here = minor[i];
     suspect += suspicion(i);
-    if (static_cast<uint32_t>(category) < settings.categories && static_cast<uint32_t>(image) < settings.images) {
-      ++part.next[category];
-    } else {
-      in_range &= valid_index(image, settings.images) && valid_index(category, settings.categories);
-    }
+    in_range &= valid_index(image, settings.images) & valid_index(category, settings.categories);
+    ordered &= (image >= 0) & (category >= 0) & (last <= here);
+    last = here;
   }
-  part.valid = in_range && suspect == 0;
+  return {in_range && suspect == 0, ordered};
+}
+
+// The positions of the elements that are not left out, by `minor`, of the same in input order.
+template <class Elements>
+LargeArray<uint32_t> order_by(const Column<int32_t>& minor, size_t groups, const Elements& elements) {
+  std::vector<uint32_t> next(groups + 1);
+  auto present = [&](size_t i) { return elements.image[i] >= 0 && elements.category[i] >= 0; };
+  for (size_t i = 0; i < elements.count; ++i) {
+    if (present(i)) ++next[static_cast<size_t>(minor[i]) + 1];
+  }
+  for (size_t group = 0; group < groups; ++group) next[group + 1] += next[group];
+  LargeArray<uint32_t> order(next[groups]);
+  for (size_t i = 0; i < elements.count; ++i) {
+    if (present(i)) order[next[static_cast<size_t>(minor[i])]++] = static_cast<uint32_t>(i);
+  }
+  return order;
 }
 
 void require_32_bits(size_t count) {
@@ -103,27 +123,41 @@ void require_32_bits(size_t count) {
 void check(const Detections& detections, const Settings& settings) { check_detections(detections, settings); }
 void check(const GroundTruths& truths, const Settings& settings) { check_ground_truths(truths, settings); }
 
+// By two stable counting sorts, the less significant first.
 template <class Element, class Elements, class Suspicion, class Make>
 Grouped<Element> group(const Elements& elements, const Settings& settings, Suspicion suspicion, Make make) {
   require_32_bits(elements.count);
-  std::vector<Part> parts = split(elements.count, settings.threads, settings.categories);
+  const bool by_category = settings.use_categories;
+  const Column<int32_t>& minor = by_category ? elements.image : elements.category;
+  const Column<int32_t>& major = by_category ? elements.category : elements.image;
+  std::vector<Part> parts = split(elements.count, settings.threads);
+  std::vector<Survey> surveys(parts.size());
   for_each_task(parts.size(), settings.threads,
-                [&](size_t p, unsigned) { count_part(parts[p], elements, settings, suspicion); });
-  for (const Part& part : parts) {
-    if (!part.valid) check(elements, settings);
+                [&](size_t p, unsigned) { surveys[p] = survey(parts[p], elements, minor, settings, suspicion); });
+  bool ordered = true;
+  for (const Survey& found : surveys) {
+    if (!found.valid) check(elements, settings);
+    ordered &= found.ordered;
   }
-  Grouped<Element> grouped;
-  grouped.begins = place(parts, settings);
-  grouped.elements = std::make_unique_for_overwrite<Element[]>(grouped.begins.back());
+  LargeArray<uint32_t> order;
+  if (!ordered) order = order_by(minor, by_category ? settings.images : settings.categories, elements);
+  const size_t groups = by_category ? settings.categories : settings.images;
+  parts = split(ordered ? elements.count : order.size(), settings.threads);
+  auto position = [&](size_t i) { return ordered ? i : order[i]; };
   for_each_task(parts.size(), settings.threads, [&](size_t p, unsigned) {
-    Part& part = parts[p];
-    for (size_t i = part.begin; i < part.end; ++i) {
-      const int32_t image = elements.image[i];
-      const int32_t category = elements.category[i];
-      if (image < 0 || category < 0) continue;
-      grouped.elements[part.next[category]++] = make(i);
+    parts[p].next.assign(groups, 0);
+    for (size_t i = parts[p].begin; i < parts[p].end; ++i) ++parts[p].next[static_cast<size_t>(major[position(i)])];
+  });
+  Grouped<Element> grouped;
+  grouped.begins = place(parts, groups);
+  grouped.elements.resize(grouped.begins.back());
+  for_each_task(parts.size(), settings.threads, [&](size_t p, unsigned) {
+    for (size_t i = parts[p].begin; i < parts[p].end; ++i) {
+      const size_t at = position(i);
+      grouped.elements[parts[p].next[static_cast<size_t>(major[at])]++] = make(at);
     }
   });
+  if (!by_category) grouped.begins = {0, grouped.begins.back()};
   return grouped;
 }
 

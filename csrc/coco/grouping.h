@@ -1,12 +1,12 @@
-// Detections and ground truths by class, in one stable pass over the input.
+// Detections and ground truths by class, and within it by image.
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <span>
 #include <vector>
 
 #include "inputs.h"
+#include "large_array.h"
 
 namespace qprof::coco {
 
@@ -17,12 +17,13 @@ struct Candidate {
   uint32_t image;
 };
 
-// The elements of class c are [begins[c], begins[c + 1]), in input order (without categories: by category first).
+// The elements of class c are [begins[c], begins[c + 1]): by image, and of one image in input order (without
+// categories: by category first).
 template <class Element>
 struct Grouped {
-  std::unique_ptr<Element[]> elements;
+  LargeArray<Element> elements;
   std::vector<size_t> begins;
-  std::span<const Element> of(size_t c) const { return {elements.get() + begins[c], begins[c + 1] - begins[c]}; }
+  std::span<const Element> of(size_t c) const { return {elements.data() + begins[c], begins[c + 1] - begins[c]}; }
 };
 
 // Throw std::invalid_argument, naming the first element at fault, for an index out of range, a NaN score or area and a

@@ -56,7 +56,8 @@ def arrays(
     category_ids = np.sort(gaps).astype(np.int64)
 
     frequency = 1.0 / np.arange(1, categories + 1) ** 0.8
-    frequency[0] = frequency[1:].sum() * 0.43
+    if categories > 1:
+        frequency[0] = frequency[1:].sum() * 0.43
     frequency = rng.permutation(frequency / frequency.sum())
     crowdedness = rng.gamma(1.8, 1.0, images)
     gt_image = rng.choice(images, annotations, p=crowdedness / crowdedness.sum())

@@ -8,6 +8,7 @@ from typing import Any
 import coco_data
 import numpy as np
 
+from qprof import coco
 from qprof.core import _coco
 
 TRUTHS = ("gt_image", "gt_category", "gt_boxes", "gt_area", "gt_crowd", "gt_id")
@@ -17,9 +18,9 @@ IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALL_THRESHOLDS = np.linspace(0.0, 1.0, 101)
 
 
-def save(folder: Path) -> None:
+def save(folder: Path, **scale: int) -> None:
     """The data set in the forms that the contestants read."""
-    data = coco_data.arrays()
+    data = coco_data.arrays(**scale)
     coco_data.write_json(folder, data)
     np.save(folder / "detections.npy", data.detections_table())
     np.savez(folder / "truths.npz", **{k: v for k, v in vars(data).items() if k.startswith("gt_") or k.endswith("ids")})
@@ -59,20 +60,18 @@ def figures(evaluation: _coco.Evaluation) -> list[float]:
         defined = values[values > -1]
         return float(defined.mean()) if defined.size else -1.0
 
-    precision, recall = evaluation.precision, evaluation.recall
-    last = len(MAX_DETS) - 1
+    recall, last = evaluation.recall, len(MAX_DETS) - 1
+    precision = [evaluation.precision_at(area, last) for area in range(len(AREAS))]
     return [
-        mean(precision[..., 0, last]),
-        mean(precision[0, ..., 0, last]),
-        mean(precision[5, ..., 0, last]),
-        *(mean(precision[..., area, last]) for area in (1, 2, 3)),
+        mean(precision[0]),
+        mean(precision[0][0]),
+        mean(precision[0][5]),
+        *(mean(precision[area]) for area in (1, 2, 3)),
         *(mean(recall[..., 0, limit]) for limit in range(len(MAX_DETS))),
         *(mean(recall[..., area, last]) for area in (1, 2, 3)),
     ]
 
 
 def from_json(folder: str, threads: int) -> list[float]:
-    from qprof import coco
-
     result = coco.evaluate(f"{folder}/instances.json", f"{folder}/detections.json", threads=threads)
     return [float(value) for value in result.stats]

@@ -52,7 +52,11 @@ class Evaluation:
 
     @property
     def precision(self) -> NDArray[np.float64]:
-        """[T, R, K, A, M]"""
+        """[T, R, K, A, M], drawn when it is first asked for"""
+
+    def precision_at(self, area: int, limit: int) -> NDArray[np.float64]:
+        """[T, R, K]: `precision[..., area, limit]`, without the rest of the table where that is not there yet.
+        ValueError for an index that there is not."""
 
     @property
     def recall(self) -> NDArray[np.float64]:
@@ -60,7 +64,8 @@ class Evaluation:
 
     @property
     def scores(self) -> NDArray[np.float64]:
-        """[T, R, K, A, M]: score at which that recall is reached; 0 where it is not"""
+        """[T, R, K, A, M]: score at which that recall is reached; 0 where it is not. Drawn when it is first asked
+        for, and precision with it."""
 
     @property
     def kept(self) -> bool:

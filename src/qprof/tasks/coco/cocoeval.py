@@ -313,7 +313,8 @@ class COCOeval:
             if not same(p, self._evaluated):
                 found = self._anew(p)
             if found is not None:
-                return found.precision, found.recall, found.scores
+                scores = found.scores  # draws the precision, too
+                return found.precision, found.recall, scores
         evaluated = self._paramsEval or self.params
         return accumulation.accumulate(list(self.evalImgs), evaluated, p)
 

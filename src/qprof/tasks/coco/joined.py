@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,11 +29,20 @@ class JoinedEvaluation:
     def __init__(self, parts: Sequence[Evaluation]) -> None:
         self._parts = list(parts)
         self._counts = [len(part.recall) for part in parts]
-        self.precision = np.concatenate([part.precision for part in parts])
         self.recall = np.concatenate([part.recall for part in parts])
-        self.scores = np.concatenate([part.scores for part in parts])
         self.kept = parts[0].kept
         self.images = parts[0].images
+
+    @cached_property
+    def precision(self) -> NDArray[np.float64]:
+        return np.concatenate([part.precision for part in self._parts])
+
+    @cached_property
+    def scores(self) -> NDArray[np.float64]:
+        return np.concatenate([part.scores for part in self._parts])
+
+    def precision_at(self, area: int, limit: int) -> NDArray[np.float64]:
+        return np.concatenate([part.precision_at(area, limit) for part in self._parts])
 
     def truth_counts(self) -> NDArray[np.int64]:
         return self._parts[0].truth_counts()

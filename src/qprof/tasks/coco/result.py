@@ -124,7 +124,7 @@ class CocoResult:
         figures = {figure.name: defined(self.figure(figure)) for figure in self.settings.figures()}
         overall = self.settings.figures()[0]
         for name, places in self.groups.items():
-            values = self.precision[..., places, overall.area, overall.limit]
+            values = self.evaluation.precision_at(overall.area, overall.limit)[..., places]
             values = values[values > -1]
             figures[f"AP{name}"] = float(np.mean(values)) if values.size else None
         return figures
@@ -258,8 +258,10 @@ class CocoResult:
         """One figure over all categories or of one, -1 where undefined."""
         if figure.iou == -1:
             return -1.0
-        table = self.precision if figure.kind == "precision" else self.recall
-        values = table[..., figure.area, figure.limit]
+        if figure.kind == "precision":
+            values = self.evaluation.precision_at(figure.area, figure.limit)
+        else:
+            values = self.recall[..., figure.area, figure.limit]
         if figure.iou is not None:
             values = values[figure.iou : figure.iou + 1]
         if category is not None:
