@@ -20,8 +20,8 @@ struct Member {
 
 class Planner {
  public:
-  Planner(const MatchedClass& matched, const Settings& settings, size_t area, size_t limit)
-      : matched_(matched), settings_(settings), area_(area), limit_(limit) {
+  Planner(const MatchedClass& matched, const Settings& settings, size_t area, size_t limit, bool with_precision)
+      : matched_(matched), settings_(settings), area_(area), limit_(limit), with_precision_(with_precision) {
     plan_.steps.resize(settings.iou_thresholds.size());
   }
 
@@ -53,7 +53,7 @@ class Planner {
     const size_t record = recorded ? record_++ : 0;
     if (matched_.limit[d] > limit_) return;
     Member member{(matched_.inside[d] >> area_ & 1) != 0, nullptr, 0};
-    if (member.inside) plan_.passes.push_back(matched_.image[d]);
+    if (member.inside && with_precision_) plan_.passes.push_back(matched_.image[d]);
     if (recorded) member.match = &matched_.matches[record * settings_.areas.size() + area_];
     member.mark = recorded ? mark() : 0;
     members_.push_back(member);
@@ -111,6 +111,7 @@ class Planner {
   const Settings& settings_;
   const size_t area_;
   const size_t limit_;
+  const bool with_precision_;
   size_t record_ = 0;
   std::vector<Member> members_;
   CurvePlan plan_;
@@ -118,8 +119,9 @@ class Planner {
 
 }  // namespace
 
-CurvePlan plan_curve(const MatchedClass& matched, const Settings& settings, size_t area, size_t limit) {
-  return Planner(matched, settings, area, limit).run();
+CurvePlan plan_curve(const MatchedClass& matched, const Settings& settings, size_t area, size_t limit,
+                     bool with_precision) {
+  return Planner(matched, settings, area, limit, with_precision).run();
 }
 
 }  // namespace qprof::coco

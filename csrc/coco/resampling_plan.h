@@ -41,6 +41,8 @@ struct CurvePlan {
   std::vector<GroupHit> group_hits;
 };
 
-CurvePlan plan_curve(const MatchedClass& matched, const Settings& settings, size_t area, size_t limit);
+// Without `with_precision` what counts true positives alone: no passes and marks.
+CurvePlan plan_curve(const MatchedClass& matched, const Settings& settings, size_t area, size_t limit,
+                     bool with_precision);
 
 }  // namespace qprof::coco

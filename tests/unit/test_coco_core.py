@@ -228,6 +228,8 @@ def many_detections(scores: np.ndarray[Any, Any], seed: int) -> Case:
         (2, 0.5 + np.random.default_rng(2).integers(-500, 500, 4000) * 2.0**-53),
         (3, np.random.default_rng(3).normal(0, 1, 4000)),
         (4, np.full(2500, 0.25)),
+        # Enough for the sort with the larger digits.
+        (5, np.random.default_rng(5).random(13_000).astype(np.float32).astype(float)),
     ],
 )
 def test_equals_pycocotools_with_many_detections(seed: int, scores: np.ndarray[Any, Any]) -> None:
