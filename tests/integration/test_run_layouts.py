@@ -15,6 +15,7 @@ pytest.importorskip("gptqmodel")
 
 from checkpoints import save_llama
 from gguf_files import write_gguf
+from gptq_folders import float_llama, write_gptq
 from lastword_models import byte_tokenizer
 
 SHORT = (*QUICK, "--set=protocol.threads=1", "--set=task.prompt_tokens=8", "--set=task.generated_tokens=2", "-o", "r")
@@ -38,6 +39,23 @@ def test_an_id_without_org_is_taken_from_the_cache_of_the_hub(qprof: CommandLine
     assert done.code == 0, done.err
     (entry,) = Run(qprof.folder / "r").variants
     assert entry.path == str(model / "snapshots" / COMMIT) and entry.status == "ok"
+
+
+def test_an_id_of_a_quantized_model_is_run_as_it_is(qprof: CommandLine) -> None:
+    pytest.importorskip("gptqmodel")
+    source = float_llama(qprof.folder / "float")
+    model = qprof.folder / "hub" / "models--org--Tiny-GPTQ"
+    write_gptq(source, model / "snapshots" / COMMIT, inside={"bits": 4, "group_size": 32, "quant_method": "gptq"})
+    (model / "refs").mkdir()
+    (model / "refs" / "main").write_text(COMMIT)
+    qprof.environment |= {"HF_HUB_CACHE": str(model.parent), "HF_HUB_OFFLINE": "1"}
+    data = write_texts(qprof.folder / "texts.jsonl")
+    done = qprof("run", "org/Tiny-GPTQ", "--data", data, *SHORT)
+    assert done.code == 0, done.err
+    (entry,) = Run(qprof.folder / "r").variants
+    assert (entry.name, entry.status, entry.making.facts["bits"]) == ("Tiny-GPTQ", "ok", 4)
+    refused = qprof("run", "org/Tiny-GPTQ", "--bits", "4", "--data", data, *SHORT)
+    assert refused.code == 2 and "are run as they are" in refused.err
 
 
 def test_a_gguf_file_beside_a_float_model(qprof: CommandLine) -> None:

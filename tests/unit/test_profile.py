@@ -14,7 +14,7 @@ from qprof.measure.command_line import profile_for, shipped_profiles
 from qprof.measure.models import model_path, runtime_of
 from qprof.measure.profile import Profile, resolved, validate, validate_recorded
 from qprof.measure.profile_file import apply_overrides, load_profile
-from qprof.runtimes import registry
+from qprof.runtimes import hub, registry
 
 MINIMAL = {"name": "m", "model": {"path": "/m.tflite"}}
 SHAPES = {"kind": "detection", "dataset": "shapes"}
@@ -703,8 +703,23 @@ def test_a_quantized_checkpoint_alone_is_run_as_it_is(checkpoint: Path, place: s
         profile_for(["lm"], bits=[4])
 
 
+@pytest.mark.parametrize("target", ["org/some-GPTQ@v1", "hf://org/some-GPTQ@v1"])
+def test_an_id_of_a_quantized_model_is_run_as_it_is(
+    target: str, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(hub, "settings_folder", lambda reference: asked.append(reference) or checkpoint)
+    assert profile_for([target]).model.path == "hf://org/some-GPTQ@v1"
+    write(checkpoint / "config.json", '{"model_type": "llama", "quantization_config": {"bits": 4}}')
+    assert [(v.name, v.file) for v in profile_for([target]).variants] == [("some-GPTQ", "hf://org/some-GPTQ@v1")]
+    assert asked == ["hf://org/some-GPTQ@v1"] * 2
+
+
 @pytest.mark.parametrize("target", ["org/some-model", "hf://org/some-model", "org/some-model@v1.0"])
-def test_an_id_on_the_hub_is_taken_where_there_is_no_such_path(target: str, models: Path) -> None:
+def test_an_id_on_the_hub_is_taken_where_there_is_no_such_path(
+    target: str, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "settings_folder", lambda _: None)  # as without a network
     profile = profile_for([target], bits=[8])
     assert profile.name == "some-model"
     assert profile.model.path == "hf://" + target.removeprefix("hf://")

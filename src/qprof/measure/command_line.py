@@ -186,9 +186,14 @@ def _located(target: str) -> tuple[str, str]:
 
 
 def _is_finished(target: str) -> bool:
-    """Whether a model is a variant already, of which no others are made."""
-    found = None if hub.is_bare_name(target) else registry.accepting(Path(target))
-    return found is not None and found.is_finished(Path(target))
+    """Whether a model is a variant already, of which no others are made. Of one on the hub its settings tell, which are
+    fetched, and no more than these."""
+    if os.path.exists(target) and not hub.is_bare_name(target):
+        found = registry.accepting(Path(target))
+        return found is not None and found.is_finished(Path(target))
+    named = registry.naming(target)
+    folder = hub.settings_folder(hub.PREFIX + target.removeprefix(hub.PREFIX)) if named is not None else None
+    return named is not None and folder is not None and named.is_finished(folder)
 
 
 def _text_profile(

@@ -12,6 +12,7 @@ PREFIX = "hf://"
 
 #: Weights as safetensors, settings, tokenizers. Never what has to be unpickled or run.
 _WANTED = ["*.safetensors", "*.json", "tokenizer.model", "*.jinja", "merges.txt", "vocab.txt", "spiece.model"]
+_SETTINGS = ["config.json", "quantize_config.json", "quant_config.json"]
 _UNWANTED = ["*/*", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.py"]
 
 _REFERENCE = re.compile(r"^hf://(?P<name>(?:[\w.-]+/)?[\w.-]+)(?:@(?P<revision>[\w./-]+))?\Z", re.ASCII)
@@ -44,6 +45,20 @@ def cached_folder(name: str, revision: str | None = None) -> Path | None:
     try:
         return Path(snapshot_download(name, revision=revision, local_files_only=True))
     except (errors.LocalEntryNotFoundError, errors.HFValidationError):
+        return None
+
+
+def settings_folder(reference: str) -> Path | None:
+    """The folder with the settings of a hub model (its .json files at most, unless the cache has more), fetched where
+    they are not there yet; `None` where they cannot be had, which is for who fetches the model to tell."""
+    match = _REFERENCE.match(reference)
+    if match is None or ".." in reference:
+        return None
+    try:
+        from huggingface_hub import snapshot_download
+
+        return Path(snapshot_download(match["name"], revision=match["revision"], allow_patterns=_SETTINGS))
+    except Exception:  # from a dozen classes of three libraries
         return None
 
 

@@ -10,7 +10,6 @@ sleep, a lock around safetensors' `save_file`, and GPTQ classes of transformers 
 from __future__ import annotations
 
 import contextlib
-import functools
 import importlib.metadata
 import importlib.util
 import io
@@ -76,18 +75,6 @@ def import_gptqmodel() -> Any:
     # Of every quantization it writes a log into ./logs; what is in there, it returns as well.
     loop_processor.LoopProcessor._build_log_file_path = staticmethod(lambda name, time: Path(os.devnull))
     return gptqmodel
-
-
-@functools.cache
-def end_threads_at_exit() -> None:
-    """Have gptqmodel's threads end before the interpreter does, from the first quantization on: they are daemons, and
-    one that is within torch when the interpreter stops it takes the whole process down (SIGABRT, "terminate called
-    without an active exception"), whatever that had to say."""
-    import atexit
-
-    import gptqmodel
-
-    atexit.register(lambda: gptqmodel.get_device_thread_pool().shutdown(wait=True))
 
 
 def _import_unnoticed() -> None:

@@ -80,7 +80,6 @@ def quantize(
         _no_progress_bars(),
     ):
         gptqmodel = library.import_gptqmodel()
-        library.end_threads_at_exit()
         model = gptqmodel.GPTQModel.load(
             str(text_alone(source)),
             (configure or _quantize_config)(gptqmodel, source, settings, device),
