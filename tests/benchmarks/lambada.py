@@ -36,6 +36,9 @@ REACH = 2.0
 REACH_ERROR = 1e-4
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 
+#: Tokens that the tiny models of families have.
+_FAMILY_WORDS = 8192
+
 #: SmolLM-135M's configuration: https://huggingface.co/HuggingFaceTB/SmolLM-135M/blob/main/config.json
 SMOL = {
     "hidden_size": 576,
@@ -55,11 +58,10 @@ def first_lines(source: Path, count: int, target: Path) -> Path:
     return target
 
 
-def make_smol(folder: Path, rows: Path, dtype: str) -> Path:
-    """The shaped model, its weights drawn from a fixed seed, and a tokenizer of all the words in `rows`."""
-    import torch
+def save_tokenizer(folder: Path, rows: Path, vocabulary: int) -> None:
+    """A byte-level tokenizer of the words in `rows`."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
     texts = [json.loads(line)["text"] for line in rows.read_text().splitlines()]
     backend = Tokenizer(models.BPE())
@@ -67,7 +69,7 @@ def make_smol(folder: Path, rows: Path, dtype: str) -> Path:
     backend.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=SMOL["vocab_size"],
+        vocab_size=vocabulary,
         special_tokens=["<|endoftext|>"],
         initial_alphabet=alphabet,
         show_progress=False,
@@ -75,19 +77,30 @@ def make_smol(folder: Path, rows: Path, dtype: str) -> Path:
     backend.train_from_iterator(texts, trainer)
     end = {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>"}
     PreTrainedTokenizerFast(tokenizer_object=backend, **end).save_pretrained(folder)
+
+
+def make_smol(folder: Path, rows: Path, dtype: str) -> Path:
+    """The shaped model, its weights drawn from a fixed seed, and a tokenizer of all the words in `rows`."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    save_tokenizer(folder, rows, SMOL["vocab_size"])
     torch.manual_seed(0)
     model = LlamaForCausalLM(LlamaConfig(**SMOL, bos_token_id=0, eos_token_id=0))
     model.to(getattr(torch, dtype)).save_pretrained(folder)
     return folder
 
 
-def make_family(folder: Path, name: str) -> Path:
-    """A tiny model of a family, with room for rows in bytes."""
+def make_family(folder: Path, name: str, rows: Path) -> Path:
+    """A tiny model of a family, with room for the rows and a tokenizer of their words."""
     sys.path.insert(0, str(Path(__file__).parents[1]))
     from lm_families import FAMILIES, save_family
 
     sizes = ("n_positions", "max_position_embeddings", "max_seq_len")
-    return save_family(folder, name, **{size: 2048 for size in sizes if size in FAMILIES[name].settings})
+    longer = {size: 1024 for size in sizes if size in FAMILIES[name].settings}
+    save_family(folder, name, vocab_size=_FAMILY_WORDS, **longer)
+    save_tokenizer(folder, rows, _FAMILY_WORDS)
+    return folder
 
 
 def peer(arguments: argparse.Namespace) -> None:
@@ -213,7 +226,7 @@ def main() -> int:
     parser.add_argument("--limit", type=int, default=5153, help="rows for llama_stories260K; 0 leaves it out")
     parser.add_argument("--rows", type=int, default=64, help="rows for the shaped model; 0 leaves it out")
     parser.add_argument("--families", nargs="*", default=[])
-    parser.add_argument("--family-rows", type=int, default=200)
+    parser.add_argument("--family-rows", type=int, default=600)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--repetitions", type=int, default=2)
@@ -243,7 +256,7 @@ def main() -> int:
         if arguments.families:
             some = first_lines(rows, arguments.family_rows, Path(work) / "families.jsonl")
         for name in arguments.families:
-            reached &= compare(name, make_family(Path(work) / name, name), some, arguments)
+            reached &= compare(name, make_family(Path(work) / name, name, rows), some, arguments)
     return int(not reached)
 
 

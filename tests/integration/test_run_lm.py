@@ -25,7 +25,7 @@ FAST = (*QUICK, "--set=protocol.threads=1", "--set=task.calibration_samples=4", 
 FAST = (*FAST, "--set=task.prompt_tokens=8", "--set=task.generated_tokens=3")
 
 
-def write_checkpoint(folder: Path) -> Path:
+def write_checkpoint(folder: Path, **changed: Any) -> Path:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -36,7 +36,7 @@ def write_checkpoint(folder: Path) -> Path:
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=64,
-        intermediate_size=128,
+        intermediate_size=changed.get("intermediate_size", 128),
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
@@ -191,6 +191,18 @@ def test_a_variant_that_cannot_be_made_does_not_stop_the_others(
     assert code == 1
     assert set(reasons) == {"uneven", "no-kernel"}
     assert "48" in reasons["uneven"] and "torch-aten" in reasons["no-kernel"]
+
+
+def test_a_variant_that_nobody_asked_for_and_that_cannot_be_made_is_left_out(
+    line: CommandLine, texts: Path, tmp_path: Path
+) -> None:
+    odd = write_checkpoint(tmp_path / "odd", intermediate_size=144)  # groups of 64 do not divide it
+    words = ["--data", texts, *FAST, "--set=task.limit=20", "--set=task.samples=1"]
+    done = line("run", odd, *words, "-o", "by-default")
+    assert done.code == 0, done.err
+    assert "gptq-4bit is left out: " in done.err and "does not divide the 144 in_features" in done.err
+    asked = line("run", odd, "--bits", "4", *words, "-o", "asked")
+    assert asked.code == 1 and "tries gptq-4bit again" in asked.err
 
 
 @pytest.mark.parametrize(

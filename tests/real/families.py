@@ -52,12 +52,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--only", nargs="*", default=list(FAMILIES))
     parser.add_argument("--variants", nargs=2, default=list(VARIANTS), metavar=("BASELINE", "VARIANT"))
+    parser.add_argument("--group-size", type=int, help="of the variant: -1 for a group per row")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     texts = write_texts(args.out / "texts.jsonl", 2 * ROWS)
     for name in args.only:
-        found = one_family(args.out / name, name, texts, args.variants)
+        found = one_family(args.out / name, name, texts, args.variants, args.group_size)
         (args.out / f"{name}.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
         print(f"{name:20}", *(f"{column}: {found.get(column, '-')}" for column in found), sep=" | ", flush=True)
 
@@ -69,11 +70,11 @@ def write_texts(path: Path, count: int) -> Path:
     return path
 
 
-def one_family(folder: Path, name: str, texts: Path, variants: Sequence[str]) -> dict[str, str]:
+def one_family(folder: Path, name: str, texts: Path, variants: Sequence[str], group_size: int | None) -> dict[str, str]:
     """What each command said: "ok", or the line that it failed with."""
     kept = folder / "run.txt"
     if not kept.is_file():
-        kept.write_text(measured(folder, name, texts, variants), encoding="utf-8")
+        kept.write_text(measured(folder, name, texts, variants, group_size), encoding="utf-8")
     found, run = {"run": kept.read_text(encoding="utf-8")}, str(folder / "r")
     baseline, variant = variants
     for column, words in (
@@ -89,12 +90,13 @@ def one_family(folder: Path, name: str, texts: Path, variants: Sequence[str]) ->
     return found
 
 
-def measured(folder: Path, name: str, texts: Path, variants: Sequence[str]) -> str:
+def measured(folder: Path, name: str, texts: Path, variants: Sequence[str], group_size: int | None) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     line = CommandLine(folder, patience_s=PATIENCE_S)
     model, rows = save_family(folder / "model", name), FAMILIES[name].rows
     settings = [f"--set={key}={value}" for key, value in {**SETTINGS, "task.batch": rows}.items()]
     made = "".join(f'[[variants]]\nname = "{variant}"\n' for variant in variants)
+    made += "" if group_size is None else f"group_size = {group_size}\n"
     data = f'[model]\npath = "{model}"\n[task]\nkind = "lastword"\ndata = "{texts}"\n'
     (folder / "p.toml").write_text(f'name = "{name}"\n{made}{data}', encoding="utf-8")
     return said(line("run", "-q", "p.toml", *settings, "-o", "r"))

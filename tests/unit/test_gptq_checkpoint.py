@@ -12,6 +12,7 @@ import pytest
 from checkpoints import float_tensors, quantized_tensors, write_checkpoint, write_json, write_safetensors
 from qprof.errors import ModelError
 from qprof.runtimes.torch_lm.checkpoint import QuantizedFormat, inspect, normalised
+from qprof.runtimes.torch_lm.gptq import Settings, check
 
 GPTQMODEL = {
     "bits": 4,
@@ -255,6 +256,16 @@ def test_bad_folders_are_refused_with_one_line(tmp_path: Path, case: str) -> Non
     with pytest.raises(ModelError, match=text) as raised:
         inspect(folder)
     assert "\n" not in str(raised.value) and str(folder) in str(raised.value) and ";" in str(raised.value)
+
+
+def test_experts_are_called_as_they_run(tmp_path: Path) -> None:
+    block = "model.layers.0.block_sparse_moe"
+    parts = {"w1": "gate_proj", "w2": "down_proj", "w3": "up_proj"}
+    tensors = {f"{block}.experts.1.{part}.weight": ("F32", [64, 64]) for part in parts}
+    found = inspect(write_checkpoint(tmp_path / "m", {**float_tensors(), **tensors}))
+    experts = [name for name in found.linears if "experts" in name]
+    assert experts == [f"model.layers.0.mlp.experts.1.{part}" for part in parts.values()]
+    check(found, Settings(bits=4, group_size=64, skip_layers=(experts[0],)))
 
 
 def test_a_path_that_is_no_folder(tmp_path: Path) -> None:

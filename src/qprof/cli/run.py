@@ -90,7 +90,7 @@ def run(options: argparse.Namespace) -> int:
 
     from qprof.cli.quantity import seconds, share, size_bytes
     from qprof.errors import QprofError
-    from qprof.measure.command_line import profile_for
+    from qprof.measure.command_line import is_profile, profile_for
     from qprof.measure.input_options import InputOptions, recipes, shapes
     from qprof.measure.parent.execution import new_run_folder, resume, start
     from qprof.probes.clock import MonotonicClock
@@ -118,6 +118,7 @@ def run(options: argparse.Namespace) -> int:
         raise QprofError("--resume goes on with a run as it was begun; it takes no model, profile or other option")
     if not options.resume and not any((*models, *images)):
         return _quickstart(options)
+    chosen = True
     with make_progress(sys.stderr, MonotonicClock(), options.quiet) as progress:
         if options.resume:
             folder = find_run(options.resume)
@@ -137,7 +138,9 @@ def run(options: argparse.Namespace) -> int:
             )
             folder = options.output or new_run_folder(profile)
             start(profile, folder, progress)
-    code = _shown(folder)
+            asked = options.variants or options.bits or options.group_size is not None
+            chosen = bool(asked) or is_profile(options.targets[0])
+    code = _shown(folder, chosen)
     explanation = _explained(folder, options.quiet) if options.verify else None
     _reported(folder, explanation)
     return code
@@ -172,8 +175,9 @@ def _quickstart(options: argparse.Namespace) -> int:
     return max(codes)
 
 
-def _shown(folder: Path) -> int:
-    """Print a finished run's table, and what is left to try again; returns the exit code."""
+def _shown(folder: Path, chosen: bool = True) -> int:
+    """Print a finished run's table, and what is left to try again; returns the exit code. `chosen`: somebody named the
+    variants; of those that qprof takes by itself, one that cannot be made of this model is no failure of the run."""
     import sys
 
     from qprof.cli.common import print_summary
@@ -184,6 +188,10 @@ def _shown(folder: Path) -> int:
     finished = Run(folder)
     print_summary(finished, summarize(finished))
     left = finished.manifest.left()
+    for entry in finished.variants[1:]:
+        if not chosen and entry.failed and entry.path is None and not entry.section.get("file"):
+            left.remove(entry.name)
+            print(f"{entry.name} is left out: {entry.reason}", file=sys.stderr)
     if left:
         print(f"qprof run --resume {folder} tries {', '.join(left)} again", file=sys.stderr)
     for line in more_lines(finished):

@@ -50,6 +50,9 @@ _AUTOGPTQ_KEYS = frozenset({"is_marlin_format", "model_name_or_path", "model_fil
 #: A tensor of a decoder layer: "model.layers.0.mlp.up_proj.weight", "transformer.h.0.attn.c_attn.weight".
 _IN_LAYER = re.compile(r"^(?P<module>.*\.\d+\..+)\.(?P<kind>weight|qweight)$")
 
+_OLD_EXPERT = re.compile(r"(?P<layer>.+)\.block_sparse_moe\.experts\.(?P<number>\d+)\.(?P<part>w[123])")
+_EXPERT_PARTS = {"w1": "gate_proj", "w2": "down_proj", "w3": "up_proj"}
+
 
 @dataclass(frozen=True, slots=True)
 class QuantizedFormat:
@@ -356,7 +359,16 @@ def _linears(tensors: Mapping[str, StoredTensor], transposed: bool) -> dict[str,
         else:
             rows, columns = tensor.shape
             found[module] = (rows, columns) if transposed else (columns, rows)
-    return found
+    return {running_name(module): features for module, features in found.items()}
+
+
+def running_name(stored: str) -> str:
+    """The name by which a linear runs: checkpoints like Mixtral's keep the names that transformers had for experts at
+    first ("block_sparse_moe.experts.0.w1"), and it calls them otherwise by now, as gptqmodel does."""
+    found = _OLD_EXPERT.fullmatch(stored)
+    if found is None:
+        return stored
+    return f"{found['layer']}.mlp.experts.{found['number']}.{_EXPERT_PARTS[found['part']]}"
 
 
 def widths(linears: Mapping[str, tuple[int, int]]) -> Sequence[int]:
