@@ -48,7 +48,7 @@ def scan(path: Path, kinds: Mapping[str, str], columns: Sequence[str], equal: Ma
             open_questions = _left_to_ask(file.metadata.row_group(group), equal)
             if open_questions is not None:
                 read = list(dict.fromkeys([*columns, *open_questions]))
-                table = file.read_row_group(group, columns=read)
+                table = file.read_row_group(group, columns=read, use_threads=False)  # see `tables.read_table`
                 yield _chosen(path, table, columns, {name: equal[name] for name in open_questions})
 
 
@@ -62,7 +62,7 @@ def groups_of(path: Path, columns: Sequence[str], equal: Mapping[str, str], gap_
         for group in range(file.num_row_groups):
             facts = file.metadata.row_group(group)
             if _left_to_ask(facts, equal) is not None and (gap_in is None or _has_gap(facts, gap_in)):
-                yield file.read_row_group(group, columns=list(columns))
+                yield file.read_row_group(group, columns=list(columns), use_threads=False)
 
 
 @contextlib.contextmanager

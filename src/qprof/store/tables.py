@@ -139,7 +139,9 @@ def read_table(path: Path) -> Any:
 
     try:
         with open(path, "rb") as stream:  # a folder may be named as an address is: s3:x
-            return pq.read_table(stream)
+            # Arrow's threads, where they call back into Python to read, now and then abort or hang the process at its
+            # end (apache/arrow issues 34314 and 50482).
+            return pq.read_table(stream, use_threads=False, pre_buffer=False)
     except FileNotFoundError as error:
         raise StoreError(f"{path}: missing; is this a complete qprof run directory?") from error
     except (OSError, pa.ArrowException) as error:
