@@ -145,8 +145,18 @@ def test_a_verification_measures_latency_alone_and_in_enough_rounds() -> None:
     assert run.profile.protocol.rounds == 3, "the run's own profile must stay"
     more = InMemory(profile=profile(rounds=20))
     claims = [claim(), claim(b="int8+y", figure="accuracy", low=0.01, high=0.2)]
-    (both,) = plan_verification(more, claims)  # type: ignore[arg-type]
-    assert both.profile["protocol"]["scored"] and both.profile["protocol"]["rounds"] == 20
+    timed, _ = plan_verification(more, claims)  # type: ignore[arg-type]
+    assert timed.timed and timed.claims == (claims[0],) and not timed.profile["protocol"]["scored"]
+    assert timed.profile["protocol"]["rounds"] == 20 and timed.profile["protocol"]["block_ms"] > 0.0
+
+
+def test_scores_are_measured_in_a_run_that_repeats_nothing() -> None:
+    claims = [claim(), claim(b="int8+y", figure="accuracy", low=0.01, high=0.2)]
+    _, scored = plan_verification(InMemory(profile=profile(rounds=20)), claims)  # type: ignore[arg-type]
+    protocol = scored.profile["protocol"]
+    assert not scored.timed and scored.claims == (claims[1],) and protocol["scored"]
+    assert protocol["rounds"] == 20, "blocks no longer than those of the run: they end within its time limit"
+    assert protocol["block_ms"] == 0.0 and protocol["warmup_max_s"] == 0.0
 
 
 def test_what_is_rescored_or_cannot_be_tested_needs_no_run() -> None:

@@ -145,3 +145,16 @@ def test_every_scored_sample_is_predicted_once(rounds: int, scored: int) -> None
 def test_predictions_without_passes_of_their_own_are_those_of_the_first_phase() -> None:
     blocks = plan_blocks(1, 3, samples=2, profiled=False, seed=1, phases=("prefill", "decode"))
     assert [(b.round, b.phase) for b in blocks if b.keep] == [(0, "prefill")]
+
+
+def test_what_is_not_scored_runs_few_samples_a_block_spread_over_all_of_them() -> None:
+    blocks = plan_blocks(3, 8, samples=300, profiled=False, seed=1, timed_alone=True)
+    assert {len(block.samples) for block in blocks} == {WHOLE_SET} and not any(block.keep for block in blocks)
+    run = sorted({sample for block in blocks for sample in block.samples})
+    assert len(run) == 8 * WHOLE_SET and run[0] == 0 and run[-1] > 290
+    for round_ in range(8):
+        assert len({block.samples for block in blocks if block.round == round_}) == 1, "paired by sample"
+    scored = plan_blocks(3, 8, samples=300, profiled=False, seed=1)
+    assert {len(block.samples) for block in scored} == {38} and any(block.keep for block in scored)
+    few = plan_blocks(3, 8, samples=100, profiled=False, seed=1, timed_alone=True)
+    assert {sample for block in few for sample in block.samples} == set(range(100))

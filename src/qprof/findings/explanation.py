@@ -133,7 +133,7 @@ def explain(
         outcome = _outcome(run, plan, verify, progress or SilentProgress())
         if isinstance(outcome, QprofError):
             notes.append(f"verification {plan.name} failed: {outcome}")
-        elif outcome is not None:
+        elif outcome is not None and plan.timed:
             notes += machine_notes(run, outcome)
         if outcome is not None:
             outcomes |= {position: outcome for position, claim in enumerate(claims) if claim in plan.claims}

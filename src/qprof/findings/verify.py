@@ -50,24 +50,32 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """One run for all interventions that share their changes to protocol and task."""
+    """One run for all interventions that share their changes to protocol and task, and are all about time or all about
+    scores: what is timed alone needs neither all samples nor scoring, and what is scored alone no repetition."""
 
     name: str
     profile: Mapping[str, Any]
     claims: tuple[Claim, ...]
 
+    @property
+    def timed(self) -> bool:
+        """Whether it is about time, not about scores."""
+        return not self.profile["protocol"]["scored"]
+
 
 def plan_verification(run: Run, claims: Sequence[Claim]) -> list[Verification]:
     """The runs that the claims' interventions need; claims that were rescored, or have none, need no run.
 
-    Interventions share a run if their overrides are equal and they mean the same by a variant's name.
+    Interventions share a run if their overrides are equal, they are about time alike, and they mean the same by a
+    variant's name.
     """
     groups: dict[str, list[list[Claim]]] = {}
     for claim in claims:
         intervention = claim.hypothesis.intervention
         if intervention is None or intervention.rescored is not None:
             continue
-        key = repr((sorted(intervention.protocol.items()), sorted(intervention.task.items())))
+        about_time = intervention.prediction.figure == LATENCY
+        key = repr((about_time, sorted(intervention.protocol.items()), sorted(intervention.task.items())))
         groups.setdefault(key, [])
         fitting = (group for group in groups[key] if _agree(group, claim))
         group = next(fitting, None)
@@ -97,6 +105,12 @@ def _fixed(protocol: Mapping[str, Any]) -> dict[str, Any]:
     return {**fixed, "rounds": min(protocol["rounds"], ProtocolSection().rounds)}
 
 
+def scored_again(protocol: Mapping[str, Any]) -> dict[str, Any]:
+    """The protocol of a run that predicts every sample once, in blocks as long as those of the run that it is inside
+    of."""
+    return {**protocol, **_LATENCY_ALONE, "block_ms": 0.0, "warmup_max_s": 0.0, "scored": True}
+
+
 def _agree(group: Sequence[Claim], claim: Claim) -> bool:
     known = {section["name"]: section for member in group for section in _sections(member)}
     return all(known.get(section["name"], section) == section for section in _sections(claim))
@@ -112,11 +126,9 @@ def _profile(run: Run, claims: Sequence[Claim]) -> dict[str, Any]:
     data = profile_again(run)
     own = {section["name"]: section for section in data["variants"]}
     wanted: dict[str, Mapping[str, Any]] = {}
-    figures = set()
     for claim in claims:
         intervention = claim.hypothesis.intervention
         assert intervention is not None  # as planned
-        figures.add(intervention.prediction.figure)
         for name in (claim.comparison.baseline, claim.comparison.variant):
             wanted.setdefault(name, own[name])
         for section in intervention.variants:
@@ -125,9 +137,10 @@ def _profile(run: Run, claims: Sequence[Claim]) -> dict[str, Any]:
     assert first is not None
     data["variants"] = [dict(section) for section in wanted.values()]
     data["name"] = f"{data['name']}-verify"
-    data["protocol"] = {**measured_again(data["protocol"]), **first.protocol}
+    timed = first.prediction.figure == LATENCY
+    again = {**measured_again(data["protocol"]), "scored": False} if timed else scored_again(data["protocol"])
+    data["protocol"] = {**again, **first.protocol}
     data["task"] = merged({"task": data["task"]}, {"task": first.task})["task"]
-    data["protocol"]["scored"] = figures != {LATENCY}
     return data
 
 

@@ -46,6 +46,7 @@ def plan_blocks(
     scored: int = 0,
     energy_rounds: int = 0,
     resets: bool = False,
+    timed_alone: bool = False,
 ) -> list[PlannedBlock]:
     """All blocks of a run, in order.
 
@@ -54,16 +55,21 @@ def plan_blocks(
     balanced (`qprof.stats.schedule`). All variants of a round run the same samples, so that
     they are paired by round and by sample; over all rounds every sample is run. Where `scored` samples are predicted
     in passes of their own, a round ends with its share of them; so do `energy_rounds` of the rounds, spread over all of
-    them, with one energy block of every variant and phase. Numbers depend on nothing but the arguments.
+    them, with one energy block of every variant and phase. Where nothing is scored (`timed_alone`), no prediction is
+    kept, and a block runs `WHOLE_SET` samples at most: those of a larger set are spread evenly over it. Numbers depend
+    on nothing but the arguments.
     """
     passes = [(kind, phase) for phase in phases for kind in _TIMED[: 1 + profiled + (profiled and resets)]]
     orders = [interleaved(variants, rounds, seed + number) for number in range(len(passes) + 1 + len(phases))]
+    count = min(samples, rounds * WHOLE_SET) if timed_alone else samples
+    timed = [number * samples // count for number in range(count)]
     blocks: list[PlannedBlock] = []
     for round_ in range(rounds):
-        members, keep = round_samples(round_, rounds, samples)
+        members, keep = round_samples(round_, rounds, len(timed))
+        members = tuple(timed[member] for member in members)
         for (kind, phase), order in zip(passes, orders, strict=False):
             for variant in order[round_]:
-                wanted = keep and (kind, phase) == ("clean", phases[0]) and not scored
+                wanted = keep and not timed_alone and (kind, phase) == ("clean", phases[0]) and not scored
                 blocks.append(PlannedBlock(len(blocks), round_, variant, kind, members, wanted, phase))
         share = tuple(range(round_ * scored // rounds, (round_ + 1) * scored // rounds))
         for variant in orders[len(passes)][round_] if share else ():

@@ -127,6 +127,7 @@ class Measurement:
             scored=first if apart else 0,
             energy_rounds=self._protocol.energy_rounds if energy is not None and energy.blocks else 0,
             resets=self._manifest.resets,
+            timed_alone=not self._protocol.scored,
         )
         if self._manifest.sampling is not None:
             blocks, self._order = sampled(blocks, total, self._protocol.seed, apart=bool(apart))
