@@ -3,14 +3,13 @@ errors, and the machine's ceilings."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 
 import msgspec
 
-from qprof.errors import ModelError, QprofError, WorkerError
+from qprof.errors import ModelError, QprofError
 from qprof.measure.parent.ceilings import machine_ceilings
-from qprof.measure.parent.process import Bounds, WorkerProcess, closing_worker
+from qprof.measure.parent.jobs import Jobs
 from qprof.measure.parent.two_models import require_memory
 from qprof.measure.parent.variants import loaded_variant
 from qprof.measure.progress import ProgressDisplay
@@ -35,14 +34,13 @@ _MOST_TRYING_S = 60.0
 
 
 class AfterBlocks:
-    """Both, for all variants that were measured; what cannot be done is a note, and costs nothing that was measured."""
+    """For all variants that were measured; what cannot be done is a note, and costs nothing that was measured."""
 
     def __init__(self, writer: RunWriter, protocol: ProtocolSection, progress: ProgressDisplay) -> None:
         self._writer = writer
         self._manifest = writer.manifest
         self._protocol = protocol
         self._progress = progress
-        self._bounds = Bounds.of(protocol)
 
     def find_ceilings(self, entries: Sequence[VariantEntry]) -> None:
         """Of each runtime, as its first variant uses it, into the manifest."""
@@ -57,29 +55,22 @@ class AfterBlocks:
             except QprofError as error:
                 self._note(f"the ceilings of {runtime.name} are not known: {error}")
 
-    def compare_layers(self, entries: Sequence[VariantEntry]) -> None:
-        """Every variant's layers with those of the baseline, on a few samples; in one process, as long as that lives:
-        what takes longest is the import of the runtime."""
+    def compare_layers(self, jobs: Jobs, entries: Sequence[VariantEntry]) -> None:
+        """Every variant's layers with those of the baseline, on a few samples."""
         baseline = self._manifest.baseline
         if not self._protocol.layer_errors or baseline.failed:
             return
-        with contextlib.ExitStack() as stack:
-            worker = None
-            for entry in entries:
-                if entry is baseline or layer_errors_saved(self._writer.folder, entry.name):
-                    continue
-                self._progress.phase("comparing layers", f"variant {entry.name}")
-                log = self._writer.folder / "logs" / "layers.log"
-                worker = worker or stack.enter_context(closing_worker("comparison of layers", log, self._bounds))
-                try:
-                    self._compare(worker, baseline, entry)
-                except QprofError as error:
-                    entry.notes.append(f"its layers were not compared with the baseline's: {error}")
-                    self._progress.note(f"{entry.name}: its layers were not compared: {error}")
-                    if isinstance(error, WorkerError):
-                        worker = None
+        for entry in entries:
+            if entry is baseline or layer_errors_saved(self._writer.folder, entry.name):
+                continue
+            self._progress.phase("comparing layers", f"variant {entry.name}")
+            try:
+                self._compare(jobs, baseline, entry)
+            except QprofError as error:
+                entry.notes.append(f"its layers were not compared with the baseline's: {error}")
+                self._progress.note(f"{entry.name}: its layers were not compared: {error}")
 
-    def check_baseline(self) -> None:
+    def check_baseline(self, jobs: Jobs) -> None:
         """The baseline on a few samples, with the settings of its task as they are and changed: one that is broken
         itself is no measure for the others."""
         baseline, task = self._manifest.baseline, self._manifest.task
@@ -93,9 +84,7 @@ class AfterBlocks:
             name=baseline.name, baseline=loaded_variant(baseline), task=task, samples=wanted, max_s=_MOST_TRYING_S
         )
         try:
-            log = self._writer.folder / "logs" / "plausibility.log"
-            with closing_worker("check of the baseline", log, self._bounds) as worker:
-                answer = worker.ask(request, timeout_s=self._protocol.timeout_s)
+            answer = jobs.ask("check of the baseline", request, timeout_s=self._protocol.timeout_s)
         except QprofError as error:
             baseline.notes.append(f"it was not checked whether it is broken itself: {error}")
             self._progress.note(f"{baseline.name}: was not checked: {error}")
@@ -105,7 +94,7 @@ class AfterBlocks:
         self._writer.save_manifest()  # before the rows, which say that all of it is done
         save_plausibility(self._writer.folder, baseline.name, msgspec.convert(answer.rows, list[PlausibilityRow]))
 
-    def _compare(self, worker: WorkerProcess, baseline: VariantEntry, entry: VariantEntry) -> None:
+    def _compare(self, jobs: Jobs, baseline: VariantEntry, entry: VariantEntry) -> None:
         if entry.runtime != baseline.runtime:
             raise ModelError(
                 f"it is run by {entry.runtime} and the baseline by {baseline.runtime}, whose layers hold no tensors in "
@@ -121,7 +110,7 @@ class AfterBlocks:
             pairs=self._pairs(baseline.name, entry.name),
             samples=self._protocol.layer_errors,
         )
-        answer = worker.ask(request, timeout_s=self._protocol.timeout_s)
+        answer = jobs.ask("comparison of layers", request, timeout_s=self._protocol.timeout_s)
         rows = msgspec.convert(answer.rows, list[LayerErrorRow])
         save_layer_errors(self._writer.folder, entry.name, rows)
         entry.notes += [note for note in answer.notes if note not in entry.notes]

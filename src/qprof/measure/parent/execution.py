@@ -12,6 +12,7 @@ from qprof.errors import ProfileError, QprofError, StoreError
 from qprof.measure.models import model_path
 from qprof.measure.parent.after_blocks import AfterBlocks
 from qprof.measure.parent.blocks import Measurement
+from qprof.measure.parent.jobs import Jobs
 from qprof.measure.parent.output_distances import OutputComparison
 from qprof.measure.parent.process import Bounds, closing_worker
 from qprof.measure.parent.sensors import Estimator, SampledProbe, Sensors, open_probes, open_watch
@@ -144,8 +145,9 @@ class Execution:
         self._collect_notes()
         self._crew.stop()
         after = AfterBlocks(self._writer, self._protocol, self._progress)
-        after.check_baseline()
-        after.compare_layers(self._crew.living())
+        with Jobs(self._logs / "layers.log", self._bounds) as jobs:
+            after.check_baseline(jobs)
+            after.compare_layers(jobs, self._crew.living())
         after.find_ceilings(self._crew.living())
         self._finish()
 
@@ -186,29 +188,29 @@ class Execution:
             entry.notes += [note for note in answer.notes if note not in known]
 
     def _finish(self) -> None:
-        # In processes of their own: predictions and tables are large, and the parent is to stay small.
-        for entry in self._crew.living() if self._protocol.scored else ():
-            self._progress.phase("scoring", f"variant {entry.name}")
-            self._score(entry)
+        # In another process: predictions and tables are large, and the parent is to stay small.
+        with Jobs(self._logs / "score.log", self._bounds) as jobs:
+            for entry in self._crew.living() if self._protocol.scored else ():
+                self._progress.phase("scoring", f"variant {entry.name}")
+                self._score(jobs, entry)
         count_scored(self._manifest)
         OutputComparison(self._writer, self._protocol, self._progress).run(self._crew.living())
         self._progress.phase("writing", "tables")
         self._writer.finalize(SOURCES, self._tabulate)
 
-    def _score(self, entry: VariantEntry) -> None:
+    def _score(self, jobs: Jobs, entry: VariantEntry) -> None:
         folder = str(self._writer.folder.absolute())
         request = ScoreVariant(folder=folder, variant=entry.name, task=self._crew.task)
         entry.unscored = None
-        with closing_worker(f"scoring of {entry.name}", self._logs / "score.log", self._bounds) as scorer:
-            try:
-                answer = scorer.ask(request)
-            except StoreError:
-                raise
-            except QprofError as error:
-                # What it predicted is kept: it can be scored again.
-                entry.unscored = str(error)
-                self._progress.note(f"{entry.name}: not scored: {error}")
-                return
+        try:
+            answer = jobs.ask(f"scoring of {entry.name}", request)
+        except StoreError:
+            raise
+        except QprofError as error:
+            # What it predicted is kept: it can be scored again.
+            entry.unscored = str(error)
+            self._progress.note(f"{entry.name}: not scored: {error}")
+            return
         if answer.columns:
             self._manifest.score_columns = answer.columns
         entry.notes += [note for note in answer.notes if note not in entry.notes]
