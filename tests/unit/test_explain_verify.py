@@ -13,13 +13,14 @@ import pytest
 
 from planted.world import Noise, PlantedOp, PlantedVariant, World
 from qprof.errors import ModelError
-from qprof.findings import verify
+from qprof.findings import explanation, judgement, verify
 from qprof.findings.causes.base import Finding, Hypothesis, Intervention, Prediction
 from qprof.findings.comparison import Comparison
+from qprof.findings.doubts import Doubt
 from qprof.findings.judgement import findings
 from qprof.findings.verify import Claim, Verification, carry_out, measured_again, plan_verification, scores_alone
 from qprof.measure.profile import resolved, validate
-from qprof.measure.progress import ProgressDisplay
+from qprof.measure.progress import ProgressDisplay, SilentProgress
 from qprof.record.manifest import Manifest, RecordedProfile, VariantEntry
 from qprof.stats.intervals import Interval
 from qprof.store.run import Latencies, Run
@@ -409,3 +410,24 @@ def test_an_intervention_of_a_run_until_decided_has_a_fixed_number_of_rounds() -
     for again in (measured_again(protocol), scores_alone(protocol)):
         assert again["budget_s"] is None and again["margin"] is None and again["rounds"] <= 12
     assert measured_again({"rounds": 48})["rounds"] == 48
+
+
+@pytest.mark.parametrize(("disturbed", "runs"), [(False, 2), (True, 1)])
+def test_a_verification_is_not_made_again_where_the_run_itself_was_disturbed(
+    monkeypatch: pytest.MonkeyPatch, disturbed: bool, runs: int
+) -> None:
+    was = InMemory()
+    moved = InMemory({**baseline_and_variant(), "int8": rounds_of(2000.0), "int8+x": rounds_of(900.0)})
+    (plan,) = plan_verification(was, [claim(run=was)])  # type: ignore[arg-type]
+    made: list[InMemory] = []
+
+    def carried_out(*_: Any, **__: Any) -> InMemory:
+        made.append(moved)
+        return moved
+
+    busy = Doubt("int8", "inference", "busy", "others used the processor", withholds=True)
+    monkeypatch.setattr(judgement, "doubts", lambda run: [busy] if disturbed and run is was else [])
+    monkeypatch.setattr(explanation, "kept", lambda *_: [])
+    monkeypatch.setattr(explanation, "carry_out", carried_out)
+    explanation._outcome(was, plan, True, SilentProgress())  # type: ignore[arg-type]
+    assert len(made) == runs, "what the machine was in the run itself, no repetition mends"

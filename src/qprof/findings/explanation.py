@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from qprof.errors import QprofError
@@ -21,7 +21,7 @@ from qprof.findings.distance import VariantDistance, on_random_inputs, output_di
 from qprof.findings.doubts import NO_SCORE, Doubt, doubts, withheld
 from qprof.findings.effects import LATENCY
 from qprof.findings.energy import COMPARED_SOURCES, EnergyRow, EnergyTable, energy_table
-from qprof.findings.judgement import checked, findings, machine_notes
+from qprof.findings.judgement import checked, disturbed, findings, machine_notes
 from qprof.findings.margins import DISTANCE_DROPS
 from qprof.findings.pairs import RunPairs
 from qprof.findings.plausibility import Mend, plausibility
@@ -233,16 +233,22 @@ def _claims(comparisons: Sequence[Comparison]) -> list[Claim]:
 
 def _outcome(run: Run, plan: Verification, verify: bool, progress: ProgressDisplay) -> Run | QprofError | None:
     """The run of a verification in which most of its claims found the machine as it was. With `verify` one is made
-    where there is none, and made once more where the machine was another."""
+    where there is none, and made once more where the machine was another then, and not already in the run itself."""
     known = kept(run, plan)
     try:
-        while verify and len(known) < _MOST_RUNS and not any(_reproduced(plan, one) == 1.0 for one in known):
+        while verify and len(known) < _MOST_RUNS and not any(_settled(plan, one) for one in known):
             known = [*known, carry_out(run, plan, progress, again=True)]
     except QprofError as error:
         if not known:
             return error
     # The last of several alike: the machine is more likely to be as it is now.
     return max(reversed(known), key=lambda one: _reproduced(plan, one), default=None)
+
+
+def _settled(plan: Verification, again: Run) -> bool:
+    """Whether one more run could say no more about any of the claims."""
+    mendable = tuple(claim for claim in plan.claims if not disturbed(claim))
+    return _reproduced(replace(plan, claims=mendable), again) == 1.0
 
 
 def _reproduced(plan: Verification, again: Run) -> float:

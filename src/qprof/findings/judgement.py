@@ -16,7 +16,7 @@ from qprof.errors import QprofError
 from qprof.findings.causes.base import Finding, Prediction
 from qprof.findings.comparison import Comparison
 from qprof.findings.control import Control, control
-from qprof.findings.doubts import doubts
+from qprof.findings.doubts import Doubt, doubts
 from qprof.findings.effects import LATENCY, effect
 from qprof.findings.latency import latency_ratio_change, median_us
 from qprof.findings.op_costs import standard_error
@@ -98,11 +98,26 @@ def checked(claim: Claim, again: Run) -> Control | None:
         ("the run", comparison.run, (comparison.baseline, comparison.variant)),
         ("the run of the intervention", again, (prediction.a, prediction.b)),
     ):
-        for doubt in doubts(run):
-            if doubt.withholds and doubt.variant in names and doubt.phase == comparison.phase:
-                says = f"the machine was not left alone in {which}: {doubt.variant}: {doubt.says}"
-                return Control("changed", found.shift, found.margin, says)
+        doubt = _disturbance(run, names, comparison.phase)
+        if doubt is not None:
+            says = f"the machine was not left alone in {which}: {doubt.variant}: {doubt.says}"
+            return Control("changed", found.shift, found.margin, says)
     return found
+
+
+def disturbed(claim: Claim) -> bool:
+    """Whether the machine was not left alone in the run in question itself: no other run of the claim's intervention
+    can show the difference to be what it was then."""
+    comparison, intervention = claim.comparison, claim.hypothesis.intervention
+    if intervention is None or intervention.protocol or intervention.prediction.figure != LATENCY:
+        return False
+    return _disturbance(comparison.run, (comparison.baseline, comparison.variant), comparison.phase) is not None
+
+
+def _disturbance(run: Run, names: Sequence[str], phase: str) -> Doubt | None:
+    """What withholds the verdicts on one of these variants in a phase."""
+    of = (one for one in doubts(run) if one.withholds and one.variant in names and one.phase == phase)
+    return next(of, None)
 
 
 def machine_notes(run: Run, again: Run) -> list[str]:
