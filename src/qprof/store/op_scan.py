@@ -52,17 +52,19 @@ def scan(path: Path, kinds: Mapping[str, str], columns: Sequence[str], equal: Ma
                 yield _chosen(path, table, columns, {name: equal[name] for name in open_questions})
 
 
-def groups_of(path: Path, columns: Sequence[str], equal: Mapping[str, str], gap_in: str | None = None) -> Iterator[Any]:
+def groups_of(
+    path: Path, kinds: Mapping[str, str], equal: Mapping[str, str], gap_in: str | None = None
+) -> Iterator[Any]:
     """The row groups, as Arrow tables, that statistics do not say hold no row with the values of `equal`, or no row
-    that is empty in the column `gap_in`. Raises `StoreError` as above, and where a column is missing."""
+    that is empty in the column `gap_in`. `kinds`: the columns that are read, with their types. Raises `StoreError` as
+    above."""
+    columns = list(kinds)
     with opened(path, names=columns) as file:
-        for name in columns:
-            if name not in file.schema_arrow.names:
-                raise damaged(path, f"it has no column {name}")
+        check_columns(path, file.schema_arrow, kinds)
         for group in range(file.num_row_groups):
             facts = file.metadata.row_group(group)
             if _left_to_ask(facts, equal) is not None and (gap_in is None or _has_gap(facts, gap_in)):
-                yield file.read_row_group(group, columns=list(columns), use_threads=False)
+                yield file.read_row_group(group, columns=columns, use_threads=False)
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -33,35 +32,10 @@ from qprof.store.manifests import read_manifest
 from qprof.store.op_scan import Chunk, Names, column_of, scan
 from qprof.store.readings import Readings
 from qprof.store.scores import Scores
+from qprof.store.times import OP_TIMES as OP_TIMES
+from qprof.store.times import Latencies as Latencies
+from qprof.store.times import OpTimes as OpTimes
 from qprof.store.writer import PARTS, saved_ops
-
-
-@dataclass(frozen=True, slots=True)
-class Latencies:
-    """Inferences of one variant, kind and phase, as parallel arrays in the order they ran."""
-
-    block: NDArray[np.int32]
-    round: NDArray[np.int32]
-    inference: NDArray[np.int32]
-    sample: NDArray[np.int32]
-    start_ns: NDArray[np.int64]
-    duration_ns: NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class OpTimes:
-    """Op events of one variant and phase as parallel arrays; `op` indexes `Run.ops_of` that variant and phase."""
-
-    block: NDArray[np.int32]
-    round: NDArray[np.int32]
-    inference: NDArray[np.int32]
-    op: NDArray[np.int32]
-    start_ns: NDArray[np.int64]
-    duration_ns: NDArray[np.int64]
-
-
-#: What the time of every op in every inference is put together from.
-OP_TIMES = ("block", "inference", "op", "duration_ns")
 
 
 class Run:

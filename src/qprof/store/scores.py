@@ -93,7 +93,7 @@ class Scores:
         `whole`: those that have a row without a sample."""
         if self._path is None:
             return
-        for table in groups_of(self._path, list(SCORE_COLUMNS), equal, gap_in="sample" if whole else None):
+        for table in groups_of(self._path, SCORE_COLUMNS, equal, gap_in="sample" if whole else None):
             chunk: dict[str, Any] = {}
             for name in ("variant", "metric"):
                 if table[name].null_count:
