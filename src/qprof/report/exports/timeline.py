@@ -250,20 +250,29 @@ def _op_facts(op: str, meta: OpMeta | None, source: str) -> tuple[tuple[str, str
 
 def _nest(tracks: list[list[Slice]], slices: list[Slice], at: int) -> None:
     """Put slices on the first track in which they lie inside of what is open there, or behind it: viewers refuse those
-    that overlap. An end that is behind its holder's by rounding alone is cut."""
+    that overlap. What sticks out, or begins too early, by rounding alone is cut."""
     open_ends: list[list[int]] = [[] for _ in tracks]
+    begun = [0] * len(tracks)
     for one in sorted(slices, key=lambda one: (one.start_ns, -one.end_ns)):
-        place, end = 0, one.end_ns
+        place = 0
         while True:
             if place == len(tracks):
                 tracks.append([])
                 open_ends.append([])
-            stack = open_ends[place]
-            while stack and stack[-1] <= one.start_ns:
-                stack.pop()
+                begun.append(0)
+            stack, start, end = open_ends[place], max(one.start_ns, begun[place]), one.end_ns
+            while stack and (stack[-1] <= start or _follows(stack[-1], start, end)):
+                start = max(start, stack.pop())
             if not stack or end <= stack[-1] + _ROUNDING_NS:
                 end = min(end, stack[-1]) if stack else end
                 break
             place += 1
+        end = max(start, end)
         stack.append(end)
-        tracks[place].append(Slice(one.name, one.start_ns + at, end + at, one.facts))
+        begun[place] = start
+        tracks[place].append(Slice(one.name, start + at, end + at, one.facts))
+
+
+def _follows(before: int, start: int, end: int) -> bool:
+    """Whether a slice comes behind one that ends at `before`, and begins inside of it by rounding alone."""
+    return before - start <= _ROUNDING_NS and end - before > before - start
