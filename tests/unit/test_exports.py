@@ -207,6 +207,19 @@ def test_slices_that_overlap_get_a_track_of_their_own() -> None:
     assert placed[1] == [("b", 20_007, 60_007), ("late", 62_007, 170_007)]
 
 
+def test_rounding_moves_no_slice_to_another_track() -> None:
+    """Kernels that a delegate timed in whole microseconds, one of which seems to begin before the other's end."""
+    tracks: list[list[Slice]] = [[]]
+    spans = [("first", 0, 40_000), ("second", 39_000, 80_000), ("inside", 39_000, 50_000)]
+    timeline._nest(tracks, [Slice(name, start, end) for name, start, end in spans], at=0)
+    assert [(one.name, one.start_ns, one.end_ns) for one in tracks[0]] == [
+        ("first", 0, 40_000),
+        ("second", 40_000, 80_000),
+        ("inside", 40_000, 50_000),
+    ]
+    assert len(tracks) == 1
+
+
 # -- profiles ---------------------------------------------------------------------------------------------------------
 
 
