@@ -89,9 +89,11 @@ def _slices(track: list[Slice], uuid: int, interned: _Interned) -> Iterator[byte
     # Facts are the same for all events of an op: their bytes are made once.
     known: dict[tuple[str, tuple[tuple[str, str | int], ...]], bytes] = {}
     open_ends: list[int] = []
+    # Of a million slices: what all ends have is made once.
+    end_event = message(_TRACK_EVENT, end, on_track) + needs
 
     def ended(at: int) -> bytes:
-        return _packet(integer(_TIMESTAMP, at), message(_TRACK_EVENT, end, on_track), needs)
+        return _packet(integer(_TIMESTAMP, at), end_event)
 
     for one in track:
         while open_ends and open_ends[-1] <= one.start_ns:
@@ -99,10 +101,10 @@ def _slices(track: list[Slice], uuid: int, interned: _Interned) -> Iterator[byte
         body = known.get((one.name, one.facts))
         if body is None:
             name = integer(_EVENT_NAME_IID, interned.number(_INTERNED_NAME, one.name))
-            body = name + b"".join(_fact(key, value, interned) for key, value in one.facts)
+            facts = b"".join(_fact(key, value, interned) for key, value in one.facts)
+            body = message(_TRACK_EVENT, begin, on_track, name, facts) + needs
             known[one.name, one.facts] = body
-        event = message(_TRACK_EVENT, begin, on_track, body)
-        yield _packet(integer(_TIMESTAMP, one.start_ns), event, needs, interned.written())
+        yield _packet(integer(_TIMESTAMP, one.start_ns), body, interned.written())
         open_ends.append(one.end_ns)
     while open_ends:
         yield ended(open_ends.pop())

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,8 +34,7 @@ GAP_NS = 1_000_000
 _ROUNDING_NS = 2_000
 
 
-@dataclass(frozen=True, slots=True)
-class Slice:
+class Slice(NamedTuple):
     """A span on a track, in ns since the trace began. `facts`: what a viewer shows beside it; texts are repeated."""
 
     name: str
