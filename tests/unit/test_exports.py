@@ -19,7 +19,7 @@ from qprof.findings.flame import model_flame
 from qprof.record.readings import Reading
 from qprof.record.rows import OP_COLUMNS
 from qprof.record.sensors import CodeCarbonFacts, SampledChannel, SensorFacts
-from qprof.report.exports import latex, markdown, timeline, yaml
+from qprof.report.exports import latex, markdown, timeline, wire, yaml
 from qprof.report.exports.base import Wanted, get, names
 from qprof.report.exports.timeline import Slice
 from qprof.report.table import Column, Table
@@ -218,6 +218,13 @@ def test_rounding_moves_no_slice_to_another_track() -> None:
         ("inside", 40_000, 50_000),
     ]
     assert len(tracks) == 1
+
+
+@pytest.mark.parametrize("value", [0, 1, 127, 128, 16383, 16384, 2**31, 2**34 + 5, 2**63 - 1, -1, -(2**63)])
+def test_integers_are_those_of_protobuf(value: int) -> None:
+    wrappers = pytest.importorskip("google.protobuf.wrappers_pb2")
+    expected = wrappers.Int64Value(value=value).SerializeToString()
+    assert (wire.integer(1, value) if value else b"") == expected  # a zero is left out there
 
 
 # -- profiles ---------------------------------------------------------------------------------------------------------

@@ -10,15 +10,21 @@ import struct
 from collections.abc import Iterable
 
 
+#: Fourteen bits at a time: of a million events this is what takes time. Those that others follow, and the last.
+_FOLLOWED = [bytes((n & 0x7F | 0x80, n >> 7 | 0x80)) for n in range(1 << 14)]
+_LAST = [bytes((n,)) if n < 0x80 else bytes((n & 0x7F | 0x80, n >> 7)) for n in range(1 << 14)]
+
+
 def varint(value: int) -> bytes:
     """An integer; a negative one in two's complement of 64 bits."""
     rest = value & 0xFFFF_FFFF_FFFF_FFFF
-    parts = bytearray()
-    while rest > 0x7F:
-        parts.append(rest & 0x7F | 0x80)
-        rest >>= 7
-    parts.append(rest)
-    return bytes(parts)
+    if rest < 1 << 14:
+        return _LAST[rest]
+    parts = b""
+    while rest >= 1 << 14:
+        parts += _FOLLOWED[rest & 0x3FFF]
+        rest >>= 14
+    return parts + _LAST[rest]
 
 
 def integer(field: int, value: int) -> bytes:
