@@ -73,7 +73,10 @@ class _Graph:
         path = Path(entry.path or "")
         ids = self.runtime.viewer_graphs(path) if entry.path and path.exists() else None
         if ids is None and entry.path and path.exists():
-            raise StoreError(f"{run.folder}: Model Explorer does not know what its models of {name} are made of")
+            raise StoreError(
+                f"{run.folder}: Model Explorer has no nodes for the models of {entry.runtime} ({name}); "
+                "--format perfetto and speedscope show their layers"
+            )
         self.ids = ids
         self.name = name
 
