@@ -39,7 +39,8 @@ def _more_time(manifest: Manifest, where: str, budget_s: float) -> None:
 def _more_samples(manifest: Manifest, where: str, samples: int) -> None:
     sampling = manifest.sampling
     if sampling is None:
-        if manifest.samples is None:  # nothing is planned yet
+        protocol = manifest.profile.protocol
+        if manifest.samples is None or protocol.adaptive or protocol.samples is not None:  # nothing is planned yet
             _change(manifest, samples=samples)
             return
         raise StoreError(f"{where}: predicts all its samples; --samples goes on with a run that began with fewer")
