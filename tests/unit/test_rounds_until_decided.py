@@ -256,6 +256,13 @@ def test_all_samples_are_predicted_by_variants_that_are_decided(measure: Measure
     assert later["a"] == later["b"] == list(range(6, 20)), "five samples each"
 
 
+def test_few_samples_are_predicted_by_the_first_look(measure: Measure) -> None:
+    writer, crew, _ = measure({"a": 1e6, "b": 2e6}, total=300, samples=50, margin=0.02)
+    kept = {name: [s for n, one in crew.asked if n == name and one.keep for s in one.samples] for name in "ab"}
+    assert set(kept["a"]) == set(kept["b"]) and len(set(kept["a"])) == 50
+    assert not _rounds(writer, "predicted"), "no round is run for them alone"
+
+
 def test_a_run_of_fixed_rounds_cannot_have_more(measure: Measure) -> None:
     writer, _, _ = measure({"a": 1e6, "b": 2e6}, total=300, rounds=5)
     assert writer.manifest.sampling is None and writer.manifest.looks is None

@@ -47,6 +47,7 @@ def plan_blocks(
     energy_rounds: int = 0,
     resets: bool = False,
     timed_alone: bool = False,
+    predicted_within: int | None = None,
 ) -> list[PlannedBlock]:
     """All blocks of a run, in order.
 
@@ -56,22 +57,24 @@ def plan_blocks(
     they are paired by round and by sample; over all rounds every sample is run. Where `scored` samples are predicted
     in passes of their own, a round ends with its share of them; so do `energy_rounds` of the rounds, spread over all of
     them, with one energy block of every variant and phase. Where nothing is scored (`timed_alone`), no prediction is
-    kept, and a block runs `WHOLE_SET` samples at most: those of a larger set are spread evenly over it. Numbers depend
-    on nothing but the arguments.
+    kept, and a block runs `WHOLE_SET` samples at most: those of a larger set are spread evenly over it. With
+    `predicted_within`, so many rounds predict all samples, not all of them. Numbers depend on nothing but the arguments.
     """
     passes = [(kind, phase) for phase in phases for kind in _TIMED[: 1 + profiled + (profiled and resets)]]
     orders = [interleaved(variants, rounds, seed + number) for number in range(len(passes) + 1 + len(phases))]
     count = min(samples, rounds * WHOLE_SET) if timed_alone else samples
     timed = [number * samples // count for number in range(count)]
     blocks: list[PlannedBlock] = []
+    within = min(rounds, predicted_within or rounds)
     for round_ in range(rounds):
-        members, keep = round_samples(round_, rounds, len(timed))
+        members, keep = round_samples(round_, within, len(timed))
         members = tuple(timed[member] for member in members)
         for (kind, phase), order in zip(passes, orders, strict=False):
             for variant in order[round_]:
                 wanted = keep and not timed_alone and (kind, phase) == ("clean", phases[0]) and not scored
                 blocks.append(PlannedBlock(len(blocks), round_, variant, kind, members, wanted, phase))
-        share = tuple(range(round_ * scored // rounds, (round_ + 1) * scored // rounds))
+        part, parts = min(round_, within), within  # none is left behind the last of them
+        share = tuple(range(part * scored // parts, min(part + 1, parts) * scored // parts))
         for variant in orders[len(passes)][round_] if share else ():
             blocks.append(PlannedBlock(len(blocks), round_, variant, "scored", share, True, phases[0]))
         if round_ * energy_rounds // rounds == (round_ + 1) * energy_rounds // rounds:

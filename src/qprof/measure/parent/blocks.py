@@ -23,10 +23,13 @@ from qprof.record.manifest import EnergyPlan, VariantEntry
 from qprof.record.phases import INFERENCE
 from qprof.record.readings import Reading, SensorTrace
 from qprof.stats.energy.rule import LEAST_REPETITIONS
+from qprof.stats.sequential import FIRST_LOOK
 from qprof.store.writer import RunWriter
 
 #: Kinds of blocks whose windows sensors are read for.
 _SENSED = ("clean", "scored", "energy", "idle")
+#: So few samples are predicted by the first look of a run until its verdicts are decided, more are spread over it.
+_FEW_SAMPLES = 96
 #: Idle blocks, behind the warm-ups.
 _EXTRA = 2
 #: Idle windows: as long as the rule of `stats.energy.rule` wants them where something is measured.
@@ -128,6 +131,7 @@ class Measurement:
             energy_rounds=self._protocol.energy_rounds if energy is not None and energy.blocks else 0,
             resets=self._manifest.resets,
             timed_alone=not self._protocol.scored,
+            predicted_within=FIRST_LOOK if self._protocol.adaptive and first <= _FEW_SAMPLES else None,
         )
         if self._manifest.sampling is not None:
             blocks, self._order = sampled(blocks, total, self._protocol.seed, apart=bool(apart))
