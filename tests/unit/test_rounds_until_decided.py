@@ -291,6 +291,15 @@ def test_more_samples_come_behind_those_that_there_are(measure: Measure) -> None
         ask_for_more(writer, None, 280)
 
 
+def test_more_samples_hold_those_that_the_budget_left(measure: Measure) -> None:
+    speed = {"a": 1e6, "b": 1e6}
+    writer, _, _ = measure(speed, total=300, samples=50, margin=1e-6, budget_s=3.0)
+    sampling = writer.manifest.sampling
+    assert sampling is not None and 0 < sampling.predicted < 50
+    writer, _, _ = measure(speed, samples=80)
+    assert writer.manifest.sampling is not None and writer.manifest.sampling.predicted == 80
+
+
 def test_scores_allow_for_the_looks_at_them(measure: Measure) -> None:
     writer, _, _ = measure({"a": 1e6, "b": 2e6}, total=300, rounds=5, samples=50)
     writer.manifest.score_columns = ["top1"]

@@ -6,6 +6,7 @@ import itertools
 import random
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from qprof.errors import ModelError, QprofError
 from qprof.measure.parent.looks import RoundsWatch, new_looks
@@ -13,7 +14,15 @@ from qprof.measure.parent.sensors import Sensors, rest
 from qprof.measure.parent.stacks import StackBlocks
 from qprof.measure.parent.turns import Turns
 from qprof.measure.parent.variants import Crew
-from qprof.measure.plan import PlannedBlock, extra_number, more_blocks, plan_blocks, sampled, warmup_number
+from qprof.measure.plan import (
+    MeasuredKind,
+    PlannedBlock,
+    extra_number,
+    more_blocks,
+    plan_blocks,
+    sampled,
+    warmup_number,
+)
 from qprof.measure.profile import Profile
 from qprof.measure.progress import ProgressDisplay
 from qprof.measure.requests import BlockAnswer, MeasureBlock, WarmUp
@@ -142,7 +151,11 @@ class Measurement:
         asked = [] if self._manifest.sampling is None else self._manifest.sampling.asked
         count = len(self._manifest.variants)
         number, round_ = extra_number(_EXTRA, count, len(self._phases), blocks), self._protocol.rounds
+        finished = self._writer.finished_blocks()
+        kind: MeasuredKind = "scored" if self._crew.scored else "predicted"
         found: list[PlannedBlock] = []
+        # Of those that were asked for before, the budget may have left some: they are asked for, too.
+        left = [replace(b, kind=kind) for b in blocks if b.keep and b.number not in finished and len(asked) > 1]
         for before, upto in itertools.pairwise(asked):
             found += more_blocks(
                 variants=count,
@@ -150,10 +163,10 @@ class Measurement:
                 number=number + len(found),
                 round_=found[-1].round + 1 if found else round_,
                 seed=self._protocol.seed,
-                kind="scored" if self._crew.scored else "predicted",
+                kind=kind,
                 phase=self._phases[0],
             )
-        return found
+        return [*left, *found]
 
     def _count_predicted(self, blocks: Sequence[PlannedBlock]) -> None:
         """How many of the samples every variant has predicted, where not all may be."""
