@@ -166,6 +166,16 @@ def test_op_times_of_a_run_are_those_of_its_parts(tmp_path: Path, monkeypatch: p
     assert expected.shape == (5 * ROUNDS, 3) and expected.min() > 0.0
 
 
+def test_what_was_measured_is_read_once_for_all_comparisons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from qprof.findings import measured
+
+    run = finished(tmp_path / "run", blocks())
+    first = measured.measured_once(run, "a", "inference")
+    assert measured.measured_once(run, "a", "inference", "reset") is not first
+    monkeypatch.setattr(Run, "op_chunks", lambda *_: pytest.fail("read again"))
+    assert measured.measured_once(run, "a", "inference") is first
+
+
 def test_tables_of_a_long_run_are_written_in_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recorded = blocks(inferences=4000)
     whole = sum(len(one.ops.op) for one in recorded if one.ops is not None) * 28

@@ -13,7 +13,7 @@ from qprof.findings.closure import closures
 from qprof.findings.decode_path import decode_says, decodes_otherwise
 from qprof.findings.device import device_audits
 from qprof.findings.energy import EnergyTable
-from qprof.findings.measured import measured_variant
+from qprof.findings.measured import measured_once
 from qprof.findings.summary import VariantSummary
 from qprof.stats.midmean import conditional_midmean
 from qprof.stats.rounds import round_log_ratios
@@ -71,7 +71,7 @@ def _unattributed(run: Run) -> Iterator[Audit]:
     over = [one for one in closures(run) if one.is_over]
     for who, name, phase in _measured(run):
         try:
-            measured = measured_variant(run, name, phase)
+            measured = measured_once(run, name, phase)
         except StoreError:
             continue
         parts = conditional_midmean(measured.op_us, measured.profiled_us, measured.profiled_round)

@@ -14,7 +14,7 @@ from qprof.findings.closing import closing_table_of
 from qprof.findings.decomposition import Decomposition, Settings, Sides, decompose
 from qprof.findings.difference_table import DifferenceTable, MeasuredVariant
 from qprof.findings.latency import compared_latency
-from qprof.findings.measured import measured_variant, op_list
+from qprof.findings.measured import measured_once, op_list
 from qprof.findings.sentences import with_sentences
 from qprof.record.manifest import VariantEntry
 from qprof.record.ops import OpMeta
@@ -64,15 +64,9 @@ class Comparison:
         round holds both."""
         return compared_latency(self.run, self.baseline, self.variant, self.phase)
 
-    @cached_property
-    def _measured(self) -> dict[tuple[str, str], MeasuredVariant]:
-        return {}
-
     def measured(self, variant: str, kind: Literal["profiled", "reset"] = "profiled") -> MeasuredVariant:
         """What the run measured of a variant in this phase, loaded once. Raises `StoreError` where it was not timed."""
-        if (variant, kind) not in self._measured:
-            self._measured[variant, kind] = measured_variant(self.run, variant, self.phase, kind)
-        return self._measured[variant, kind]
+        return measured_once(self.run, variant, self.phase, kind)
 
     @cached_property
     def _sides(self) -> Sides | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,6 +78,18 @@ def measured_variant(run: Run, variant: str, phase: str | None = None, kind: str
         profiled_us=profiled.duration_ns / 1e3,
         profiled_round=profiled.round,
     )
+
+
+def measured_once(run: Run, variant: str, phase: str, kind: str = "profiled") -> MeasuredVariant:
+    """The same, kept as long as the run is held: every variant is compared with one baseline. Not to be written."""
+    known = _MEASURED.setdefault(run, {})
+    place = (variant, phase, kind)
+    if place not in known:
+        known[place] = measured_variant(run, variant, phase, kind)
+    return known[place]
+
+
+_MEASURED: WeakKeyDictionary[Run, dict[tuple[str, str, str], MeasuredVariant]] = WeakKeyDictionary()
 
 
 def op_matrix(inferences: Latencies, events: OpTimes, op_count: int) -> NDArray[np.float64]:

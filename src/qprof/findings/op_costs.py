@@ -116,9 +116,15 @@ class _Side:
         self._scale = self.clean_us / float(np.median(measured.profiled_us))
         self.rounds: NDArray[np.int64] = np.unique(measured.profiled_round)
 
+        self._known: dict[tuple[tuple[int, ...], bytes], NDArray[np.float64]] = {}
+
     def by_round(self, ops: Sequence[OpMeta], rounds: NDArray[np.int64]) -> NDArray[np.float64]:
-        total = self._op_us[:, [self._column[op.op] for op in ops]].sum(axis=1) * self._scale
-        return np.array([np.median(total[self._round == number]) for number in rounds], np.float64)
+        columns = [self._column[op.op] for op in ops]
+        place = (tuple(columns), rounds.tobytes())
+        if place not in self._known:
+            total = self._op_us[:, columns].sum(axis=1) * self._scale
+            self._known[place] = np.array([np.median(total[self._round == number]) for number in rounds], np.float64)
+        return self._known[place]
 
 
 def standard_error(interval: Interval) -> float:
