@@ -6,8 +6,8 @@ the process that writes their tables.
 Three runs are made by the store's own writer: one of so many op events (four variants, ten rounds, 120 ops and sensor
 traces at 100 Hz), one of 100,000 scored rows and 20 variants, and a folder of 1,000 runs. Reach: 500 MB for every
 process; of the first 3 s of CPU time for show, layers and diff and 6 s for explain; 0.3 s beyond Python's start for
-list. `--folder` keeps what is made, and uses what is there. Each command's memory is sampled while it runs: the last column shows it
-from the start to the end of the process, one character for each tenth of its time, 9 being its peak.
+list. `--folder` keeps what is made, and uses what is there. Each command's memory is sampled while it runs: the last
+column shows it from the start to the end of the process, one character for each tenth of its time, 9 being its peak.
 """
 
 from __future__ import annotations
