@@ -81,4 +81,6 @@ setup(
         build_dir="build/cython" + ("-debug" if DEBUG else "") + ("-coverage" if COVERAGE else ""),
         compiler_directives={"boundscheck": DEBUG, "wraparound": False, "linetrace": COVERAGE},
     ),
+    # As many at once as there are processors for this build: the largest takes half of the time by itself.
+    options={"build_ext": {"parallel": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1}},
 )
