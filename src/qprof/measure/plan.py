@@ -58,7 +58,8 @@ def plan_blocks(
     in passes of their own, a round ends with its share of them; so do `energy_rounds` of the rounds, spread over all of
     them, with one energy block of every variant and phase. Where nothing is scored (`timed_alone`), no prediction is
     kept, and a block runs `WHOLE_SET` samples at most: those of a larger set are spread evenly over it. With
-    `predicted_within`, so many rounds predict all samples, not all of them. Numbers depend on nothing but the arguments.
+    `predicted_within`, so many rounds predict all samples, not all of them. Numbers depend on nothing but the
+    arguments.
     """
     passes = [(kind, phase) for phase in phases for kind in _TIMED[: 1 + profiled + (profiled and resets)]]
     orders = [interleaved(variants, rounds, seed + number) for number in range(len(passes) + 1 + len(phases))]
