@@ -191,7 +191,8 @@ def _link(checkpoint: Checkpoint, folder: Path, changes: Mapping[str, Any]) -> N
         (folder / CONFIG).symlink_to((checkpoint.path / CONFIG).absolute())
         return
     settings = foreign.as_said_now(quantization_settings(checkpoint.path, config) or {})
-    settings = {name: value for name, value in settings.items() if name not in _AUTOGPTQ_KEYS} | dict(changes)
+    settings = {name: value for name, value in settings.items() if name not in _AUTOGPTQ_KEYS}
+    settings |= changes
     is_gptq = checkpoint.quantization.quant_method == _GPTQ
     if is_gptq and not checkpoint.quantization.sym and checkpoint.quantization.writer != _GPTQMODEL:
         # It reads zero points of "gptq" as all others do, but refuses to where another has written them.
