@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import io
 import json
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +28,7 @@ from qprof.cli.main import main as qprof_main
 
 VARIANTS = ("bfloat16", "gptq-4bit-g32")
 WORDS = ("dog", "cat", "sees", "the", "and", "then", "a", "very", "old", "red")
-ROWS, PATIENCE_S = 12, 300.0
+ROWS, PATIENCE_S = 12, 600.0
 SETTINGS = {
     "protocol.threads": 1,
     "protocol.rounds": 2,
@@ -99,7 +100,10 @@ def measured(folder: Path, name: str, texts: Path, variants: Sequence[str], grou
     made += "" if group_size is None else f"group_size = {group_size}\n"
     data = f'[model]\npath = "{model}"\n[task]\nkind = "lastword"\ndata = "{texts}"\n'
     (folder / "p.toml").write_text(f'name = "{name}"\n{made}{data}', encoding="utf-8")
-    return said(line("run", "-q", "p.toml", *settings, "-o", "r"))
+    try:
+        return said(line("run", "-q", "p.toml", *settings, "-o", "r"))
+    except subprocess.TimeoutExpired:
+        return f"took more than {PATIENCE_S:.0f} s"
 
 
 def here(words: Sequence[str]) -> Done:
