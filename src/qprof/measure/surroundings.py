@@ -30,7 +30,15 @@ def machine_changes(before: Machine, after: Machine, sides: tuple[str, str] = ("
     for name, words in _FACTS.items():
         then, now = getattr(before, name), getattr(after, name)
         if then is not None and now is not None and then != now:
-            yield f"{words}: {_text(then)} {sides[0]}, {_text(now)} {sides[1]}"
+            yield f"{words}: {fact_text(then)} {sides[0]}, {fact_text(now)} {sides[1]}"
+
+
+def machine_facts(machine: Machine) -> Iterator[tuple[str, str]]:
+    """What figures depend on, in words: name, value; what is not known is left out."""
+    for name, words in _FACTS.items():
+        value = getattr(machine, name)
+        if value is not None:
+            yield words, fact_text(value)
 
 
 def version_changes(
@@ -49,5 +57,6 @@ def changes_since(manifest: Manifest) -> list[str]:
     return [*machine_changes(manifest.machine, describe_machine()), *version_changes(versions, now)]
 
 
-def _text(value: object) -> str:
+def fact_text(value: object) -> str:
+    """A recorded value in words."""
     return ", ".join(str(one) for one in value) if isinstance(value, list) else str(value)

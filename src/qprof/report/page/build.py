@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ from qprof.findings.explanation import Explanation, explain
 from qprof.findings.summary import summarize
 from qprof.report.page.data import REPORT_VERSION, Audit, Report, RunReport
 from qprof.report.page.sections.about import about
+from qprof.report.page.sections.across import across
 from qprof.report.page.sections.answer import alarms, answer
 from qprof.report.page.sections.causes import cause_card
 from qprof.report.page.sections.commands import Commands
@@ -33,6 +35,15 @@ def build(run: Run, explanation: Explanation | None = None, reference: str | Non
     """
     found = run_report(run, explanation or explain(run), reference or run.name)
     return clean(Report(report_version=REPORT_VERSION, qprof=qprof.__version__, title=run.name, runs=[found]))
+
+
+def build_across(runs: Sequence[Run], references: Sequence[str]) -> Report:
+    """The report of several runs, each later one beside the first. `references`: as in `build`, one for each. Raises
+    `StoreError` for a run that cannot be read."""
+    found = [run_report(run, explain(run), reference) for run, reference in zip(runs, references, strict=True)]
+    title = " · ".join(run.name for run in runs)
+    beside = across(runs, found)
+    return clean(Report(report_version=REPORT_VERSION, qprof=qprof.__version__, title=title, runs=found, across=beside))
 
 
 def run_report(run: Run, explanation: Explanation, reference: str) -> RunReport:

@@ -125,7 +125,8 @@ class OpRow(Data, frozen=True, kw_only=True):
 
 
 class Pair(Data, frozen=True, kw_only=True):
-    """A variant against the baseline in one phase. The `rows` add up to `difference_us`, and so do the `ops`."""
+    """A variant against the baseline in one phase. The `rows` add up to `difference_us`, and so do the `ops`. `sides`:
+    across runs, the letters of the two."""
 
     baseline: str
     variant: str
@@ -144,6 +145,7 @@ class Pair(Data, frozen=True, kw_only=True):
     ops: list[OpRow] = field(default_factory=list)
     command: str = ""
     ops_command: str = ""
+    sides: list[str] = field(default_factory=list)
 
 
 class Lost(Data, frozen=True, kw_only=True):
@@ -194,10 +196,22 @@ class RunReport(Data, frozen=True, kw_only=True):
     notes: list[str] = field(default_factory=list)
 
 
+class Across(Data, frozen=True, kw_only=True):
+    """Several runs side by side. `letters`: what each is called, in the order of the runs; `differs`: what of machine,
+    versions, settings and models is not the same; `variants`: their figures, those that belong together in turn;
+    `pairs`: each later run's variants against the first's, op by op and unpaired, without waterfall and causes."""
+
+    letters: list[str]
+    differs: Grid
+    variants: Grid
+    pairs: list[Pair] = field(default_factory=list)
+
+
 class Report(Data, frozen=True, kw_only=True):
-    """One run, or several side by side."""
+    """One run, or several side by side: then `across` says what they have in common and what not."""
 
     report_version: int
     qprof: str
     title: str
     runs: list[RunReport]
+    across: Across | None = None

@@ -20,7 +20,18 @@ from qprof.report.page.data import Report
 
 _PARTS = resources.files("qprof.report.page").joinpath("assets")
 #: In the order in which they run; each is a script of its own.
-_SCRIPTS = ("vega.js", "dom.js", "table.js", "charts.js", "causes.js", "ops.js", "flame.js", "examples.js", "main.js")
+_SCRIPTS = (
+    "vega.js",
+    "dom.js",
+    "table.js",
+    "charts.js",
+    "causes.js",
+    "ops.js",
+    "flame.js",
+    "examples.js",
+    "across.js",
+    "main.js",
+)
 _PLACE = re.compile(r"\{\{(\w+)\}\}")
 
 

@@ -3,7 +3,7 @@
 (function () {
   const { h } = Q;
   const mounted = new Map(); // element -> {spec, view}
-  let picked = [];
+  const pages = new Map(); // of each page of a run, the ops that are picked in it
   const listeners = [];
 
   function css(name) {
@@ -51,9 +51,9 @@
     element.dataset.drawn = "true";
     const picture = element.querySelector("svg");
     if (picture) picture.setAttribute("aria-hidden", "true"); // the figure's own label and table say it in words
-    mark(result.view);
+    mark(result.view, element);
     result.view.addEventListener("click", (event, item) => {
-      if (item && item.datum && item.datum.op) listeners.forEach((call) => call(item.datum.op));
+      if (item && item.datum && item.datum.op) listeners.forEach((call) => call(item.datum.op, element));
     });
     return result.view;
   }
@@ -98,22 +98,41 @@
     idle(rest);
   }
 
+  const stale = new Set();
   function redrawAll() {
     for (const [element, { spec }] of mounted) {
-      if (element.isConnected) mount(element, spec); else mounted.delete(element);
+      if (!element.isConnected) mounted.delete(element);
+      else if (visible(element)) mount(element, spec);
+      else stale.add(element);
     }
   }
 
-  function mark(view) {
-    try { view.signal("picked", picked).runAsync(); } catch (error) { /* a chart without ops has no such signal */ }
+  // What was hidden meanwhile has the size and the colours of before.
+  function redrawShown() {
+    for (const element of [...stale]) {
+      if (!visible(element)) continue;
+      stale.delete(element);
+      mount(element, mounted.get(element).spec);
+    }
+    window.dispatchEvent(new Event("resize"));
   }
 
-  function pick(ops) {
-    picked = ops;
-    for (const { view } of mounted.values()) mark(view);
+  // What is picked in one run's page shows in that page.
+  function pageOf(element) {
+    return element.closest("[data-page]");
+  }
+
+  function mark(view, element) {
+    try { view.signal("picked", pages.get(pageOf(element)) || []).runAsync(); } catch (error) { /* a chart without ops has no such signal */ }
+  }
+
+  function pick(ops, within) {
+    const page = pageOf(within);
+    pages.set(page, ops);
+    for (const [element, { view }] of mounted) if (pageOf(element) === page) mark(view, element);
   }
 
   document.body.append(tip);
   window.addEventListener("scroll", () => { tip.hidden = true; }, { passive: true });
-  Object.assign(Q, { chart, drawAll, redrawAll, pick, onPick: (call) => listeners.push(call), css });
+  Object.assign(Q, { chart, drawAll, redrawAll, redrawShown, pick, pageOf, onPick: (call) => listeners.push(call), css });
 })();

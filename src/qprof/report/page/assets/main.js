@@ -57,14 +57,18 @@
 
   const LEVELS = { stop: ["✕", "Stop"], doubt: ["!", "Doubt"], note: ["i", "Note"] };
 
-  function doubts(run) {
-    const list = run.alarms || [];
-    const failed = (run.audits || []).filter((audit) => !audit.passed).length;
-    return section("doubts", "Doubts", null, list.length ? h("ul", { class: "alarms" }, list.map((alarm) => {
+  function alarmList(list) {
+    return h("ul", { class: "alarms" }, list.map((alarm) => {
       const [mark, word] = LEVELS[alarm.level];
       return h("li", { class: "alarm " + alarm.level }, h("span", { class: "mark" }, h("span", { "aria-hidden": "true" }, mark), " " + word),
         h("div", {}, h("p", {}, alarm.title), (alarm.lines || []).map((line) => h("p", { class: "soft" }, line))));
-    })) : h("p", { class: "fine" }, h("span", { "aria-hidden": "true" }, "✓ "),
+    }));
+  }
+
+  function doubts(run) {
+    const list = run.alarms || [];
+    const failed = (run.audits || []).filter((audit) => !audit.passed).length;
+    return section("doubts", "Doubts", null, list.length ? alarmList(list) : h("p", { class: "fine" }, h("span", { "aria-hidden": "true" }, "✓ "),
       failed ? "" : `Nothing speaks against these figures: ${(run.audits || []).length} audits of the measurement passed.`));
   }
 
@@ -197,35 +201,60 @@
     return button;
   }
 
-  const run = filled(report.runs[0]);
-  const machine = (run.machine || []).find((fact) => fact.name === "CPU model");
-  const threads = (run.protocol || []).find((fact) => fact.name === "threads");
-  const sections = drawRun(run, specs[0]);
-  const links = sections.map((one) => {
-    const title = one.querySelector("h2");
-    const label = title ? title.lastChild.textContent : "Answer";
-    const count = one.id === "doubts" && run.alarms && run.alarms.length ? h("span", { class: "count" }, run.alarms.length) : null;
-    return h("li", {}, h("a", { href: "#" + one.id }, label, count));
-  });
+  // Sections of one page and the list that leads to them. `prefix`: of ids, where there are several pages.
+  function pageOf(sections, prefix, shown, count) {
+    sections.forEach((one) => {
+      const title = one.querySelector("h2");
+      if (prefix) {
+        one.id = prefix + one.id;
+        if (title) {
+          title.id = one.id + "-title";
+          one.setAttribute("aria-labelledby", title.id);
+          title.querySelector(".anchor").setAttribute("href", "#" + one.id);
+        }
+      }
+    });
+    const links = sections.map((one) => {
+      const title = one.querySelector("h2");
+      const marked = count && one.id === prefix + "doubts" ? h("span", { class: "count" }, count) : null;
+      return h("li", {}, h("a", { href: "#" + one.id }, title ? title.lastChild.textContent : "Answer", marked));
+    });
+    const nav = h("nav", { "aria-label": "Sections" }, h("ul", {}, links));
+    // The section in sight is marked in the list.
+    const seen = new IntersectionObserver((entries) => {
+      for (const entry of entries) {
+        const link = nav.querySelector(`a[href="#${entry.target.id}"]`);
+        if (link && entry.isIntersecting) {
+          nav.querySelectorAll("a[aria-current]").forEach((one) => one.removeAttribute("aria-current"));
+          link.setAttribute("aria-current", "true");
+        }
+      }
+    }, { rootMargin: "-10% 0px -80% 0px" });
+    sections.forEach((one) => seen.observe(one));
+    return h("div", { class: "frame-of-page", "data-page": prefix || "run" }, nav, h("main", shown, sections));
+  }
+
+  function told(run) {
+    const machine = run.machine.find((fact) => fact.name === "CPU model");
+    const threads = run.protocol.find((fact) => fact.name === "threads");
+    return [machine && machine.value, threads && threads.value + " thread" + (threads.value === "1" ? "" : "s"), run.created.slice(0, 16).replace("T", " ")].filter(Boolean).join(" · ");
+  }
+
+  function runPage(n, prefix, shown) {
+    const run = report.runs[n];
+    return pageOf(drawRun(run, specs[n]), prefix, shown, run.alarms.length);
+  }
+
+  report.runs.forEach(filled);
+  const several = Boolean(report.across);
+  const body = several ? Q.across(report, specs[report.runs.length] || {}, { section, alarms: alarmList, told, pageOf, runPage })
+    : runPage(0, "", { id: "main", tabindex: "-1" });
   document.getElementById("app").append(
     h("header", { class: "top" }, h("div", { class: "brand" }, "qprof"),
-      h("div", { class: "what" }, h("h1", {}, report.title),
-        h("p", {}, [machine && machine.value, threads && threads.value + " thread" + (threads.value === "1" ? "" : "s"), run.created.slice(0, 16).replace("T", " "), "qprof " + report.qprof].filter(Boolean).join(" · "))),
-      toggle()),
-    h("div", { class: "frame-of-page" }, h("nav", { "aria-label": "Sections" }, h("ul", {}, links)), h("main", { id: "main", tabindex: "-1" }, sections)));
+      h("div", { class: "what" }, h("h1", {}, several ? `${report.runs.length} runs side by side` : report.title),
+        h("p", {}, (several ? report.title : told(report.runs[0])) + " · qprof " + report.qprof)),
+      toggle()), ...[body].flat(Infinity));
   Q.drawAll();
-
-  // The section in sight is marked in the list.
-  const seen = new IntersectionObserver((entries) => {
-    for (const entry of entries) {
-      const link = document.querySelector(`nav a[href="#${entry.target.id}"]`);
-      if (link && entry.isIntersecting) {
-        document.querySelectorAll("nav a[aria-current]").forEach((one) => one.removeAttribute("aria-current"));
-        link.setAttribute("aria-current", "true");
-      }
-    }
-  }, { rootMargin: "-10% 0px -80% 0px" });
-  sections.forEach((one) => seen.observe(one));
 
   // On paper the cards are open, since nobody can click them.
   let before = null;

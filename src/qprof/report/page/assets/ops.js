@@ -16,8 +16,9 @@
     return [row.mechanism, changed].filter(Boolean).join(" · ");
   }
 
-  function view(pair, run) {
+  function view(pair, within) {
     const rows = pair.ops, picked = new Set();
+    const sides = pair.sides && pair.sides.length ? pair.sides : ["A", "B"];
     const most = Math.max(...rows.map((row) => Math.abs(row.delta_us.value)), 0);
     const digits = most >= 1000 ? 0 : most >= 10 ? 1 : 2;
     const sum = h("output", { class: "sum", "aria-live": "polite" });
@@ -32,8 +33,8 @@
         h("strong", {}, Q.signed(total, digits) + " µs"),
         ` in ${chosen.length} row${chosen.length > 1 ? "s" : ""}` + (all ? `, ${(100 * total / all).toFixed(1)} % of the difference ` : " "),
         h("button", { type: "button", class: "link", on: { click: () => { picked.clear(); boxes.forEach((box) => { box.checked = false; }); tell(); } } }, "clear"),
-      ] : ["Pick rows, or click points in the charts, to add up their B − A."]));
-      Q.pick(chosen.map((row) => row.op).filter(Boolean));
+      ] : [`Pick rows${pair.sides && pair.sides.length ? "" : ", or click points in the charts,"} to add up their ${sides[1]} − ${sides[0]}.`]));
+      Q.pick(chosen.map((row) => row.op).filter(Boolean), within);
     }
 
     function toggle(row, on) {
@@ -51,9 +52,9 @@
       } },
       { key: "label", title: "op", sort: (row) => row.label, cell: (row) => h("span", { class: "op", title: row.op || row.label }, row.label) },
       { key: "type", title: "type", sort: (row) => row.type || "", cell: (row) => h("span", { class: "soft" }, row.type || (REST.has(row.kind) ? "" : row.kind)) },
-      { key: "a_us", title: "A", unit: "µs", numeric: true, help: pair.baseline, ...number("a_us") },
-      { key: "b_us", title: "B", unit: "µs", numeric: true, help: pair.variant, ...number("b_us") },
-      { key: "delta", title: "B − A", unit: "µs", numeric: true, help: "with its 95 % interval", sort: (row) => row.delta_us.value,
+      { key: "a_us", title: sides[0], unit: "µs", numeric: true, help: pair.baseline, ...number("a_us") },
+      { key: "b_us", title: sides[1], unit: "µs", numeric: true, help: pair.variant, ...number("b_us") },
+      { key: "delta", title: `${sides[1]} − ${sides[0]}`, unit: "µs", numeric: true, help: "with its 95 % interval", sort: (row) => row.delta_us.value,
         cell: (row) => [h("span", { class: "delta" }, Q.signed(row.delta_us.value, digits)),
           row.delta_us.low === undefined ? null : h("span", { class: "bounds" }, ` [${Q.signed(row.delta_us.low, digits)}, ${Q.signed(row.delta_us.high, digits)}]`)] },
       { key: "bar", title: h("span", { class: "hidden" }, "bar"), cell: (row) => bar(row.delta_us.value, most) },
@@ -65,7 +66,7 @@
     const count = h("span", { class: "soft", role: "status" });
     let text = "", type = "", kind = "";
     const made = Q.table(columns, rows, {
-      label: `Ops of ${pair.baseline} (A) and ${pair.variant} (B)`, heading: 1, class: "ops", empty: "No op matches.",
+      label: `Ops of ${pair.baseline} (${sides[0]}) and ${pair.variant} (${sides[1]})`, heading: 1, class: "ops", empty: "No op matches.",
       rowClass: (row) => (REST.has(row.kind) ? "rest" : null),
       drawn: (shown) => { count.textContent = `${shown.length} of ${rows.length} rows`; },
     });
@@ -92,7 +93,7 @@
     return { element, click: (op) => {
       const row = rows.find((one) => one.op === op);
       if (row) { const on = !picked.has(row); toggle(row, on); const box = boxes.get(row); if (box) box.checked = on; }
-    }, leave: () => Q.pick([]) };
+    }, leave: () => Q.pick([], within) };
   }
 
   function ops(run) {
@@ -100,12 +101,12 @@
     if (!pairs.length) return Q.empty("The ops were not timed in this run (protocol.profiled), or there is no second variant.");
     const place = h("div", {});
     let current = null;
-    const show = (key) => { if (current) current.leave(); current = view(pairs[Number(key)], run); place.replaceChildren(current.element); };
-    Q.onPick((op) => { if (current) current.click(op); });
+    const show = (key) => { if (current) current.leave(); current = view(pairs[Number(key)], place); place.replaceChildren(current.element); };
+    Q.onPick((op, from) => { if (current && Q.pageOf(from) === Q.pageOf(place)) current.click(op); });
     // The pair that differs most is what a reader wants first.
     const size = (pair) => (pair.difference_us ? Math.abs(pair.difference_us.value) : 0);
     const first = pairs.reduce((best, pair, n) => (size(pair) > size(pairs[best]) ? n : best), 0);
-    const name = (pair) => `${pair.baseline} (A) → ${pair.variant} (B)` + (run.phases.length > 1 ? ", " + pair.phase : "");
+    const name = (pair) => pair.sides && pair.sides.length ? pair.title : `${pair.baseline} (A) → ${pair.variant} (B)` + (run.phases.length > 1 ? ", " + pair.phase : "");
     show(String(first));
     return h("div", {},
       h("div", { class: "toolbar" }, Q.select("Variants", pairs.map((pair, n) => ({ key: String(n), label: name(pair) })), String(first), show)),

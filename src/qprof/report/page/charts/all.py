@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from qprof.report.page.charts.across import side_by_side
 from qprof.report.page.charts.base import Spec
 from qprof.report.page.charts.curves import curve
 from qprof.report.page.charts.machine import error_cost, power, roofline
@@ -17,8 +18,14 @@ TRADES = ("latency", "memory", "energy", "size")
 
 
 def charts(report: Report) -> list[dict[str, Spec]]:
-    """Of each run: name -> specification; a chart for which there is nothing is left out."""
-    return [{name: spec for name, spec in _charts(run) if spec is not None} for run in report.runs]
+    """Of each run, and at the end of all side by side: name -> specification; a chart for which there is nothing is
+    left out."""
+    found = [{name: spec for name, spec in _charts(run) if spec is not None} for run in report.runs]
+    if report.across is not None:
+        phases = dict.fromkeys(phase for run in report.runs for phase in run.phases)
+        drawn = {f"p50-{phase}": side_by_side(report.runs, report.across, phase) for phase in phases}
+        found.append({name: spec for name, spec in drawn.items() if spec is not None})
+    return found
 
 
 def _charts(run: RunReport) -> Iterator[tuple[str, Spec | None]]:
