@@ -70,6 +70,10 @@ def validate_header(path: Path) -> None:
         raise ModelError(f"{path} is not a TFLite model: bytes 4 to 8 are {head[4:8]!r}, not {FILE_IDENTIFIER!r}")
 
 
+#: Everything that the generated accessors raise on offsets that lead nowhere; their words mean nothing to a user.
+ACCESS_ERRORS = (struct.error, ValueError, TypeError, IndexError, OverflowError)
+
+
 def read_model(path: Path, shapes: Mapping[int, tuple[int, ...]] | None = None) -> ModelFacts:
     """Read the static facts of a .tflite file.
 
@@ -83,8 +87,7 @@ def read_model(path: Path, shapes: Mapping[int, tuple[int, ...]] | None = None) 
         facts = _Reader(mapped, path).model()
     except OSError as error:
         raise ModelError(f"{path} cannot be mapped: {error.strerror or error}") from error
-    # Everything that the generated accessors raise on offsets that lead nowhere; their words mean nothing to a user.
-    except (struct.error, ValueError, TypeError, IndexError, OverflowError) as error:
+    except ACCESS_ERRORS as error:
         detail = str(error) if isinstance(error, _MalformedError) else "an offset leads nowhere"
         raise ModelError(f"{path} is truncated or not a TFLite model: {detail}; get or make it again") from error
     if shapes is None:

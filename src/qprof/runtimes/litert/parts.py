@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from qprof.errors import ModelError
 from qprof.record.stored import PartKind, StoredFiles, StoredPart
-from qprof.runtimes.litert.flatbuffer import read_model
+from qprof.runtimes.litert.flatbuffer import ACCESS_ERRORS, read_model
 from qprof.runtimes.litert.model_facts import SubgraphFacts
 
 #: Fields of the table QuantizationParameters -> (place in its vtable, bytes of an element).
@@ -41,11 +42,16 @@ def stored_files(path: Path) -> StoredFiles:
     the flatbuffer's structure. Raises `ModelError`."""
     from ai_edge_litert import schema_py_generated as schema
 
-    facts = read_model(path)  # with every offset checked that is followed here
+    facts = read_model(path)
     with path.open("rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    claims = list(_claims(schema.Model.GetRootAs(mapped, 0), schema, facts.subgraphs))
-    parts, taken = _parts(claims, facts.bytes, mapped)
+    try:
+        claims = list(_claims(schema.Model.GetRootAs(mapped, 0), schema, facts.subgraphs))
+        parts, taken = _parts(claims, facts.bytes, mapped)
+    except ACCESS_ERRORS as error:
+        raise ModelError(
+            f"{path} is truncated or not a TFLite model: an offset leads nowhere; get or make it again"
+        ) from error
     parts.append(StoredPart(name="tables, names, op list and padding", kind="structure", bytes=facts.bytes - taken))
     return StoredFiles(bytes=facts.bytes, parts=parts)
 

@@ -21,6 +21,7 @@ MOST_BYTES = 2**31 - 1
 _MOST_OF_MEMORY = 0.25
 #: Nodes that are listed at most, those of all subgraphs together.
 _MOST_NODES = 100_000
+_ADDRESS = "_ORT_MEM_ADDR_"
 #: Graphs inside graphs, at most.
 _DEEPEST = 32
 
@@ -53,6 +54,7 @@ def read(path: Path) -> ModelProto:
     if not model.ir_version or not model.graph.node:
         raise ModelError(f"{path}: is no ONNX model, or one without any op; export it anew")
     _refuse_nodes(path, model)
+    _refuse_undecoded(path, model)
     external_files(path, model)
     return model
 
@@ -85,6 +87,17 @@ def _refuse_nodes(path: Path, model: ModelProto) -> None:
             )
 
 
+def _refuse_undecoded(path: Path, model: ModelProto) -> None:
+    """Names that are not UTF-8 are bytes, and no text, to whoever reads them."""
+    for graph in graphs_of(model.graph, str(path)):
+        named = [*graph.input, *graph.output, *graph.value_info, *graph.initializer, *graph.node]
+        texts = [one.name for one in named]
+        for node in graph.node:
+            texts += [node.op_type, node.domain, *node.input, *node.output, *(one.name for one in node.attribute)]
+        if not all(isinstance(text, str) for text in texts):
+            raise ModelError(f"{path}: holds a name that is not UTF-8, which no ONNX model may; export it anew")
+
+
 def graphs_of(graph: GraphProto, what: str = "the model", depth: int = 0) -> Iterator[GraphProto]:
     """A graph and those inside its nodes, the outer ones first. Raises `ModelError` where they nest without end."""
     if depth > _DEEPEST:
@@ -109,15 +122,21 @@ def nodes_of(graph: GraphProto, what: str = "the model") -> Iterator[NodeProto]:
 
 def tensors_of(model: ModelProto) -> Iterator[tuple[TensorProto, str]]:
     """Every constant with its name: initializers, and what nodes hold as attributes."""
-    for graph in graphs_of(model.graph):
-        yield from ((tensor, tensor.name) for tensor in graph.initializer)
-        for sparse in graph.sparse_initializer:
-            yield sparse.values, sparse.values.name
-            yield sparse.indices, f"{sparse.values.name} (indices)"
-        for node in graph.node:
-            yield from _of_attributes(node, node.output[0] if node.output else node.name)
+    yield from _of_graph(model.graph)
     for function in model.functions:
         for node in function.node:
+            yield from _of_attributes(node, node.output[0] if node.output else node.name)
+            for inner in subgraphs(node):
+                yield from _of_graph(inner)
+
+
+def _of_graph(graph: GraphProto) -> Iterator[tuple[TensorProto, str]]:
+    for one in graphs_of(graph):
+        yield from ((tensor, tensor.name) for tensor in one.initializer)
+        for sparse in one.sparse_initializer:
+            yield sparse.values, sparse.values.name
+            yield sparse.indices, f"{sparse.values.name} (indices)"
+        for node in one.node:
             yield from _of_attributes(node, node.output[0] if node.output else node.name)
 
 
@@ -144,7 +163,9 @@ def external_files(path: Path, model: ModelProto) -> list[Path]:
         given = {entry.key: entry.value for entry in tensor.external_data}
         location = given.get("location", "")
         file = Path(os.path.realpath(folder / location))
-        if not location or os.path.isabs(location) or not file.is_relative_to(folder) or file == path.resolve():
+        # ONNX Runtime takes such a location for an address in its memory.
+        inside = bool(location) and not os.path.isabs(location) and _ADDRESS not in location
+        if not inside or not file.is_relative_to(folder) or file == path.resolve():
             raise ModelError(
                 f"{path}: tensor {name!r} is to be read from {location!r}, which is no file of its own in the model's "
                 "folder; save the model with its data beside it"
