@@ -38,7 +38,8 @@ from qprof.store.run import Run
 #: A block of a run: its number, variant and kind.
 Planned = tuple[int, str, str]
 
-_PATIENCE_S = 120.0
+#: A command that takes longer hangs; on a machine that is loaded tenfold one takes minutes.
+_PATIENCE_S = 400.0
 
 
 @dataclass
@@ -60,7 +61,7 @@ class Stage:
         }
         for name, content in files.items():
             (folder / name).write_bytes(content)
-        stage = cls(CommandLine(folder), tuple(folder / name for name in files))
+        stage = cls(CommandLine(folder, patience_s=_PATIENCE_S), tuple(folder / name for name in files))
         stage.line("run", *stage.arguments("first"))  # fills the caches of the disk
         began = time.monotonic()
         done = stage.line("run", *stage.arguments("whole"))
@@ -243,7 +244,10 @@ def campaign(stage: Stage, kind: str, count: int, one: Callable[[str], list[str]
     before, kept = stage.resumptions, stage.kept
     for number in range(count):
         name = f"{kind.replace(' ', '-')}-{number}"
-        wrong = one(name)
+        try:
+            wrong = one(name)
+        except subprocess.TimeoutExpired as error:
+            wrong = [f"hangs: {error}"]
         if wrong is None:
             print(f"{kind}: cannot be tried here", flush=True)
             return 0
