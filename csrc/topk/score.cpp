@@ -146,7 +146,12 @@ Outcome score(const Logits& logits, const int64_t* targets, const Options& optio
 bool supports(SimdLevel level) {
   if (kernel_for(level, Dtype::kFloat32, Measure::kRank) == nullptr) return false;
 #if defined(__x86_64__)
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+#if defined(__clang__) && __clang_major__ < 17
+  const bool f16c = true;  // which those clangs cannot ask for, and every CPU with AVX2 has
+#else
+  const bool f16c = __builtin_cpu_supports("f16c");
+#endif
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && f16c;
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
   return level == SimdLevel::kAvx512 ? avx512 : level == SimdLevel::kAvx2 ? avx2 : true;
