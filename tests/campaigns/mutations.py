@@ -283,15 +283,16 @@ def _gguf(folder: Path) -> Path:
 
 
 def _toml(folder: Path) -> Path:
-    source = Path(__file__).resolve().parents[2] / "profiles" / "yolox-nano.toml"
-    (folder / "p.toml").write_bytes(source.read_bytes())
-    return folder / "p.toml"
+    profiles = Path(__file__).resolve().parents[2] / "profiles"
+    for name in ("yolox-nano.toml", "coco-val2017.toml"):  # the first extends the second
+        (folder / name).write_bytes((profiles / name).read_bytes())
+    return folder / "yolox-nano.toml"
 
 
 def _read_toml(path: Path) -> object:
-    from qprof.measure.profile_file import load_profile
+    from qprof.measure.profile_file import VARIABLES, load_profile
 
-    os.environ["QPROF_DATA"] = "/nowhere"
+    os.environ |= dict.fromkeys(VARIABLES, "/nowhere")
     return load_profile(path)
 
 
@@ -308,10 +309,9 @@ def _coco(folder: Path) -> Path:
 
 def _read_coco(path: Path) -> object:
     from qprof.core import _coco_json
-    from qprof.tasks.detection.dataset import existing_images, load_annotations
+    from qprof.tasks.detection.dataset import load_annotations
 
-    truth = load_annotations(path)
-    return existing_images(truth, path.parent), _coco_json.read_ground_truth(str(path))
+    return load_annotations(path), _coco_json.read_ground_truth(str(path))
 
 
 def _image(form: str) -> Callable[[Path], Path]:

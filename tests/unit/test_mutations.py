@@ -11,8 +11,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "campaigns"))
 
 import mutations
 
-#: Seeds of the campaign that ended in tracebacks: offsets that lead out of the file, and names that are no UTF-8.
-ONCE_WRONG = {"tflite": (652, 986), "onnx": (285, 971)}
+#: Seeds of the campaign that ended in tracebacks: offsets that lead out of the file, names that are
+#: no UTF-8, weights without a type.
+ONCE_WRONG = {"tflite": (652, 986), "onnx": (285, 971), "pt2-weights": (964, 983, 986)}
 NEEDS = {"onnx": "onnx", "pt2": "torch", "gguf": "gguf", "safetensors": "transformers", "config": "transformers"}
 
 

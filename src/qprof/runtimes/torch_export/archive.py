@@ -205,6 +205,9 @@ def _check_payloads(path: Path, payloads: Mapping[str, Any]) -> None:
                 f"{path}: {name} is a pickled object, which is not loaded: it may run anything; export a network whose "
                 "weights are plain tensors"
             )
+        meta = payload.get("tensor_meta")
+        if not isinstance(meta, Mapping) or not isinstance(meta.get("dtype"), int):
+            raise ModelError(f"{path}: does not say of what type {name} is; export it again")
 
 
 def _check_graph(path: Path, graph: Mapping[str, Any]) -> None:
