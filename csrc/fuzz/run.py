@@ -54,6 +54,18 @@ def seeds(target: str) -> Iterator[bytes]:
     yield from (b"[" * 3000, b'[{"score": 1e999, "image_id": 99999999999999999999}]', b"\xef\xbb\xbf[]", b'["\\ud800"]')
 
 
+def why_not() -> str:
+    """Why this machine cannot fuzz: no compiler, or one without its runtimes; "" where it can."""
+    if shutil.which("clang++") is None:
+        return "clang++ is not installed"
+    with tempfile.TemporaryDirectory(prefix="qprof-fuzz-") as folder:
+        source = Path(folder) / "none.cpp"
+        source.write_text('extern "C" int LLVMFuzzerTestOneInput(const unsigned char*, unsigned long) { return 0; }\n')
+        command = ["clang++", "-fsanitize=fuzzer,address,undefined", str(source), "-o", str(source.with_suffix(""))]
+        linked = subprocess.run(command, capture_output=True, check=False).returncode == 0
+    return "" if linked else "clang++ has no libFuzzer and sanitizers"
+
+
 def build(target: str, folder: Path) -> Path:
     """Compile a target with the sources that it tests. Raises `CalledProcessError`."""
     sources = SOURCES / TARGETS[target]
@@ -86,8 +98,9 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=60, help="for each target (default: 60)")
     parser.add_argument("--findings", type=Path, default=Path(), help="folder for what is found (default: this one)")
     options = parser.parse_args()
-    if shutil.which("clang++") is None:
-        print("clang++ is not installed: nothing is fuzzed", file=sys.stderr)
+    why = why_not()
+    if why:
+        print(f"{why}: nothing is fuzzed", file=sys.stderr)
         return 0
     codes = {target: run(target, options.seconds, options.findings.resolve()) for target in TARGETS}
     for target, code in codes.items():
