@@ -341,7 +341,7 @@ def _array(form: str) -> Callable[[Path], Path]:
         if form == "npy":
             np.save(folder / "x.npy", values)
         else:
-            np.savez(folder / "x.npz", values)
+            np.savez(folder / "x.npz", x=values)
         return folder / f"x.{form}"
 
     return make

@@ -13,7 +13,7 @@ import mutations
 
 #: Seeds of the campaign that ended in tracebacks: offsets that lead out of the file, names that are
 #: no UTF-8, weights without a type.
-ONCE_WRONG = {"tflite": (652, 986), "onnx": (285, 971), "pt2-weights": (964, 983, 986)}
+ONCE_WRONG = {"tflite": (652, 986), "onnx": (285, 971), "pt2-weights": (964, 983, 986), "npy": (971,)}
 NEEDS = {"onnx": "onnx", "pt2": "torch", "gguf": "gguf", "safetensors": "transformers", "config": "transformers"}
 
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import struct
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -20,23 +17,8 @@ from qprof.errors import StoreError
 from qprof.record.blocks import Block, BlockFacts, Samples
 from qprof.record.ops import OpEvents
 from qprof.record.readings import Reading, SensorTrace
+from qprof.store.damage import ARRAY_ERRORS
 from qprof.store.files import write_atomic
-
-#: What NumPy, zipfile, json and msgspec raise for a file that is cut short, overwritten or something else altogether.
-_DAMAGE = (
-    OSError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    EOFError,
-    RuntimeError,
-    SyntaxError,
-    MemoryError,
-    struct.error,
-    zlib.error,
-    zipfile.BadZipFile,
-)
 
 #: Types of the arrays in a file.
 _DTYPES: dict[str, Any] = {
@@ -116,7 +98,7 @@ def _opened(path: Path) -> Iterator[Any]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             yield arrays
-    except _DAMAGE as error:
+    except ARRAY_ERRORS as error:
         what = " ".join(str(error).split()) or type(error).__name__
         raise StoreError(f"{path}: damaged block file ({what}); delete it and resume the run") from error
 

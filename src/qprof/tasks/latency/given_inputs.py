@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from qprof.errors import DataError
 from qprof.record.layouts import transposition
 from qprof.record.quantization import FLOAT_DTYPES, is_quantized, quantize
 from qprof.record.tensors import TensorSpec
+from qprof.store.damage import ARRAY_ERRORS
 
 #: From so many files on, some calibrate and the others are run.
 MANY = 4
@@ -116,7 +116,7 @@ def load_array(path: Path) -> NDArray[Any]:
     try:
         with path.open("rb") as file:  # numpy.load would leave a damaged file open
             loaded = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile) as error:
+    except ARRAY_ERRORS as error:
         raise DataError(f"{path}: cannot be read as a .npy array ({error}): write it with numpy.save") from error
     if not isinstance(loaded, np.ndarray):
         raise DataError(f"{path}: is an archive named .npy: rename it to .npz")
@@ -127,7 +127,7 @@ def _load_archive(path: Path) -> dict[str, NDArray[Any]]:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as loaded:
             return {name: loaded[name] for name in loaded.files}
-    except (OSError, ValueError, EOFError, MemoryError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+    except ARRAY_ERRORS as error:
         raise DataError(f"{path}: cannot be read as a .npz archive ({error}): write it with numpy.savez") from error
 
 

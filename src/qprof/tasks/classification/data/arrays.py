@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprof.errors import DataError
+from qprof.store.damage import ARRAY_ERRORS
 from qprof.tasks.classification.data.examples import MAX_CLASS, Examples, Labels, of_texts
 from qprof.tasks.classification.data.folders import text_of
 
@@ -112,7 +112,7 @@ def _loaded(path: Path) -> dict[str, NDArray[Any]]:
         with path.open("rb") as file:  # numpy.load would leave a damaged file open
             loaded = np.load(file, allow_pickle=False)
             arrays = {ONLY: loaded} if isinstance(loaded, np.ndarray) else {key: loaded[key] for key in loaded.files}
-    except (OSError, ValueError, EOFError, MemoryError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+    except ARRAY_ERRORS as error:
         raise DataError(
             f"{path}: cannot be read as NumPy's .npy or .npz ({error}): write it with numpy.save"
         ) from error

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from qprof.errors import DataError
 from qprof.record.tensors import TensorSpec
+from qprof.store.damage import ARRAY_ERRORS
 from qprof.tasks.detection.boxes import Detections
 from qprof.tasks.detection.heads.config import HeadConfig
 
@@ -141,7 +142,7 @@ def load_anchors(path: Path, count: int) -> NDArray[np.float64]:
     """Anchors [count,4] from a .npy file; `DataError` if it is not that."""
     try:
         anchors = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except ARRAY_ERRORS as error:
         raise DataError(f"{path}: anchors cannot be read ({error}): give a .npy file of floats") from error
     if (
         not isinstance(anchors, np.ndarray)
