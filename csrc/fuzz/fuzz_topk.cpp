@@ -30,9 +30,8 @@ Result scored(const Logits& logits, const std::vector<int64_t>& targets, const O
   found.argmax.resize(rows);
   found.likelihood.resize(rows);
   found.entropy.resize(rows);
-  found.outcome = score(
-      logits, targets.data(), options,
-      {found.rank.data(), found.argmax.data(), found.likelihood.data(), found.entropy.data()});
+  found.outcome = score(logits, targets.data(), options,
+                        {found.rank.data(), found.argmax.data(), found.likelihood.data(), found.entropy.data()});
   return found;
 }
 
