@@ -19,7 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     add_run_argument(parser)
     forms = [*_TABLES, *names()]
-    parser.add_argument("--format", choices=forms, default="csv", help="default: csv", metavar=f"{{{','.join(forms)}}}")
+    parser.add_argument(
+        "--format", choices=forms, default="csv", metavar="FORM", help=f"{', '.join(forms)} (default: csv)"
+    )
     parser.add_argument("-o", "--output", type=Path, help="folder to write into (default: RUN/export)")
     parser.add_argument(
         "--only", help="of csv and json, comma-separated: summary,layers,samples,scores,outputs,readings"
