@@ -14,6 +14,8 @@ from qprof.findings.causes.metric_protocol import CAUSE
 from qprof.findings.comparison import Comparison
 from qprof.findings.judgement import findings
 from qprof.findings.verify import Claim
+from qprof.store import tables
+from qprof.store.run import Run
 
 
 def found(world: World, folder: Path) -> list[Finding]:
@@ -76,5 +78,6 @@ def test_scores_are_explained_once_and_only_where_they_are(tmp_path: Path) -> No
     world = readers([Reader(0.7, 0.6).variant("bfloat16"), Reader(0.68, 0.58).variant("gptq-4bit", 2)])
     run = world.record(tmp_path / "run")
     assert list(CAUSE.hypotheses(Comparison(run, "bfloat16", "gptq-4bit", "another phase"))) == []
-    run.scores.clear()
-    assert list(CAUSE.hypotheses(Comparison(run, "bfloat16", "gptq-4bit", run.phase()))) == []
+    tables.write_table(run.folder / "scores.parquet", tables.scores_table([]))
+    unscored = Run(run.folder)
+    assert list(CAUSE.hypotheses(Comparison(unscored, "bfloat16", "gptq-4bit", unscored.phase()))) == []

@@ -52,7 +52,7 @@ def test_the_source_distribution_holds_the_repository(tmp_path: Path) -> None:
 
 def test_the_wheel_holds_the_data_that_the_package_reads() -> None:
     files = {name for name in tracked() if name.startswith(("src/", "profiles/"))}
-    files = {name for name in files if Path(name).suffix not in (".py", ".md") and (ROOT / name).exists()}
+    files = {name for name in files if Path(name).suffix not in (".py", ".md", ".png") and (ROOT / name).exists()}
     packages = sorted({str(Path(name).parent) for name in tracked() if name.endswith("__init__.py")})
     names = [name.removeprefix("src/").replace("/", ".") for name in packages if name.startswith("src/")]
     command = [sys.executable, "-c", DATA_FILES, *names, "qprof.profiles"]

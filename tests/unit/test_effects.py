@@ -13,6 +13,7 @@ from planted.world import PlantedOp, PlantedVariant, World
 from qprof.findings.effects import effect, paired_scores, score_difference
 from qprof.stats.paired_outcomes import PairedOutcomes
 from qprof.stats.verdict import Unbounded
+from qprof.store import tables
 from qprof.store.run import Run
 
 OPS = [PlantedOp("linear", "LINEAR", 100.0)]
@@ -88,6 +89,8 @@ def test_samples_that_one_lacks_are_left_out(tmp_path: Path) -> None:
     first = PlantedVariant("float32", OPS, sample_scores={"loss": [1.0, 2.0, 3.0]})
     second = PlantedVariant("int8", OPS, sample_scores={"loss": [1.0, float("nan")]})
     run = World([first, second], rounds=5).record(tmp_path / "run")
-    run.scores[-1] = replace(run.scores[-1], value=None)  # as a run keeps what is not finite
+    rows = [*run.scores[:-1], replace(run.scores[-1], value=None)]  # as a run keeps what is not finite
+    tables.write_table(run.folder / "scores.parquet", tables.scores_table(rows))
+    run = Run(run.folder)
     a, b = paired_scores(run, "float32", "int8", "loss")
     assert a.tolist() == b.tolist() == [1.0]

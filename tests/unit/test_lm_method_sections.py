@@ -16,13 +16,14 @@ from qprof.record.manifest import VariantEntry
 from qprof.runtimes import base
 from qprof.runtimes.interventions import Impossible, OtherWidth
 from qprof.runtimes.torch_lm import forms
-from qprof.runtimes.torch_lm.checkpoint import inspect
+from qprof.runtimes.torch_lm.checkpoint import _quantization, inspect
 from qprof.runtimes.torch_lm.forms.awq import kernel_for
 from qprof.runtimes.torch_lm.interventions import TorchLMInterventions
 from qprof.runtimes.torch_lm.methods import all_methods, method_for
 from qprof.runtimes.torch_lm.methods.bitsandbytes import _unfit
 from qprof.runtimes.torch_lm.methods.by_form import left_in_float
 from qprof.runtimes.torch_lm.runtime import RUNTIME
+from qprof.runtimes.torch_lm.weight_files import read_json
 
 NONE = base.Calibration(lambda: iter(()), "none")
 DOWN = "model.layers.0.mlp.down_proj"
@@ -144,7 +145,8 @@ def test_the_kernel_of_awq_is_the_one_that_takes_the_layers() -> None:
 def test_strangers_checkpoints_are_known_by_their_settings(
     tmp_path: Path, settings: dict[str, Any], wanted: tuple[int, int, str]
 ) -> None:
-    found = inspect(write_checkpoint(tmp_path / "m", quantization_config=settings)).quantization
+    folder = write_checkpoint(tmp_path / "m", quantization_config=settings)
+    found = _quantization(folder, read_json(folder / "config.json"))
     assert found is not None and (found.bits, found.group_size, found.scheme) == wanted
 
 
