@@ -76,7 +76,7 @@ class RunWriter:
         writer.manifest = read_manifest(folder)  # again: before it was locked, another qprof may have finished it
         if not writer.manifest.complete:
             make_folder(folder / PARTS)
-        elif not writer.manifest.left() and (folder / PARTS).is_dir():
+        elif not writer._has_use_for_parts() and (folder / PARTS).is_dir():
             writer._drop_parts()  # killed between the two last steps of `finalize`
         return writer
 
@@ -122,8 +122,12 @@ class RunWriter:
         # In memory only once it is on the disk: whoever sees "complete" may count on the tables, and not on the parts.
         write_manifest(self.folder, msgspec.structs.replace(self.manifest, status="complete"))
         self.manifest.status = "complete"
-        if not self.manifest.left() and not self.manifest.can_be_sharpened():
+        if not self._has_use_for_parts():
             self._drop_parts()
+
+    def _has_use_for_parts(self) -> bool:
+        """Whether the blocks of a finished run may be added to."""
+        return bool(self.manifest.left()) or self.manifest.can_be_sharpened()
 
     def can_go_on(self) -> bool:
         """Whether there is something to resume: the run was interrupted, or it is finished and has something left whose
