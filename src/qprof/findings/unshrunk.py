@@ -67,7 +67,7 @@ def unshrunk(entry: VariantEntry) -> Unshrunk | None:
     """`None` where nothing of a variant is stored in less than float32 (then nothing was to shrink), where hardly
     anything else is float32, and where its runtime does not tell."""
     stored: dict[str, Any] = entry.facts.get("stored") or {}
-    if not entry.bytes or not stored.get("reduced_bytes"):
+    if not entry.bytes or not isinstance(stored, dict) or not stored.get("reduced_bytes"):
         return None
     n_bytes = int(stored["float_bytes"])
     if n_bytes < _LEAST_SHARE * entry.bytes:
