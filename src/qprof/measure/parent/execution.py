@@ -133,7 +133,7 @@ class Execution:
         self._protocol = profile.protocol
         self._logs = writer.folder / "logs"
         self._bounds = Bounds.of(self._protocol)
-        self._crew = Crew(writer, profile, progress)
+        self._crew = Crew(writer, profile, progress, self._bounds)
 
     def run(self) -> None:
         """Everything from the data to the tables."""
@@ -194,7 +194,8 @@ class Execution:
                 self._progress.phase("scoring", f"variant {entry.name}")
                 self._score(jobs, entry)
         count_scored(self._manifest)
-        OutputComparison(self._writer, self._protocol, self._progress).run(self._crew.living())
+        with Jobs(self._logs / "outputs.log", self._bounds) as jobs:
+            OutputComparison(self._writer, self._protocol, self._progress).run(jobs, self._crew.living())
         self._progress.phase("writing", "tables")
         self._writer.finalize(SOURCES, self._tabulate)
 

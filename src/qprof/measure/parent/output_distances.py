@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 
 import msgspec
 import numpy as np
 
-from qprof.errors import QprofError, WorkerError
+from qprof.errors import QprofError
 from qprof.measure.distance_scores import by_sample, one_answer, score_rows, sqnr_of
-from qprof.measure.parent.process import Bounds, WorkerProcess, closing_worker
+from qprof.measure.parent.jobs import Jobs
 from qprof.measure.parent.two_models import require_memory
 from qprof.measure.parent.variants import loaded_variant
 from qprof.measure.progress import ProgressDisplay
@@ -42,30 +41,23 @@ class OutputComparison:
         self._manifest = writer.manifest
         self._protocol = protocol
         self._progress = progress
-        self._bounds = Bounds.of(protocol)
 
-    def run(self, entries: Sequence[VariantEntry]) -> None:
-        """Compare, in one process as long as that lives, and keep the scores."""
+    def run(self, jobs: Jobs, entries: Sequence[VariantEntry]) -> None:
+        """Compare, and keep the scores."""
         baseline = self._manifest.baseline
         wanted = self._wanted()
         others = [entry for entry in entries if entry is not baseline]
         if not wanted or baseline.failed:
             return
-        with contextlib.ExitStack() as stack:
-            worker = None
-            for entry in others:
-                if saved_output_distances(self._writer.folder, entry.name) is not None:
-                    continue
-                self._progress.phase("comparing outputs", f"variant {entry.name}")
-                log = self._writer.folder / "logs" / "outputs.log"
-                worker = worker or stack.enter_context(closing_worker("comparison of outputs", log, self._bounds))
-                try:
-                    self._compare(worker, baseline, entry, wanted)
-                except QprofError as error:
-                    entry.notes.append(f"its outputs were not compared with the baseline's: {error}")
-                    self._progress.note(f"{entry.name}: its outputs were not compared: {error}")
-                    if isinstance(error, WorkerError):
-                        worker = None
+        for entry in others:
+            if saved_output_distances(self._writer.folder, entry.name) is not None:
+                continue
+            self._progress.phase("comparing outputs", f"variant {entry.name}")
+            try:
+                self._compare(jobs, baseline, entry, wanted)
+            except QprofError as error:
+                entry.notes.append(f"its outputs were not compared with the baseline's: {error}")
+                self._progress.note(f"{entry.name}: its outputs were not compared: {error}")
         self._score(baseline, others)
 
     def _wanted(self) -> int:
@@ -77,7 +69,7 @@ class OutputComparison:
         given = self._protocol.output_samples
         return given if given is not None else 0 if kind.labelled else _SAMPLES
 
-    def _compare(self, worker: WorkerProcess, baseline: VariantEntry, entry: VariantEntry, wanted: int) -> None:
+    def _compare(self, jobs: Jobs, baseline: VariantEntry, entry: VariantEntry, wanted: int) -> None:
         require_memory(baseline, entry, "protocol.output_samples")
         assert self._manifest.task is not None  # its kind is known
         request = CompareOutputs(
@@ -88,7 +80,7 @@ class OutputComparison:
             samples=wanted,
             max_s=_MOST_S,
         )
-        answer = worker.ask(request, timeout_s=self._protocol.timeout_s)
+        answer = jobs.ask("comparison of outputs", request, timeout_s=self._protocol.timeout_s)
         entry.notes += [note for note in answer.notes if note not in entry.notes]
         entry.outputs_compared = OutputsCompared(
             samples=answer.samples,

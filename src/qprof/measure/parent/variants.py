@@ -35,9 +35,9 @@ from qprof.tasks import registry as tasks
 
 class Crew:
     """One worker process per variant, and what the manifest says of each. `scored`: samples that are predicted in
-    passes of their own, 0 where the timed ones are scored."""
+    passes of their own, 0 where the timed ones are scored. `bounds`: of each worker."""
 
-    def __init__(self, writer: RunWriter, profile: Profile, progress: ProgressDisplay) -> None:
+    def __init__(self, writer: RunWriter, profile: Profile, progress: ProgressDisplay, bounds: Bounds) -> None:
         self._writer = writer
         self._manifest = writer.manifest
         self._profile = profile
@@ -45,7 +45,7 @@ class Crew:
         self._progress = progress
         self._workers: dict[str, WorkerProcess] = {}
         self._logs = writer.folder / "logs"
-        self._bounds = Bounds.of(self._protocol)
+        self._bounds = bounds
         self._calibration_digest = ""
         self.scored = 0
         make_folder(self._logs)
