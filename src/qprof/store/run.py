@@ -98,9 +98,10 @@ class Run:
             known = {entry.name: saved_ops(self.folder, entry.name) for entry in self.variants}
             return {name: ops for name, ops in known.items() if ops is not None}
         path = self.folder / "op_meta.parquet"
+        rows = tables.read_table(path).to_pylist()
         found: dict[str, list[OpMeta]] = {}
-        for variant, op in zip(tables.read_rows(path, OfVariant), tables.read_rows(path, OpMeta), strict=True):
-            found.setdefault(variant.variant, []).append(op)
+        for of, op in zip(tables.rows_as(path, rows, OfVariant), tables.rows_as(path, rows, OpMeta), strict=True):
+            found.setdefault(of.variant, []).append(op)
         return found
 
     @cached_property

@@ -174,8 +174,13 @@ def check_columns(path: Path, schema: Any, columns: Mapping[str, str]) -> None:
 def read_rows(path: Path, kind: type[Row]) -> list[Row]:
     """The rows of a table as the type that they are; what a row's type has a default for may be missing, as earlier
     versions left it out. Raises `StoreError`."""
+    return rows_as(path, read_table(path).to_pylist(), kind)
+
+
+def rows_as(path: Path, rows: Sequence[Mapping[str, Any]], kind: type[Row]) -> list[Row]:
+    """Rows that were read of a table as a type, which may take a part of their columns. Raises `StoreError`."""
     try:
-        return msgspec.convert(read_table(path).to_pylist(), list[kind])  # type: ignore[valid-type]
+        return msgspec.convert(rows, list[kind])  # type: ignore[valid-type]
     except (msgspec.ValidationError, UnicodeDecodeError) as error:
         raise damaged(path, " ".join(str(error).split())) from error
 
