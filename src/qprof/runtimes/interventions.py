@@ -21,6 +21,8 @@ Section = Mapping[str, Any]
 
 #: Why a variant that names its own file has no other form.
 READY_MADE = "it is a ready-made file, which cannot be quantized anew; give qprof the float model instead"
+#: The same, where qprof itself makes such files.
+NOT_ANEW = "it is a ready-made file, which cannot be quantized anew; let qprof make it of the float model (--variants)"
 
 #: The longest name that a profile takes (`qprof.record.sections.Name`).
 _LONGEST_NAME = 80
@@ -230,6 +232,38 @@ def more_threads(section: Section, threads: int) -> dict[str, Any]:
 def more_in_float(section: Section, names: Sequence[str], what: str) -> dict[str, Any]:
     """The variant called "NAME+WHAT", whose `skip_layers` name these layers of the float model as well."""
     return changed(section, what, skip_layers=sorted({*section.get("skip_layers", ()), *names}))
+
+
+def ops_in_float(section: Section, ops: Sequence[OpMeta], every: Sequence[OpMeta]) -> dict[str, Any]:
+    """The variant whose `skip_ops` and `skip_layers` name these ops of the float model as well: by their type where all
+    ops of it, among `every`, are meant, the others by their own names."""
+    names = {op.name for op in ops}
+    partly = {op.type for op in every if op.name not in names}
+    types = sorted({op.type for op in ops} - partly)
+    layers = sorted({op.name for op in ops if op.type in partly})
+    what = [*types, *([f"{len(layers)}-layers-{short_digest(*layers)}"] if layers else [])]
+    return changed(
+        section,
+        f"float:{'.'.join(what)}",
+        skip_ops=sorted({*section.get("skip_ops", ()), *types}),
+        skip_layers=sorted({*section.get("skip_layers", ()), *layers}),
+    )
+
+
+def leaves_in_float(section: Section, op_type: str, listed: Collection[str]) -> bool:
+    """Whether a section leaves ops of a type in float: by `skip_ops`, or because it lists others alone."""
+    return op_type in section.get("skip_ops", ()) or (bool(listed) and op_type not in listed)
+
+
+def ops_quantized(section: Section, op_types: Sequence[str], listed: Collection[str], **changes: Any) -> dict[str, Any]:
+    """The variant that quantizes ops of these types, too; `listed`: those that it is limited to now."""
+    return changed(
+        section,
+        f"int8:{'.'.join(op_types)}",
+        ops=sorted({*listed, *op_types}) if listed else [],
+        skip_ops=[op_type for op_type in section.get("skip_ops", ()) if op_type not in op_types],
+        **changes,
+    )
 
 
 def method(section: Section) -> str:

@@ -10,6 +10,7 @@ from qprof.errors import ModelError, QprofError
 from qprof.record.manifest import VariantEntry
 from qprof.record.ops import OpMeta
 from qprof.runtimes.interventions import (
+    NOT_ANEW,
     READY_MADE,
     Impossible,
     Interventions,
@@ -17,9 +18,12 @@ from qprof.runtimes.interventions import (
     Section,
     changed,
     changed_name,
+    leaves_in_float,
     method,
     model_of,
     more_in_float,
+    ops_in_float,
+    ops_quantized,
     short_digest,
 )
 from qprof.runtimes.litert.quantize import TOOL
@@ -30,7 +34,6 @@ _DYNAMIC, _WEIGHT_ONLY = "-dynamic", "-weight-only"
 _INTEGER_IO = "int8"
 #: The methods with calibrated ranges, and the key of those that leave nothing out.
 _STATIC, _EXTREMES = ("int8", "int16x8"), "min-max"
-NOT_ANEW = "it is a ready-made file, which cannot be quantized anew; let qprof make it of the float model (--variants)"
 
 
 class LiteRTInterventions(Interventions):
@@ -57,22 +60,11 @@ class LiteRTInterventions(Interventions):
         return changed(section, _EXTREMES, ranges=_EXTREMES)
 
     def in_float(self, section: Section, ops: Sequence[OpMeta], every: Sequence[OpMeta]) -> Section | Impossible:
-        """A type is named where all of its ops are meant, other ops by their own names."""
         if not ops:
             return dict(section)
         if section.get("file"):
             return Impossible(NOT_ANEW)
-        names = {op.name for op in ops}
-        partly = {op.type for op in every if op.name not in names}
-        types = sorted({op.type for op in ops} - partly)
-        layers = sorted({op.name for op in ops if op.type in partly})
-        what = [*types, *([f"{len(layers)}-layers-{short_digest(*layers)}"] if layers else [])]
-        return changed(
-            section,
-            f"float:{'.'.join(what)}",
-            skip_ops=sorted({*section.get("skip_ops", ()), *types}),
-            skip_layers=sorted({*section.get("skip_layers", ()), *layers}),
-        )
+        return ops_in_float(section, ops, every)
 
     def integer_weights_in_float(self, section: Section) -> Section | Impossible:
         name, colon, ops = method(section).partition(":")
@@ -90,20 +82,12 @@ class LiteRTInterventions(Interventions):
         return changed(section, "int8-io", io="int8")
 
     def deselected(self, section: Section, op_type: str) -> bool:
-        listed = _listed(section)
-        return op_type in section.get("skip_ops", ()) or (bool(listed) and op_type not in listed)
+        return leaves_in_float(section, op_type, _listed(section))
 
     def quantized_as_well(self, section: Section, op_types: Sequence[str]) -> Section | Impossible:
         if section.get("file"):
             return Impossible(NOT_ANEW)
-        skipped = [op_type for op_type in section.get("skip_ops", ()) if op_type not in op_types]
-        listed = _listed(section)
-        selection = {
-            "method": method(section).partition(":")[0],
-            "ops": sorted({*listed, *op_types}) if listed else [],
-            "skip_ops": skipped,
-        }
-        return changed(section, f"int8:{'.'.join(op_types)}", **selection)
+        return ops_quantized(section, op_types, _listed(section), method=method(section).partition(":")[0])
 
     def following(self, entry: VariantEntry, names: set[str]) -> set[str] | Impossible:
         from qprof.runtimes.litert.cut import following
