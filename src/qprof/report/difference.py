@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from qprof.findings.across_runs import AcrossRow
 from qprof.findings.difference_table import DifferenceGroup, DifferenceRow, DifferenceTable
 from qprof.record.phases import INFERENCE
 from qprof.report.op_names import short_names
@@ -15,7 +16,7 @@ from qprof.report.units import duration
 from qprof.stats.intervals import Interval
 from qprof.stats.rounds import scaled_change
 
-_COLUMNS = [
+DIFFERENCE_COLUMNS = [
     Column("op", "label", align="left", flexible=True),
     Column("", "kind", align="left"),
     Column("A", "a", unit="µs"),
@@ -36,28 +37,21 @@ def difference_table(table: DifferenceTable, by: str = "op", top: int | None = N
     rest = [row for row in table.rows if row.kind in ("outside ops", "instrumentation")]
     if by == "type":
         cells = [_group_cells(group) for group in table.by_type]
-        columns = [column for column in _COLUMNS if column.key in ("label", "kind", "a", "b", "delta")]
+        columns = [column for column in DIFFERENCE_COLUMNS if column.key in ("label", "kind", "a", "b", "delta")]
     else:
-        cells = _op_cells(ops, top)
-        columns = list(_COLUMNS)
-    cells += [_row_cells(row, {}) for row in rest]
+        cells = op_cells(ops, top)
+        columns = list(DIFFERENCE_COLUMNS)
+    cells += [row_cells(row, {}) for row in rest]
     end = table.end_to_end
-    cells.append(
-        {
-            "label": "end to end (p50)",
-            "kind": "total",
-            "a": _us(end.a.value),
-            "b": _us(end.b.value),
-            "delta": _delta(end.difference),
-        }
-    )
+    cells.append(total_cells(end.a.value, end.b.value, end.difference))
     return Table(columns, cells, title=_title(table, phase), notes=_notes(table))
 
 
-def _op_cells(ops: Sequence[DifferenceRow], top: int | None) -> list[Cells]:
+def op_cells(ops: Sequence[DifferenceRow | AcrossRow], top: int | None) -> list[Cells]:
+    """All ops, or the `top` largest by absolute difference with the others summed in one line."""
     names = short_names(row.label for row in ops)
     if top is None or top >= len(ops):
-        return [_row_cells(row, names) for row in ops]
+        return [row_cells(row, names) for row in ops]
     order = sorted(ops, key=lambda row: abs(row.delta_us.value), reverse=True)
     others = order[top:]
     summed = math.fsum(row.delta_us.value for row in others)
@@ -68,10 +62,11 @@ def _op_cells(ops: Sequence[DifferenceRow], top: int | None) -> list[Cells]:
         "b": _us(math.fsum(row.b_us or 0.0 for row in others)),
         "delta": f"{summed:+.1f}",
     }
-    return [*(_row_cells(row, names) for row in order[:top]), line]
+    return [*(row_cells(row, names) for row in order[:top]), line]
 
 
-def _row_cells(row: DifferenceRow, names: Mapping[str, str]) -> Cells:
+def row_cells(row: DifferenceRow | AcrossRow, names: Mapping[str, str]) -> Cells:
+    """One row; `names`: label -> how it is shown."""
     op = row.a or row.b
     return {
         "label": names.get(row.label, row.label),
@@ -83,6 +78,17 @@ def _row_cells(row: DifferenceRow, names: Mapping[str, str]) -> Cells:
         "flags": ", ".join(row.flags) or None,
         "a_kernel": row.a.kernel if row.a else None,
         "b_kernel": row.b.kernel if row.b else None,
+    }
+
+
+def total_cells(a_us: float, b_us: float, difference_us: Interval) -> Cells:
+    """The row at the end: from one p50 to the other."""
+    return {
+        "label": "end to end (p50)",
+        "kind": "total",
+        "a": _us(a_us),
+        "b": _us(b_us),
+        "delta": _delta(difference_us),
     }
 
 
