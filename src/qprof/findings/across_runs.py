@@ -24,7 +24,7 @@ from qprof.findings.doubts import doubts
 from qprof.findings.margins import LATENCY_MARGIN
 from qprof.findings.measured import measured_variant
 from qprof.findings.op_costs import WORKERS
-from qprof.measure.surroundings import machine_changes, version_changes
+from qprof.measure.surroundings import machine_changes, version_changes, versions_of
 from qprof.record.manifest import VariantEntry
 from qprof.record.ops import OpMeta
 from qprof.runtimes.match_ops import match_ops
@@ -152,8 +152,8 @@ def _clean(run: Run, variant: str, phase: str) -> dict[int, float]:
 def _differs(first: Run, a: VariantEntry, second: Run, b: VariantEntry) -> list[str]:
     sides = ("(A)", "(B)")
     one, other = first.manifest, second.manifest
-    versions = [{**found.packages, "qprof": found.qprof} for found in (one, other)]
-    told = [*machine_changes(one.machine, other.machine, sides), *version_changes(versions[0], versions[1], sides)]
+    told = [*machine_changes(one.machine, other.machine, sides)]
+    told += version_changes(versions_of(one), versions_of(other), sides)
     if a.runtime != b.runtime:
         told.append(f"runtime: {a.runtime} (A), {b.runtime} (B)")
     if a.sha256 != b.sha256:

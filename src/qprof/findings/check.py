@@ -15,7 +15,7 @@ from qprof.findings.choice import ROUNDING, Candidate, Limits
 from qprof.findings.effects import score_difference_between
 from qprof.findings.explanation import candidates_of
 from qprof.findings.verdicts import verdicts
-from qprof.measure.surroundings import machine_changes, version_changes
+from qprof.measure.surroundings import machine_changes, version_changes, versions_of
 from qprof.record.perplexities import LOWER_IS_BETTER
 from qprof.stats.unpaired import UnpairedEffect
 from qprof.stats.verdict import Effect
@@ -83,8 +83,7 @@ def check_against(
     """Each variant against the same one in another run: no slower, and no less accurate, than the margins allow.
 
     A figure fails where it is surely worse than by its margin, and is doubtful where it looks so, or where machine or
-    settings are not those of the standard. Raises `StoreError`
-    where the runs have nothing in common.
+    settings are not those of the standard. Raises `StoreError` where the runs have nothing in common.
     """
     theirs = {entry.name for entry in standard.variants if not entry.failed}
     common = [name for name in variants if name in theirs]
@@ -114,8 +113,7 @@ def unlike(run: Run, standard: Run, variants: Sequence[str]) -> tuple[list[str],
             then, now = (entry.options.get(key) if entry else None for entry in (theirs, ours))
             if then is not None and now is not None and then != now:
                 machines.append(f"{key} of {name}: {then} then, {now} now")
-    before, after = ({**one.manifest.packages, "qprof": one.manifest.qprof} for one in (standard, run))
-    return machines, list(version_changes(before, after))
+    return machines, list(version_changes(versions_of(standard.manifest), versions_of(run.manifest)))
 
 
 def _latency_check(run: Run, standard: Run, variant: str, phase: str, margin: float) -> Check:

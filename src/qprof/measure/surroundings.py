@@ -41,6 +41,11 @@ def machine_facts(machine: Machine) -> Iterator[tuple[str, str]]:
             yield words, fact_text(value)
 
 
+def versions_of(manifest: Manifest) -> dict[str, str | None]:
+    """What a run was made with: distribution -> its version, qprof's own among them."""
+    return {**manifest.packages, "qprof": manifest.qprof}
+
+
 def version_changes(
     before: Mapping[str, str | None], after: Mapping[str, str | None], sides: tuple[str, str] = ("then", "now")
 ) -> Iterator[str]:
@@ -52,9 +57,8 @@ def version_changes(
 
 def changes_since(manifest: Manifest) -> list[str]:
     """What differs now from when a run began."""
-    versions = {**manifest.packages, "qprof": manifest.qprof}
     now = {**packages(manifest.packages), "qprof": qprof.__version__}
-    return [*machine_changes(manifest.machine, describe_machine()), *version_changes(versions, now)]
+    return [*machine_changes(manifest.machine, describe_machine()), *version_changes(versions_of(manifest), now)]
 
 
 def fact_text(value: object) -> str:
