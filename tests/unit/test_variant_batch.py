@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from qprof.errors import ProfileError
+from qprof.measure.parent.process import Bounds
 from qprof.measure.parent.variants import Crew
 from qprof.measure.profile import resolved, validate
 from qprof.measure.requests import LoadedAnswer, LoadVariant, Request
