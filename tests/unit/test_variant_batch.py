@@ -50,7 +50,7 @@ def test_it_replaces_the_tasks_for_one_variant(tmp_path: Path) -> None:
     task = PreparedTask(section=plain.task)
     manifest = Manifest(created="2026-01-01T00:00:00+00:00", profile=plain, task=task, variants=entries)
     writer = SimpleNamespace(folder=tmp_path, manifest=manifest, save_manifest=lambda: None)
-    crew = Asked(writer, profile, SimpleNamespace(phase=lambda *words: None))  # type: ignore[arg-type]
+    crew = Asked(writer, profile, SimpleNamespace(phase=lambda *words: None), Bounds())  # type: ignore[arg-type]
     crew.requests = {}
     crew.load_all()
     seen = {name: (r.variant.options["batch"], r.task.section["batch"]) for name, r in crew.requests.items()}

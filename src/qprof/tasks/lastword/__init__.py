@@ -2,6 +2,7 @@
 
 from qprof.tasks.lastword.data import Source
 from qprof.tasks.lastword.protocols import BOS, PROTOCOLS
-from qprof.tasks.lastword.task import Batch, LastWordTask
+from qprof.tasks.lastword.task import LastWordTask
+from qprof.tasks.lastword.text_task import Batch
 
 __all__ = ["BOS", "PROTOCOLS", "Batch", "LastWordTask", "Source"]

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
-from msgspec import Meta
 
 from qprof.errors import DataError, ProfileError
 from qprof.record.manifest import PreparedTask
-from qprof.record.model import PromptShape
-from qprof.record.sections import FilePath, Positive, TaskSection
+from qprof.record.sections import Positive
 from qprof.store.cache import cache_root
 from qprof.tasks import digests
-from qprof.tasks.base import HarnessResults, Prepared, TaskKind
-from qprof.tasks.lastword.data import Source
+from qprof.tasks.base import HarnessResults, Prepared
 from qprof.tasks.lastword.task import LastWordTask
+from qprof.tasks.lastword.text_kind import TextKind, TextSection, calibration_stands_for
 
 if TYPE_CHECKING:
     from qprof.store.run import Run
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
 DEFAULT_PASSAGES = 300
 
 
-class LastWordSection(TaskSection, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class LastWordSection(TextSection, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`data`: a JSONL file with a "text" per line or a data set of the Hugging Face hub ("hf://datasets/ORG/NAME", with
     `config` and `split`), or `dataset = "passages"`, text made by qprof.
 
@@ -38,29 +36,16 @@ class LastWordSection(TaskSection, frozen=True, forbid_unknown_fields=True, kw_o
 
     kind: Literal["lastword"] = "lastword"
     dataset: Literal["", "passages"] = ""
-    data: FilePath = ""
-    config: str = ""
-    split: str = "test"
-    limit: Positive | None = None
     scoring: Literal["lambada_openai", "next-token", "last-token"] = "lambada_openai"
     bos: Literal["auto", "add", "none"] = "auto"
     batch_tokens: Positive = 4096
-    calibration_data: FilePath = ""
-    calibration_split: str = "train"
-    calibration_samples: Annotated[int, Meta(ge=0)] = 100
-    calibration_tokens: Positive = 128
-    samples: Positive = 8
-    prompt_tokens: Positive = 64
-    generated_tokens: Positive = 16
-    batch: Positive = 1
 
 
-class LastWordKind(TaskKind[LastWordSection]):
+class LastWordKind(TextKind[LastWordSection]):
     """The last word of every text, as LAMBADA asks for it."""
 
     name = "lastword"
     section = LastWordSection
-    gives = "text"
     settings_tried = True
     hub_task = "text-generation"
 
@@ -72,28 +57,22 @@ class LastWordKind(TaskKind[LastWordSection]):
         ready = _written(section) if section.dataset == "passages" else section
         task = self.build(ready, ())
         prepared = PreparedTask(section=msgspec.to_builtins(ready))
-        return Prepared(prepared, task.sample_count(), _digest(task, ready.calibration_samples), task.notes())
+        calibrated = calibration_stands_for(lambda: task.calibration_digest(ready.calibration_samples))
+        return Prepared(prepared, task.sample_count(), calibrated, task.notes())
 
     def build(self, section: LastWordSection, skip: Sequence[int]) -> LastWordTask:
-        config = section.config or None
-        calibration = Source(section.calibration_data, split=section.calibration_split, config=config)
         return LastWordTask(
-            Source(section.data, split=section.split, config=config),
+            section.source(),
             limit=section.limit,
             reserve=0 if section.calibration_data else section.calibration_samples,
             protocol=section.scoring,
             bos=section.bos,
             batch_tokens=section.batch_tokens,
-            calibration=calibration if section.calibration_data else None,
+            calibration=section.calibration_source(),
             calibration_tokens=section.calibration_tokens,
             samples=section.samples,
             prompt_tokens=section.prompt_tokens,
             batch=section.batch,
-        )
-
-    def prompts(self, section: LastWordSection) -> PromptShape:
-        return PromptShape(
-            batch=section.batch, prompt_tokens=section.prompt_tokens, generated_tokens=section.generated_tokens
         )
 
     def shown(self, run: Run, variants: Sequence[str], count: int) -> Iterable[ShownSample]:
@@ -109,18 +88,6 @@ class LastWordKind(TaskKind[LastWordSection]):
             raise DataError(f"{run.folder}: its task is not recorded")
         built = self.build(msgspec.convert(task.section, LastWordSection), task.skip)
         return harness_results(run.folder, variant, built, str(task.section["data"]))
-
-    def with_samples(self, section: LastWordSection, count: int) -> LastWordSection:
-        return msgspec.structs.replace(section, samples=max(section.samples, count))
-
-
-def _digest(task: LastWordTask, count: int) -> str:
-    """Stands for the calibration sequences, apart from the tokenizer, which is the model's."""
-    try:
-        return task.calibration_digest(count)
-    except DataError as error:
-        # Too few rows are no fault where no variant needs calibration; one that does will say the same.
-        return digests.of_text(str(error))
 
 
 def _written(section: LastWordSection) -> LastWordSection:

@@ -12,7 +12,7 @@ from qprof.errors import DataError
 from qprof.store.files import read_json
 from qprof.store.run import Run
 from qprof.store.writer import PREDICTIONS
-from qprof.tasks.lastword.data import Source, read_rows, split_last_word
+from qprof.tasks.lastword.data import read_rows, split_last_word
 from qprof.tasks.lastword.kind import LastWordSection
 from qprof.tasks.lastword.predictions import Prediction
 from qprof.tasks.shown import ShownAnswer, ShownSample, changed_first
@@ -59,7 +59,7 @@ def _texts(run: Run, count: int) -> list[tuple[str, str]]:
     if task is None:
         raise DataError(f"{run.folder}: its task was not recorded")
     section = msgspec.convert(task.section, LastWordSection)
-    rows = read_rows(Source(section.data, split=section.split, config=section.config or None))
+    rows = read_rows(section.source())
     parts = (split_last_word(row.text) for row in rows.rows)
     return list(islice((part for part in parts if part is not None), count))
 

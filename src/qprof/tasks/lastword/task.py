@@ -13,16 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprof.errors import DataError
-from qprof.record.model import LanguageModel, Model
-from qprof.tasks.base import Alternative, SampleParts, Scores, Task, TrialScore
+from qprof.record.model import LanguageModel
+from qprof.tasks.base import Alternative, SampleParts, Scores, TrialScore
 from qprof.tasks.lastword.batching import BATCH_TOKENS, plan
 from qprof.tasks.lastword.data import Row, Rows, Source, digest, read_rows
 from qprof.tasks.lastword.pieces import Pieces, words_of
 from qprof.tasks.lastword.predictions import Prediction, predictions_of
-from qprof.tasks.lastword.prompts import prompts
 from qprof.tasks.lastword.protocols import BOS, LAMBADA_OPENAI, PROTOCOLS, Encoded, Encoder
 from qprof.tasks.lastword.questions import skip_notes, with_last_word, without_last
 from qprof.tasks.lastword.scoring import scored
+from qprof.tasks.lastword.text_task import Batch, BoundText, TextTask, check_vocabulary
 
 #: What a text begins with under each of `BOS`.
 _RULES = {
@@ -33,43 +33,14 @@ _RULES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """One forward pass of `predict`: its rows, the tokens that the model took in, and when it ran.
+class _Bound(BoundText):
+    """What the task keeps of a language model, and the rows as its tokenizer has them."""
 
-    `start_ns` is CLOCK_MONOTONIC; `duration_ns` is that of the model alone, without tokenizing and scoring.
-    """
-
-    samples: tuple[int, ...]
-    tokens: int
-    start_ns: int
-    duration_ns: int
-
-    @property
-    def first_sample(self) -> int:
-        return self.samples[0]
-
-    @property
-    def rows(self) -> int:
-        return len(self.samples)
-
-
-@dataclass(frozen=True, slots=True)
-class _Bound:
-    """What the task keeps of a language model, and the rows as its tokenizer and the task's rules have them."""
-
-    tokenizer: Any
-    vocabulary: int
-    max_tokens: int | None
-    encoder: Encoder
     pieces: Pieces
     encoded: Sequence[Encoded]
 
-    def fits(self, model: LanguageModel) -> bool:
-        ours = (self.vocabulary, self.max_tokens)
-        return self.tokenizer is model.tokenizer and ours == (model.vocabulary, model.max_tokens)
 
-
-class LastWordTask(Task):
+class LastWordTask(TextTask[_Bound]):
     """Prediction of the last word of every row of `data`, scored under both protocols in one pass.
 
     The rows scored are the first `limit` that have a last word, without a limit all but the last `reserve`, which are
@@ -81,6 +52,7 @@ class LastWordTask(Task):
     """
 
     name = "lastword"
+    title = "last-word"
 
     def __init__(
         self,
@@ -106,9 +78,9 @@ class LastWordTask(Task):
             prompt_tokens=prompt_tokens,
             batch=batch,
         )
+        super().__init__(samples, batch, prompt_tokens)
         self._protocol, self._bos, self._batch_tokens = protocol, bos, batch_tokens
         self._calibration, self._calibration_tokens = calibration, calibration_tokens
-        self._prompt_shape, self._timed = (batch, prompt_tokens), samples
         self._data = read_rows(data)
         self._questions, skipped = with_last_word(self._data, limit)
         kept_back = []
@@ -122,7 +94,6 @@ class LastWordTask(Task):
             self._questions = scored
         self._data_notes = [*skip_notes(self._data, skipped), *kept_back]
         self._calibration_notes: list[str] = []
-        self._bound: _Bound | None = None
 
     # -- the rows that are scored -------------------------------------------------------------------------------------
 
@@ -208,36 +179,16 @@ class LastWordTask(Task):
 
     # -- the samples that are timed -----------------------------------------------------------------------------------
 
-    def sample_count(self) -> int:
-        """Number of prompts that are timed."""
-        return self._timed
-
-    def bind(self, model: Model) -> None:
-        """Tokenize the rows with the model's tokenizer; the model itself is not kept. Raises `DataError` where
-        tokenizer, model and data do not fit, or the model is none of language."""
-        if not isinstance(model, LanguageModel):
-            raise DataError(f"a {self.name} task needs a language model; name a folder in Hugging Face's layout")
-        if self._bound is not None and self._bound.fits(model):
-            return
+    def _bind(self, model: LanguageModel) -> _Bound:
         encoder = Encoder(model.tokenizer, self._bos)
         encoded = self._encoded(encoder, model.max_tokens)
         pieces = Pieces(model.tokenizer, self._words)
         for row, name in zip(encoded, self._places(), strict=True):
-            _check_vocabulary(row.tokens, model.vocabulary, name)
-        self._bound = _Bound(model.tokenizer, model.vocabulary, model.max_tokens, encoder, pieces, encoded)
+            check_vocabulary(row.tokens, model.vocabulary, name)
+        return _Bound(model.tokenizer, model.vocabulary, model.max_tokens, encoder, pieces, encoded)
 
-    def inputs(self, sample: int) -> list[NDArray[Any]]:
-        """[prompt, int64[batch, prompt_tokens]]. Raises `DataError` where data or model is too short for it."""
-        if not 0 <= sample < self._timed:
-            raise DataError(f"sample {sample} does not exist: there are {self._timed}")
-        bound = self._require_bound()
-        length, limit = self._prompt_shape[1], bound.max_tokens
-        if limit is not None and length > limit:
-            raise DataError(f"prompt_tokens = {length}, but the model takes {limit} tokens: lower prompt_tokens")
-        texts = [question.row.text for question in self._questions]
-        found = prompts(texts, sample, self._timed, self._prompt_shape, bound.encoder)
-        _check_vocabulary(found.ravel().tolist(), bound.vocabulary, f"prompt {sample}")
-        return [found]
+    def _prompt_texts(self) -> list[str]:
+        return self.texts()
 
     def decode(self, sample: int, outputs: Sequence[NDArray[Any]]) -> Any:
         """{"next": [text of the token that the model puts behind each prompt]}."""
@@ -252,7 +203,7 @@ class LastWordTask(Task):
         bound = self._require_bound()
         rows = self._calibration_rows(count)
         for row, ids in zip(rows, bound.encoder.encode([row.text for row in rows]), strict=True):
-            _check_vocabulary(ids, bound.vocabulary, f"calibration row {row.place}")
+            check_vocabulary(ids, bound.vocabulary, f"calibration row {row.place}")
             yield [np.array([self._cut(ids)], np.int64)]
 
     def calibration_digest(self, count: int) -> str:
@@ -315,19 +266,6 @@ class LastWordTask(Task):
     def _plan(self, samples: Sequence[int]) -> list[list[int]]:
         encoded = self._require_bound().encoded
         return plan({sample: len(encoded[sample].tokens) for sample in samples}, self._batch_tokens)
-
-    def _require_bound(self) -> _Bound:
-        if self._bound is None:
-            raise DataError("the last-word task is bound to no model: call bind first")
-        return self._bound
-
-
-def _check_vocabulary(ids: Sequence[int], vocabulary: int, where: str) -> None:
-    if ids and max(ids) >= vocabulary:
-        raise DataError(
-            f"{where}: the tokenizer gives token {max(ids)}, the model has {vocabulary}: give the model the tokenizer "
-            "that it was trained with"
-        )
 
 
 def _require_one_of(key: str, value: str, known: Sequence[str]) -> None:

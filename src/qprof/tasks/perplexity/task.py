@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprof.errors import DataError
-from qprof.record.model import LanguageModel, Model
-from qprof.tasks.base import Scores, Task
+from qprof.record.model import LanguageModel
+from qprof.tasks.base import Scores
 from qprof.tasks.lastword.batching import plan
 from qprof.tasks.lastword.data import Source, digest
-from qprof.tasks.lastword.prompts import prompts
 from qprof.tasks.lastword.protocols import Encoder
-from qprof.tasks.lastword.task import Batch
+from qprof.tasks.lastword.text_task import Batch, BoundText, TextTask, check_vocabulary
 from qprof.tasks.perplexity.documents import Cut, Document, held_back, read_documents
 from qprof.tasks.perplexity.scoring import Predicted, predicted, scored
 from qprof.tasks.perplexity.windows import Window, windows_of
@@ -29,22 +28,14 @@ HELD_BACK = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class _Bound:
+class _Bound(BoundText):
     """What the task keeps of a language model, and the text as its tokenizer has it."""
 
-    tokenizer: Any
-    vocabulary: int
-    max_tokens: int | None
-    encoder: Encoder
     windows: Sequence[Window]
     tokens: Sequence[int]  # of each document
 
-    def fits(self, model: LanguageModel) -> bool:
-        ours = (self.vocabulary, self.max_tokens)
-        return self.tokenizer is model.tokenizer and ours == (model.vocabulary, model.max_tokens)
 
-
-class PerplexityTask(Task):
+class PerplexityTask(TextTask[_Bound]):
     """Prediction of every token of `data`, in windows of `max_length` tokens (see `windows`).
 
     What is scored are windows, numbered from 0 through all documents; the samples that are timed are prompts of the
@@ -53,7 +44,7 @@ class PerplexityTask(Task):
     tokens that the tokenizer puts there, as with lm-evaluation-harness. Raises `DataError`.
     """
 
-    name = "perplexity"
+    name = title = "perplexity"
 
     def __init__(
         self,
@@ -70,9 +61,9 @@ class PerplexityTask(Task):
         prompt_tokens: int = 64,
         batch: int = 1,
     ) -> None:
+        super().__init__(samples, batch, prompt_tokens)
         self._max_length, self._batch_tokens = max_length, batch_tokens
         self._calibration, self._calibration_tokens, self._cut = calibration, calibration_tokens, cut
-        self._prompt_shape, self._timed = (batch, prompt_tokens), samples
         self._source = data
         self._documents = read_documents(data, cut)[:limit]
         self._notes: list[str] = []
@@ -83,7 +74,6 @@ class PerplexityTask(Task):
                 f"the last {HELD_BACK:.0%} of {data.location} are left to calibration and not scored: name other text "
                 "for it (calibration_data) to score all"
             )
-        self._bound: _Bound | None = None
 
     # -- the text that is scored --------------------------------------------------------------------------------------
 
@@ -141,16 +131,7 @@ class PerplexityTask(Task):
 
     # -- the samples that are timed -----------------------------------------------------------------------------------
 
-    def sample_count(self) -> int:
-        """Number of prompts that are timed."""
-        return self._timed
-
-    def bind(self, model: Model) -> None:
-        """Tokenize the text with the model's tokenizer; the model itself is not kept. Raises `DataError`."""
-        if not isinstance(model, LanguageModel):
-            raise DataError(f"a {self.name} task needs a language model; name a folder in Hugging Face's layout")
-        if self._bound is not None and self._bound.fits(model):
-            return
+    def _bind(self, model: LanguageModel) -> _Bound:
         encoder = Encoder(model.tokenizer)
         prefix = model.tokenizer.bos_token_id
         prefix = model.tokenizer.eos_token_id if prefix is None else prefix
@@ -161,13 +142,13 @@ class PerplexityTask(Task):
             )
         ids = encoder.encode([one.text for one in self._documents])
         for document, tokens in zip(self._documents, ids, strict=True):
-            _check(tokens, model.vocabulary, document.where)
+            check_vocabulary(tokens, model.vocabulary, document.where)
         length = self._length(model.max_tokens)
         windows = [window for n, tokens in enumerate(ids) for window in windows_of(n, tokens, int(prefix), length)]
         if not windows:
             raise DataError(f"{self._source.location}: its tokenizer makes no token of it: give other text")
         sizes = [len(tokens) for tokens in ids]
-        self._bound = _Bound(model.tokenizer, model.vocabulary, model.max_tokens, encoder, windows, sizes)
+        return _Bound(model.tokenizer, model.vocabulary, model.max_tokens, encoder, windows, sizes)
 
     def _length(self, max_tokens: int | None) -> int:
         """Tokens of a window that a model takes in."""
@@ -183,18 +164,7 @@ class PerplexityTask(Task):
             self._notes = [*dict.fromkeys([*self._notes, note])]
         return min(DEFAULT_LENGTH, max_tokens or DEFAULT_LENGTH)
 
-    def inputs(self, sample: int) -> list[NDArray[Any]]:
-        """[prompt, int64[batch, prompt_tokens]]. Raises `DataError` where data or model is too short for it."""
-        if not 0 <= sample < self._timed:
-            raise DataError(f"sample {sample} does not exist: there are {self._timed}")
-        bound = self._require_bound()
-        length, limit = self._prompt_shape[1], bound.max_tokens
-        if limit is not None and length > limit:
-            raise DataError(f"prompt_tokens = {length}, but the model takes {limit} tokens: lower prompt_tokens")
-        texts = self._pieces()
-        return [prompts(texts, sample, self._timed, self._prompt_shape, bound.encoder)]
-
-    def _pieces(self) -> list[str]:
+    def _prompt_texts(self) -> list[str]:
         """Where prompts begin: at documents, or where these are few, at their lines."""
         wanted = self._timed * self._prompt_shape[0]
         texts = [one.text for one in self._documents]
@@ -219,7 +189,7 @@ class PerplexityTask(Task):
                 "more text, or lower calibration_samples"
             )
         size = min(self._calibration_tokens, bound.max_tokens or self._calibration_tokens, len(ids) // count)
-        _check(ids, bound.vocabulary, "the text to calibrate on")
+        check_vocabulary(ids, bound.vocabulary, "the text to calibrate on")
         for number in range(count):
             begin = number * (len(ids) - size) // max(1, count - 1)
             yield [np.array([ids[begin : begin + size]], np.int64)]
@@ -246,16 +216,3 @@ class PerplexityTask(Task):
     def _plan(self, samples: Sequence[int]) -> list[list[int]]:
         windows = self._require_bound().windows
         return plan({sample: len(windows[sample].tokens) for sample in samples}, self._batch_tokens)
-
-    def _require_bound(self) -> _Bound:
-        if self._bound is None:
-            raise DataError("the perplexity task is bound to no model: call bind first")
-        return self._bound
-
-
-def _check(ids: Sequence[int], vocabulary: int, where: str) -> None:
-    if ids and max(ids) >= vocabulary:
-        raise DataError(
-            f"{where}: the tokenizer gives token {max(ids)}, the model has {vocabulary}: give the model the tokenizer "
-            "that it was trained with"
-        )
