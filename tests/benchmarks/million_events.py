@@ -17,6 +17,7 @@ from time import perf_counter
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from planted.world import PlantedOp, PlantedVariant, World
+from qprof.store.run import Run
 
 OPS, ROUNDS = 66, 10
 REACH_S, REACH_BYTES = 2.0, 500_000_000
@@ -30,17 +31,22 @@ print(f"{len(table.rows)} rows, closing error {table.closing_error_us:.1g} us")
 """
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--events", type=int, default=1_000_000)
-    options = parser.parse_args()
-    inferences = -(-options.events // (2 * OPS * ROUNDS))
+def recorded(folder: Path, events: int) -> Run:
+    """A run of two variants with that many op events, or a few more."""
+    inferences = -(-events // (2 * OPS * ROUNDS))
     variants = [
         PlantedVariant(name, [PlantedOp(f"layer{i}/conv", "CONV_2D", us + i) for i in range(OPS)])
         for name, us in (("float32", 30.0), ("int8", 20.0))
     ]
+    return World(variants, rounds=ROUNDS, inferences=inferences).record(folder)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--events", type=int, default=1_000_000)
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        run = World(variants, rounds=ROUNDS, inferences=inferences).record(Path(folder) / "run")
+        run = recorded(Path(folder) / "run", options.events)
         events = run.op_events.num_rows
         begin = perf_counter()
         process = subprocess.Popen([sys.executable, "-c", ANALYSE, str(run.folder)])

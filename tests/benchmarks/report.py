@@ -16,10 +16,10 @@ from time import perf_counter
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from planted.world import PlantedOp, PlantedVariant, World
+from million_events import recorded
+
 from report_pages import browser, browser_binaries, opened
 
-OPS, ROUNDS = 66, 10
 REACH_S, REACH_BYTES, REACH_READY_S = 10.0, 1_000_000_000, 2.0
 
 
@@ -27,13 +27,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=1_000_000)
     options = parser.parse_args()
-    inferences = -(-options.events // (2 * OPS * ROUNDS))
-    variants = [
-        PlantedVariant(name, [PlantedOp(f"layer{i}/conv", "CONV_2D", us + i) for i in range(OPS)])
-        for name, us in (("float32", 30.0), ("int8", 20.0))
-    ]
     with tempfile.TemporaryDirectory() as folder:
-        run = World(variants, rounds=ROUNDS, inferences=inferences).record(Path(folder) / "run")
+        run = recorded(Path(folder) / "run", options.events)
         events = run.op_events.num_rows
         begin = perf_counter()
         process = subprocess.Popen([sys.executable, "-m", "qprof.cli.main", "report", str(run.folder)])
