@@ -25,7 +25,6 @@ class Turns:
         self._progress = progress
         self._wanted = wanted
         self._told = False
-        self.waited = 0  # blocks that did not have their turn at once
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
@@ -51,7 +50,6 @@ class Turns:
         except OSError as error:
             if error.errno not in (errno.EAGAIN, errno.EACCES):
                 raise
-        self.waited += 1
         if not self._told:
             self._told = True
             self._progress.note("another run of qprof measures on this machine: waiting for its turn, block by block")
