@@ -129,16 +129,7 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
         raise ModelError(f"{path}: no .pt2 archive, or cut off ({error}); {HOW_TO_EXPORT}") from error
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror or error}); check the file") from error
-    except (
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        ArithmeticError,
-        RuntimeError,
-        EOFError,
-        zlib.error,
-    ) as error:
+    except _DAMAGE as error:
         raise ModelError(f"{path}: its archive is damaged ({type(error).__name__}); export it again") from error
 
 
