@@ -42,9 +42,15 @@ def logits(folder: Path) -> Any:
 
 def test_an_encoder_is_refused(tmp_path: Path) -> None:
     folder = save_family(tmp_path / "bert", "bert_decoder", is_decoder=False)
-    with pytest.raises(ModelError, match="BertLMHeadModel with is_decoder = false is an encoder") as raised:
+    with pytest.raises(ModelError, match="BertLMHeadModel is an encoder as it is set") as raised:
         load_module(folder)
     assert "\n" not in str(raised.value)
+
+
+def test_a_setting_that_the_architecture_does_not_read_refuses_nothing(tmp_path: Path) -> None:
+    folder = save_family(tmp_path / "gpt_neox", "gpt_neox")
+    assert json.loads((folder / "config.json").read_text(encoding="utf-8"))["is_decoder"] is False
+    assert logits(folder).shape[1] == 18
 
 
 def test_an_encoder_with_a_decoder_is_refused(tmp_path: Path) -> None:

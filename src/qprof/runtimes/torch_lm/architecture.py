@@ -10,6 +10,9 @@ from qprof.errors import ModelError
 from qprof.runtimes.tool_output import first_line, tool_output_to_log
 from qprof.runtimes.torch_lm import library
 
+#: What the same sums give twice; an encoder's logits move by their own size.
+_UNMOVED = 1e-4
+
 
 def causal_class(model_type: str) -> str | None:
     """The name of the class by which transformers runs a type of model as a causal language model; `None` where it
@@ -39,12 +42,23 @@ def attention_for(path: Path) -> str:
 
 
 def refuse_encoder(path: Path, module: Any) -> None:
-    """Raise `ModelError` for a model that sees the tokens behind a position, as BERT's kind does by default: only these
-    architectures say in their settings which of the two they are."""
-    if getattr(module.config, "is_decoder", True) is False:
+    """Raise `ModelError` for a model that sees the tokens behind a position, as BERT's kind does by default.
+
+    A setting alone does not say so (that of GPT-NeoX is false, and never read): where it could be, another last token
+    is tried, and must leave all logits before it as they were.
+    """
+    if all(getattr(module.config, key, True) is not False for key in ("is_decoder", "causal")):
+        return
+    import torch
+
+    texts = torch.arange(2, 8, device=module.get_input_embeddings().weight.device).repeat(2, 1)
+    texts[1, -1] = 8
+    with torch.inference_mode():
+        first, second = (module(input_ids=text[None]).logits[0, :-1].float() for text in texts)
+    if not torch.allclose(first, second, rtol=_UNMOVED, atol=_UNMOVED, equal_nan=True):
         raise ModelError(
-            f"{path}: {type(module).__name__} with is_decoder = false is an encoder, which sees the token that it is "
-            "to predict; qprof runs decoders alone"
+            f"{path}: {type(module).__name__} is an encoder as it is set (is_decoder = false): it sees the token that "
+            "it is to predict; qprof runs decoders alone"
         )
 
 

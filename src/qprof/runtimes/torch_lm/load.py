@@ -86,7 +86,6 @@ def _load_float(checkpoint: Checkpoint, device: str, dtype: str, kernel: str) ->
             module.to(device)
     except (RuntimeError, ValueError, TypeError, KeyError, OSError, ImportError) as error:
         raise _load_error(checkpoint, error) from error
-    refuse_encoder(checkpoint.path, module)
     missing = sorted(found["missing_keys"])
     if missing:
         # transformers only warns, and fills them with random numbers.
@@ -94,6 +93,7 @@ def _load_float(checkpoint: Checkpoint, device: str, dtype: str, kernel: str) ->
             f"{checkpoint.path}: lacks {len(missing)} weights of {checkpoint.architecture} ({missing[0]}); copy or "
             "download it again"
         )
+    refuse_encoder(checkpoint.path, module)
     return LoadedModule(module, load_tokenizer(checkpoint.path), dtype, None)
 
 
