@@ -37,8 +37,9 @@ _HAVE_GPTQMODEL = importlib.util.find_spec("gptqmodel") is not None
 
 #: float32 through another order of sums: what separates one pass over the text from a cache.
 _CLOSE = 2e-5
-#: What an inference costs beside its ops, of which these models' take a millisecond.
-_FIXED_NS = 100_000
+#: The most of an inference that may lie outside its ops. These models take a millisecond or two, of which the calls
+#: around the ops have been 5 % on a slow machine; an op that is not listed would be 10 % and more of most of them.
+_OUTSIDE = 0.1
 _STEPS = 4
 _TOKENS = 16
 
@@ -128,7 +129,7 @@ def check_layers(model: CausalLM, experts: bool) -> ProfiledCausalLM:
         rest_ns = np.array(took) - own
         # A machine that does other things may stop between two ops, but not in every inference.
         assert rest_ns.min() >= 0
-        assert (rest_ns / took).min() < 0.03 or rest_ns.min() < _FIXED_NS
+        assert (rest_ns / took).min() < _OUTSIDE
         assert {ops[op].phase for op in np.unique(events.op)} == {phase}
     timing = profiled.timing_facts()["facts"]
     assert (timing["unlisted_calls"], timing["lost_calls"]) == (0, 0)
