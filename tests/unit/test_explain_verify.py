@@ -13,7 +13,8 @@ import pytest
 
 from planted.world import Noise, PlantedOp, PlantedVariant, World
 from qprof.errors import ModelError
-from qprof.findings import explanation, judgement, verify
+from qprof.findings import carried_out, judgement, verify
+from qprof.findings.carried_out import runs_that_test
 from qprof.findings.causes.base import Finding, Hypothesis, Intervention, Prediction
 from qprof.findings.comparison import Comparison
 from qprof.findings.doubts import Doubt
@@ -421,13 +422,36 @@ def test_a_verification_is_not_made_again_where_the_run_itself_was_disturbed(
     (plan,) = plan_verification(was, [claim(run=was)])  # type: ignore[arg-type]
     made: list[InMemory] = []
 
-    def carried_out(*_: Any, **__: Any) -> InMemory:
+    def carry_out_moved(*_: Any, **__: Any) -> InMemory:
         made.append(moved)
         return moved
 
     busy = Doubt("int8", "inference", "busy", "others used the processor", withholds=True)
     monkeypatch.setattr(judgement, "doubts", lambda run: [busy] if disturbed and run is was else [])
-    monkeypatch.setattr(explanation, "kept", lambda *_: [])
-    monkeypatch.setattr(explanation, "carry_out", carried_out)
-    explanation._outcome(was, plan, True, SilentProgress())  # type: ignore[arg-type]
+    monkeypatch.setattr(carried_out, "kept", lambda *_: [])
+    monkeypatch.setattr(carried_out, "carry_out", carry_out_moved)
+    runs_that_test(was, plan, True, SilentProgress())  # type: ignore[arg-type]
     assert len(made) == runs, "what the machine was in the run itself, no repetition mends"
+
+
+def test_only_claims_that_found_another_machine_are_tested_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    dynamic = {"int8-dynamic": rounds_of(800.0, seed=4), "int8-dynamic+y": rounds_of(700.0, seed=5)}
+    was = InMemory({**baseline_and_variant(), **dynamic})
+    claims = [claim(run=was), claim(run=was, variant="int8-dynamic", b="int8-dynamic+y")]
+    (plan,) = plan_verification(was, claims)  # type: ignore[arg-type]
+    moved = InMemory({**was.latencies_us, "int8": rounds_of(2000.0), "int8+x": rounds_of(900.0)})
+    as_before = InMemory({**was.latencies_us, "int8+x": rounds_of(900.0)})
+    asked: list[Verification] = []
+
+    def carry_out_next(run: Any, verification: Verification, *_: Any, **__: Any) -> InMemory:
+        asked.append(verification)
+        return (moved, as_before)[len(asked) - 1]
+
+    monkeypatch.setattr(judgement, "doubts", lambda run: [])
+    monkeypatch.setattr(carried_out, "kept", lambda *_: [])
+    monkeypatch.setattr(carried_out, "carry_out", carry_out_next)
+    tested = runs_that_test(was, plan, True, SilentProgress())  # type: ignore[arg-type]
+    assert tested == {claims[0]: as_before, claims[1]: moved}
+    first, second = ([section["name"] for section in one.profile["variants"]] for one in asked)
+    assert first == ["float32", "int8", "int8+x", "int8-dynamic", "int8-dynamic+y"]
+    assert second == ["float32", "int8", "int8+x"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from qprof.errors import QprofError
@@ -12,6 +12,7 @@ from qprof.findings.accuracy import AccuracyChange, accuracy_change
 from qprof.findings.along import Along, along, plan_along
 from qprof.findings.audits import Audit, audits
 from qprof.findings.calibration import Uncovered, uncovered
+from qprof.findings.carried_out import runs_that_test
 from qprof.findings.causes import all_causes
 from qprof.findings.causes.base import Finding
 from qprof.findings.choice import Candidate, Choice, Dominance, Limits, choose, dominated
@@ -21,7 +22,7 @@ from qprof.findings.distance import VariantDistance, on_random_inputs, output_di
 from qprof.findings.doubts import NO_SCORE, Doubt, doubts, withheld
 from qprof.findings.effects import LATENCY
 from qprof.findings.energy import COMPARED_SOURCES, EnergyRow, EnergyTable, energy_table
-from qprof.findings.judgement import checked, disturbed, findings, machine_notes
+from qprof.findings.judgement import findings, machine_notes
 from qprof.findings.margins import DISTANCE_DROPS
 from qprof.findings.pairs import RunPairs
 from qprof.findings.plausibility import Mend, plausibility
@@ -32,7 +33,7 @@ from qprof.findings.size import MemoryDifference, SizeDifference, memory_differe
 from qprof.findings.summary import VariantSummary, summarize
 from qprof.findings.unshrunk import unshrunk_variants
 from qprof.findings.verdicts import FigureVerdict, verdicts
-from qprof.findings.verify import Claim, Verification, carry_out, kept, plan_verification
+from qprof.findings.verify import Claim, carry_out, kept, plan_verification
 from qprof.measure.progress import ProgressDisplay, SilentProgress
 from qprof.record.distances import DECIDING
 from qprof.record.perplexities import LOWER_IS_BETTER
@@ -41,8 +42,6 @@ from qprof.stats.intervals import Interval
 from qprof.store.files import write_json
 from qprof.store.run import Run
 
-#: A verification is made this often at most, where the machine is never as it was.
-_MOST_RUNS = 2
 #: Where nothing is asked for, a variant may lose this much of the leading score.
 DEFAULT_SCORE_DROP = 0.01
 
@@ -130,13 +129,14 @@ def explain(
     outcomes: dict[int, Run | QprofError] = {}
     notes = []
     for plan in plan_verification(run, claims):
-        outcome = _outcome(run, plan, verify, progress or SilentProgress())
-        if isinstance(outcome, QprofError):
-            notes.append(f"verification {plan.name} failed: {outcome}")
-        elif outcome is not None and plan.timed:
-            notes += machine_notes(run, outcome)
-        if outcome is not None:
-            outcomes |= {position: outcome for position, claim in enumerate(claims) if claim in plan.claims}
+        tested = runs_that_test(run, plan, verify, progress or SilentProgress())
+        if isinstance(tested, QprofError):
+            notes.append(f"verification {plan.name} failed: {tested}")
+            outcomes |= {position: tested for position, claim in enumerate(claims) if claim in plan.claims}
+            continue
+        if plan.timed:
+            notes += [note for one in dict.fromkeys(tested.values()) for note in machine_notes(run, one)]
+        outcomes |= {position: tested[claim] for position, claim in enumerate(claims) if claim in tested}
     divided, reasons = _along(run, comparisons, divide, progress or SilentProgress())
     found = list(zip(claims, findings(claims, outcomes), strict=True))
     doubted = doubts(run)
@@ -229,32 +229,6 @@ def _claims(comparisons: Sequence[Comparison]) -> list[Claim]:
             for hypothesis in cause.hypotheses(comparison):
                 claims.setdefault((cause.name, hypothesis.claim), Claim(comparison, hypothesis))
     return list(claims.values())
-
-
-def _outcome(run: Run, plan: Verification, verify: bool, progress: ProgressDisplay) -> Run | QprofError | None:
-    """The run of a verification in which most of its claims found the machine as it was. With `verify` one is made
-    where there is none, and made once more where the machine was another then, and not already in the run itself."""
-    known = kept(run, plan)
-    try:
-        while verify and len(known) < _MOST_RUNS and not any(_settled(plan, one) for one in known):
-            known = [*known, carry_out(run, plan, progress, again=True)]
-    except QprofError as error:
-        if not known:
-            return error
-    # The last of several alike: the machine is more likely to be as it is now.
-    return max(reversed(known), key=lambda one: _reproduced(plan, one), default=None)
-
-
-def _settled(plan: Verification, again: Run) -> bool:
-    """Whether one more run could say no more about any of the claims."""
-    mendable = tuple(claim for claim in plan.claims if not disturbed(claim))
-    return _reproduced(replace(plan, claims=mendable), again) == 1.0
-
-
-def _reproduced(plan: Verification, again: Run) -> float:
-    """Part of a verification's claims whose difference came out as before; 1 where none is to be held against it."""
-    outcomes = [found.outcome for claim in plan.claims if (found := checked(claim, again)) is not None]
-    return outcomes.count("reproduced") / len(outcomes) if outcomes else 1.0
 
 
 #: Findings in the order in which they are told.

@@ -122,7 +122,10 @@ def _disturbance(run: Run, names: Sequence[str], phase: str) -> Doubt | None:
 
 def machine_notes(run: Run, again: Run) -> list[str]:
     """What was another machine in the run of an intervention, in words; nothing where it was as before."""
-    notes = [f"{again.name}: {doubt.variant}: {doubt.says}" for doubt in doubts(again) if doubt.withholds]
+    found = [doubt for doubt in doubts(again) if doubt.withholds]
+    notes = [f"{again.name}: {doubt.variant}: {doubt.says}" for doubt in found[:1]]
+    if len(found) > 1:
+        notes[0] += f" (and {len(found) - 1} more that were not left alone)"
     for phase in run.phases():
         before, after = (median_us(one, run.baseline, phase.name) for one in (run, again))
         if before is None or after is None:

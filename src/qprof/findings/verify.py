@@ -87,6 +87,11 @@ def plan_verification(run: Run, claims: Sequence[Claim]) -> list[Verification]:
     return [Verification(f"{number}", _profile(run, group), tuple(group)) for number, group in enumerate(members, 1)]
 
 
+def narrowed(run: Run, verification: Verification, claims: Sequence[Claim]) -> Verification:
+    """The run for some of a verification's claims alone, without the variants that no claim among them needs."""
+    return Verification(verification.name, _profile(run, claims), tuple(claims))
+
+
 def measured_again(protocol: Mapping[str, Any]) -> dict[str, Any]:
     """The protocol of a run inside another: enough rounds for an interval, and nothing that the other has already."""
     return {**_fixed(protocol), **_LATENCY_ALONE, "rounds": max(_LEAST_ROUNDS, _fixed(protocol)["rounds"])}
