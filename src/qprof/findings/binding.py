@@ -11,7 +11,6 @@ import numpy as np
 
 from qprof.errors import StoreError
 from qprof.findings.comparison import Comparison
-from qprof.findings.environment import clean_blocks, taken_cores
 from qprof.findings.roofline import Bound, RooflineRow, roofline
 from qprof.record.ceilings import Ceiling
 from qprof.record.ops import OpMeta
@@ -82,15 +81,3 @@ def _ceilings(comparison: Comparison) -> list[Ceiling]:
     first = next(entry for entry in comparison.run.variants if entry.runtime == runtime)
     with_first, own = ([entry.options.get(key) for key in _MEASURED_WITH] for entry in (first, comparison.b))
     return comparison.run.manifest.ceilings.get(str(runtime), []) if own == with_first else []
-
-
-def idle_cores(comparison: Comparison) -> float:
-    """Cores that neither the variant's threads nor other processes used while it ran."""
-    machine = comparison.run.manifest.machine
-    usable = float(len(machine.affinity) if machine.affinity else machine.logical_cpus or 1)
-    if machine.cgroup_cpus is not None:
-        usable = min(usable, machine.cgroup_cpus)
-    blocks = clean_blocks(comparison, comparison.variant)
-    taken = [cores for block in blocks if (cores := taken_cores(block)) is not None]
-    others = float(np.median(taken)) if taken else 0.0
-    return usable - others - float(comparison.b.threads or 1)

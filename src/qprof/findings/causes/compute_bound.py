@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from qprof.findings.binding import Binding, binding, idle_cores
+from qprof.findings.binding import Binding, binding
 from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Prediction
 from qprof.findings.comparison import Comparison
 from qprof.findings.effects import LATENCY
-from qprof.runtimes.interventions import Impossible, more_threads
+from qprof.runtimes.interventions import Impossible
 
 #: Rows that are computed at once instead of one.
 _BATCH = 4
@@ -17,13 +17,11 @@ _BATCH = 4
 _LEAST_GROWTH = 1.3
 #: How far it may lie from that: larger products are computed better, and leave the caches.
 _TOLERANCE = 0.25
-#: What twice the threads gain on a product at least, and at most, as ratios: more than two only by larger caches.
-_LEAST_SPEEDUP, _MOST_SPEEDUP = 1.3, 2.2
 
 
 class ComputeBound:
-    """Evidence: the roofline. What must be refutable: that more products take proportionally longer (a language
-    model), or that they are shared by more threads (LiteRT, where there are idle cores)."""
+    """Evidence: the roofline. What must be refutable: that more products take proportionally longer, where a runtime
+    can compute more rows at once; elsewhere it stays untested."""
 
     name = "compute_bound"
     title = "arithmetic binds it"
@@ -58,7 +56,8 @@ class ComputeBound:
 def _intervention(comparison: Comparison, found: Binding) -> tuple[Intervention | None, str | None]:
     after = comparison.interventions.more_rows(comparison.b, _BATCH)
     if isinstance(after, Impossible):
-        return _more_threads(comparison, found)
+        # Not by more threads: those speed up whatever can be divided, so that they could not refute it.
+        return None, after.reason
     # No kernel beats the ceiling: this much longer these ops take in any case, and the others as long as before.
     grown = found.part(found.bound("compute"), lambda row: max(0.0, _BATCH * min(1.0, row.compute_share or 0.0) - 1.0))
     low = math.log(max(_LEAST_GROWTH, 1.0 + (1.0 - _TOLERANCE) * grown))
@@ -66,25 +65,6 @@ def _intervention(comparison: Comparison, found: Binding) -> tuple[Intervention 
     return Intervention(
         does=f"compute {_BATCH} times as many rows at once, with the same weights",
         prediction=Prediction(LATENCY, comparison.variant, after["name"], low, high, relative=True),
-        variants=(after,),
-    ), None
-
-
-def _more_threads(comparison: Comparison, found: Binding) -> tuple[Intervention | None, str | None]:
-    threads = comparison.b.threads or 1
-    idle = idle_cores(comparison)
-    if idle < threads:
-        return None, f"twice its {threads} threads need as many idle cores, and there were {max(0.0, idle):.1f}"
-    after = more_threads(comparison.b.section, 2 * threads)
-    gained = found.share("compute") * (1.0 - 1.0 / _LEAST_SPEEDUP)
-    low, high = -math.log(_MOST_SPEEDUP), math.log(1.0 - gained)
-    # Twice the threads halve what is bound by arithmetic; the rest goes with it or stays.
-    expected = math.log(1.0 - found.share("compute") / 2.0)
-    return Intervention(
-        does=f"run {2 * threads} threads",
-        prediction=Prediction(
-            LATENCY, comparison.variant, after["name"], low, high, relative=True, value=min(high, max(low, expected))
-        ),
         variants=(after,),
     ), None
 
