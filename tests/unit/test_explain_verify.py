@@ -343,6 +343,18 @@ def test_a_kept_verification_is_reused_until_its_profile_changes(recorded: tuple
     assert finding.status == "confirmed" and finding.measured.value == pytest.approx(-50.0, abs=5.0)
 
 
+def test_a_verification_that_holds_more_is_reused(recorded: tuple[Run, list[Path]]) -> None:
+    """Causes that a later version no longer has, or tests otherwise, take nothing from those that it still has."""
+    run, started = recorded
+    silent: Any = None
+    both = [claim(run=run), claim(run=run, b="int8+y", variants=[{"name": "int8+y", "method": "int8"}])]
+    (verification,) = plan_verification(run, both)
+    first = carry_out(run, verification, silent)
+    assert carry_out(run, planned(run), silent).folder == first.folder and len(started) == 1
+    other = planned(run, variants=[{"name": "int8+x", "method": "int8", "threads": 2}])
+    assert carry_out(run, other, silent).folder != first.folder and len(started) == 2
+
+
 def test_a_verification_that_an_earlier_version_kept_is_reused(recorded: tuple[Run, list[Path]]) -> None:
     """Version 3 of the manifest wrote every key of every runtime and task into each section."""
     run, started = recorded

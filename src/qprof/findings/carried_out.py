@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from qprof.errors import QprofError
 from qprof.findings.judgement import checked, disturbed
@@ -22,33 +22,23 @@ def runs_that_test(
     One claim may have found the machine as it was and another not: only what belongs to these is run once more. Claims
     that no run tests are left out. An error where the first run fails.
     """
-    made = [(plan, one) for one in kept(run, plan)]
+    runs = {claim: kept(run, narrowed(run, plan, [claim])) for claim in plan.claims}
     try:
-        while len(made) < _MOST_RUNS:
-            left = [claim for claim in plan.claims if _once_more(claim, list(_with(made, claim)))]
-            if not left:
-                break
-            part = plan if len(left) == len(plan.claims) else narrowed(run, plan, left)
-            known = kept(run, part) if part is not plan else []
-            if not known and not verify:
-                break
-            made += [(part, one) for one in known or [carry_out(run, part, progress, again=True)]]
+        while verify and (left := [claim for claim in plan.claims if _once_more(claim, runs[claim])]):
+            again = carry_out(run, narrowed(run, plan, left), progress, again=True)
+            for claim in left:
+                runs[claim].append(again)
     except QprofError as error:
-        if not made:
+        if not any(runs.values()):
             return error
-    found = ((claim, _best(claim, list(_with(made, claim)))) for claim in plan.claims)
-    return {claim: one for claim, one in found if one is not None}
+    return {claim: _best(claim, tests) for claim, tests in runs.items() if tests}
 
 
-def _with(made: Sequence[tuple[Verification, Run]], claim: Claim) -> Iterator[Run]:
-    return (one for part, one in made if claim in part.claims)
-
-
-def _once_more(claim: Claim, runs: Sequence[Run]) -> bool:
+def _once_more(claim: Claim, tests: Sequence[Run]) -> bool:
     """Whether another run could say more of a claim: none if the machine was not left alone in the run in question."""
-    if not runs:
+    if not tests:
         return True
-    return not disturbed(claim) and not any(_as_it_was(claim, one) for one in runs)
+    return len(tests) < _MOST_RUNS and not disturbed(claim) and not any(_as_it_was(claim, one) for one in tests)
 
 
 def _as_it_was(claim: Claim, again: Run) -> bool:
@@ -56,7 +46,6 @@ def _as_it_was(claim: Claim, again: Run) -> bool:
     return found is None or found.outcome == "reproduced"
 
 
-def _best(claim: Claim, runs: Sequence[Run]) -> Run | None:
+def _best(claim: Claim, tests: Sequence[Run]) -> Run:
     """The last of those that found the machine as it was, else the last: it is more likely to be as it is now."""
-    fitting = [one for one in runs if _as_it_was(claim, one)] or runs
-    return fitting[-1] if fitting else None
+    return ([one for one in tests if _as_it_was(claim, one)] or list(tests))[-1]

@@ -156,27 +156,37 @@ def profile_again(run: Run) -> dict[str, Any]:
 
 
 def kept(run: Run, verification: Verification) -> list[Run]:
-    """The finished runs of this very verification that were made before, the oldest first."""
-    found = []
-    for path in sorted((run.folder / VERIFY).glob("*/verification.json")):
-        if _same(read_json(path), verification.profile):
-            known = Run(path.parent)
-            if known.complete:
-                found.append(known)
-    return sorted(found, key=lambda known: known.manifest.created)
+    """The finished runs that hold all of this verification, and perhaps more, the oldest first."""
+    return [one for profile, one in recorded(run) if _holds(profile, verification.profile)]
 
 
-def _same(known: Any, wanted: Mapping[str, Any]) -> bool:
-    """Whether two profiles mean the same, as it was written by whatever version; one that is none is another."""
+def recorded(run: Run) -> list[tuple[Any, Run]]:
+    """Every finished verification of a run with the profile that it was made by, the oldest first."""
+    found = [(read_json(path), Run(path.parent)) for path in sorted((run.folder / VERIFY).glob("*/verification.json"))]
+    return sorted((one for one in found if one[1].complete), key=lambda one: one[1].manifest.created)
+
+
+def _holds(known: Any, wanted: Mapping[str, Any]) -> bool:
+    """Whether a profile, as it was written by whatever version, measures all that another one does, with the same
+    baseline; one that is none does not."""
     if not isinstance(known, dict):
         return False
-    if known == wanted:
+    if _covers(known, wanted):
         return True
     try:
-        before, after = (resolved(validate(data, "verification")) for data in (profile_from_3(known), wanted))
+        before, after = (
+            msgspec.to_builtins(resolved(validate(data, "verification"))) for data in (profile_from_3(known), wanted)
+        )
     except (QprofError, LookupError, TypeError, AttributeError):
         return False
-    return before == after
+    return _covers(before, after)
+
+
+def _covers(known: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    own, needed = known.get("variants"), wanted["variants"]
+    if {**known, "variants": None} != {**wanted, "variants": None} or not isinstance(own, list) or not own:
+        return False
+    return bool(own[0] == needed[0]) and all(section in own for section in needed)
 
 
 def carry_out(run: Run, verification: Verification, progress: ProgressDisplay, again: bool = False) -> Run:
