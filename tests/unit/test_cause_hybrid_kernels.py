@@ -79,11 +79,11 @@ def test_where_nothing_else_is_quantized_the_baseline_is_the_float_side(tmp_path
     assert hypothesis.intervention.prediction.b == "float32+no-delegate"
 
 
-def test_a_finished_file_cannot_be_tested(tmp_path: Path) -> None:
+def test_a_finished_file_that_is_gone_cannot_be_tested(tmp_path: Path) -> None:
     file = "/nowhere/finished.tflite"
     machine = replace(SLOW, files={file: DYNAMIC})
     (hypothesis,) = found(machine.world({"name": "finished", "file": file}), tmp_path / "run")
-    assert hypothesis.intervention is None and "ready-made file" in str(hypothesis.untestable)
+    assert hypothesis.intervention is None and "cannot be replaced" in str(hypothesis.untestable)
 
 
 def test_kernels_that_gain_are_no_cause(tmp_path: Path) -> None:

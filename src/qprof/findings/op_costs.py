@@ -14,6 +14,7 @@ from qprof.findings.decomposition import Mechanism, MechanismRow, OpPart
 from qprof.findings.difference_table import DifferenceRow, MeasuredVariant
 from qprof.findings.resolution import ClockedEffect, resolution_us
 from qprof.record.ops import OpMeta
+from qprof.runtimes.interventions import Impossible, Section
 from qprof.stats.intervals import Interval
 from qprof.stats.rounds import RoundEffect
 
@@ -143,6 +144,22 @@ def part_of(comparison: Comparison, mechanism: Mechanism, rows: Iterable[Differe
     labels = {one.label for one in rows}
     chosen = [part for part in row.ops if part.name in labels]
     return part_interval(row, chosen) if chosen else None
+
+
+def in_float(comparison: Comparison, rows: Sequence[DifferenceRow]) -> Section | Impossible:
+    """The variant with these ops in float: made anew by its method or, of a finished file, with the baseline's own ops
+    in their place."""
+    assert comparison.table is not None  # rows are of it
+    every = [row.a for row in comparison.table.rows if row.a]
+    made = comparison.interventions.in_float(comparison.b.section, [row.a for row in rows if row.a], every)
+    if not isinstance(made, Impossible) or not comparison.b.section.get("file"):
+        return made
+    return comparison.interventions.ops_from(comparison.b, comparison.a, named_pairs(rows))
+
+
+def named_pairs(rows: Sequence[DifferenceRow]) -> list[tuple[str, str]]:
+    """Names of ops that correspond: (of the variant, of the baseline)."""
+    return [(row.b.name, row.a.name) for row in rows if row.a and row.b]
 
 
 def in_their_train(comparison: Comparison, cost_us: float) -> tuple[float, float]:

@@ -174,6 +174,19 @@ class Interventions:
         `pairs`: (op of the variant, op of the baseline), by name."""
         return Impossible("this runtime does not change the constants of a finished model")
 
+    def ops_from(
+        self, entry: VariantEntry, baseline: VariantEntry, pairs: Sequence[tuple[str, str]]
+    ) -> Section | Impossible:
+        """Compute ops of a finished model as the baseline does, in its number format and with its constants, converting
+        before and behind them; `pairs` as in `constants_from`."""
+        return Impossible("this runtime does not put the ops of one finished model into another")
+
+    def converted_alike(
+        self, entry: VariantEntry, baseline: VariantEntry, pairs: Sequence[tuple[str, str]]
+    ) -> Section | Impossible:
+        """The finished model with its own ops, and as many numbers converted as by `ops_from`: its control."""
+        return Impossible("this runtime does not put the ops of one finished model into another")
+
     def patched(
         self, entry: VariantEntry, baseline: VariantEntry, pairs: Sequence[tuple[str, str]]
     ) -> Section | Impossible:

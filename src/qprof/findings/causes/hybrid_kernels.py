@@ -14,6 +14,7 @@ from qprof.findings.effects import LATENCY
 from qprof.findings.op_costs import (
     SURROUNDINGS,
     OpCosts,
+    in_float,
     part_of,
     quantized,
     standard_error,
@@ -105,6 +106,8 @@ def _hypothesis(
 def _in_float_arithmetic(comparison: Comparison, costs: OpCosts, rows: Sequence[DifferenceRow]) -> Tested:
     """The same weights, computed with in float: weight-only against dynamic range."""
     section, interventions = comparison.b.section, comparison.interventions
+    if section.get("file"):
+        return _as_in_baseline(comparison, costs, rows)
     possible = interventions.integer_weights_in_float(section)
     if isinstance(possible, Impossible):
         return None, possible.reason
@@ -117,12 +120,31 @@ def _in_float_arithmetic(comparison: Comparison, costs: OpCosts, rows: Sequence[
         return None, after.reason
     without_left = costs.b_us - (costs.difference(left).value if left else 0.0)
     lost = costs.difference(rows)
-    in_float = SURROUNDINGS * costs.of_baseline(rows).value
-    value, error = costs.without(lost.value, lost, without_left, in_float)
+    kernels_us = SURROUNDINGS * costs.of_baseline(rows).value
+    value, error = costs.without(lost.value, lost, without_left, kernels_us)
     return Intervention(
         does="keep the integer weights and compute in float",
         prediction=Prediction.point(LATENCY, before["name"], after["name"], value, error, relative=True),
         variants=[made for made in (before, after) if made["name"] != section["name"]],
+    ), None
+
+
+def _as_in_baseline(comparison: Comparison, costs: OpCosts, rows: Sequence[DifferenceRow]) -> Tested:
+    """A finished file with the baseline's ops in their place, which take what they take in the baseline."""
+    left = _left(comparison)[0]
+    before = in_float(comparison, left) if left else comparison.b.section
+    if isinstance(before, Impossible):
+        return None, before.reason
+    after = in_float(comparison, [*left, *rows])
+    if isinstance(after, Impossible):
+        return None, after.reason
+    without_left = costs.b_us - (costs.difference(left).value if left else 0.0)
+    lost = costs.difference(rows)
+    value, error = costs.without(lost.value, lost, without_left, SURROUNDINGS * costs.of_baseline(rows).value)
+    return Intervention(
+        does=f"put {comparison.baseline}'s ops in their place",
+        prediction=Prediction.point(LATENCY, before["name"], after["name"], value, error, relative=True),
+        variants=[made for made in (before, after) if made["name"] != comparison.variant],
     ), None
 
 
@@ -138,17 +160,18 @@ def _all_outside(comparison: Comparison, costs: OpCosts, rows: Sequence[Differen
     """These ops in float and not, on builtin kernels alone: the delegate cannot make the difference."""
     section, interventions = comparison.b.section, comparison.interventions
     hybrid = {row.b.op for row in rows if row.b}
-    in_float: Section | Impossible = comparison.a.section
+    kept: Section | Impossible = comparison.a.section
     if quantized(comparison.ops(comparison.variant)) - hybrid:
-        in_float = interventions.in_float(section, [row.a for row in rows if row.a], _left(comparison)[1])
-    if isinstance(in_float, Impossible):
-        return None, in_float.reason
-    before, after = interventions.without_delegate(section), interventions.without_delegate(in_float)
+        kept = in_float(comparison, rows)
+    if isinstance(kept, Impossible):
+        return None, kept.reason
+    before, after = interventions.without_delegate(section), interventions.without_delegate(kept)
     if isinstance(before, Impossible):
         return None, before.reason
     if isinstance(after, Impossible):
         return None, after.reason
-    lost = costs.difference(rows).interval()
+    # Without the delegate, no op leaves vector registers in use: what they owe to their neighbours is not in question.
+    lost = part_of(comparison, "placement", rows) or costs.difference(rows).interval()
     error = math.hypot(standard_error(lost), SURROUNDINGS * costs.of_baseline(rows).value)
     return Intervention(
         does=f"leave these ops ({', '.join(types_of(row.a for row in rows if row.a))}) in float, with the delegate off",

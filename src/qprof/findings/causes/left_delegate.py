@@ -14,6 +14,7 @@ from qprof.findings.op_costs import (
     SURROUNDINGS,
     WORKERS,
     OpCosts,
+    in_float,
     in_their_train,
     part_of,
     quantized,
@@ -99,16 +100,13 @@ def _partitions(comparison: Comparison, variant: str) -> int:
 def _intervention(
     comparison: Comparison, costs: OpCosts, rows: Sequence[DifferenceRow], lost: Interval
 ) -> tuple[Intervention | None, str | None]:
-    assert comparison.table is not None  # rows are of it
-    section = comparison.b.section
     left = {row.b.op for row in rows if row.b is not None}
     others = quantized(comparison.ops(comparison.variant)) - left
-    if section.get("file") or not others:
+    if not others:
         return _all_outside(comparison, costs, lost)
-    ops, every = [row.a for row in rows if row.a], [row.a for row in comparison.table.rows if row.a]
-    kept = comparison.interventions.in_float(section, ops, every)
+    kept = in_float(comparison, rows)
     if isinstance(kept, Impossible):
-        return None, kept.reason
+        return _all_outside(comparison, costs, lost) if comparison.b.section.get("file") else (None, kept.reason)
     # Inside, they take what they take in the baseline; what they owe to their neighbours outside goes as well.
     beside, share = in_their_train(comparison, lost.value)
     more = math.hypot(SURROUNDINGS * costs.of_baseline(rows).value, (1.0 - share) * beside)

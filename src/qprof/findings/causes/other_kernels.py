@@ -10,9 +10,18 @@ from qprof.findings.causes.hybrid_kernels import quantizes_at_run_time
 from qprof.findings.comparison import Comparison
 from qprof.findings.difference_table import DifferenceRow
 from qprof.findings.effects import LATENCY
-from qprof.findings.op_costs import CONVERSIONS, LEAST_SHARE, SURROUNDINGS, OpCosts, part_of
+from qprof.findings.op_costs import (
+    CONVERSIONS,
+    LEAST_SHARE,
+    SURROUNDINGS,
+    OpCosts,
+    in_float,
+    named_pairs,
+    part_of,
+    standard_error,
+)
 from qprof.record.ops import OpMeta
-from qprof.runtimes.interventions import Impossible
+from qprof.runtimes.interventions import Impossible, Section
 
 
 class OtherKernels:
@@ -89,12 +98,11 @@ def _evidence(comparison: Comparison, costs: OpCosts, rows: Sequence[DifferenceR
 def _intervention(
     comparison: Comparison, costs: OpCosts, rows: Sequence[DifferenceRow]
 ) -> tuple[Intervention | None, str | None]:
-    assert comparison.table is not None  # rows are of it
-    ops = [row.a for row in rows if row.a]
-    every = [row.a for row in comparison.table.rows if row.a]
-    after = comparison.interventions.in_float(comparison.b.section, ops, every)
+    after = in_float(comparison, rows)
     if isinstance(after, Impossible):
         return None, after.reason
+    if comparison.b.section.get("file"):
+        return _against_control(comparison, costs, rows, after)
     gone = costs.difference(rows)
     converted = _conversions_us(comparison, costs, rows)
     if converted is None:
@@ -108,6 +116,25 @@ def _intervention(
         does=f"leave these ops ({rows[0].a.type if rows[0].a else ''}) in float",
         prediction=Prediction.point(LATENCY, comparison.variant, after["name"], value, error, relative=True),
         variants=(after,),
+    ), None
+
+
+def _against_control(
+    comparison: Comparison, costs: OpCosts, rows: Sequence[DifferenceRow], after: Section
+) -> tuple[Intervention | None, str | None]:
+    """The baseline's ops in a finished file, against its own ops with as many conversions around them."""
+    before = comparison.interventions.converted_alike(comparison.b, comparison.a, named_pairs(rows))
+    if isinstance(before, Impossible):
+        return None, before.reason
+    gone = costs.difference(rows).interval()
+    error = math.hypot(standard_error(gone), SURROUNDINGS * costs.of_baseline(rows).value)
+    if abs(gone.value) < 2.0 * error:
+        return None, "what these ops take among others is not known as well as what is to be tested"
+    return Intervention(
+        does=f"put {comparison.baseline}'s ops ({rows[0].a.type if rows[0].a else ''}) in their place, against as many "
+        "conversions around its own",
+        prediction=Prediction.point(LATENCY, before["name"], after["name"], -gone.value, error),
+        variants=(before, after),
     ), None
 
 

@@ -134,6 +134,28 @@ class LiteRTInterventions(Interventions):
             return Impossible(f"its constants cannot be replaced: {error}")
         return _as_file(entry, f"constants-{_digest(name for name, _ in pairs)}", file)
 
+    def ops_from(
+        self, entry: VariantEntry, baseline: VariantEntry, pairs: Sequence[tuple[str, str]]
+    ) -> Section | Impossible:
+        from qprof.runtimes.litert.ops_from import ops_from
+
+        try:
+            file = ops_from(_path(entry), _path(baseline), pairs)
+        except QprofError as error:
+            return Impossible(f"its ops cannot be replaced by those of {baseline.name}: {error}")
+        return _as_file(entry, f"ops-{_digest(name for name, _ in pairs)}", file)
+
+    def converted_alike(
+        self, entry: VariantEntry, baseline: VariantEntry, pairs: Sequence[tuple[str, str]]
+    ) -> Section | Impossible:
+        from qprof.runtimes.litert.ops_from import converted_alike
+
+        try:
+            file = converted_alike(_path(entry), _path(baseline), pairs)
+        except QprofError as error:
+            return Impossible(f"nothing can be converted as by the ops of {baseline.name}: {error}")
+        return _as_file(entry, f"converted-{_digest(name for name, _ in pairs)}", file)
+
     def patched(
         self, entry: VariantEntry, baseline: VariantEntry, pairs: Sequence[tuple[str, str]]
     ) -> Section | Impossible:
