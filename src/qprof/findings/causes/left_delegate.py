@@ -102,17 +102,22 @@ def _intervention(
 ) -> tuple[Intervention | None, str | None]:
     left = {row.b.op for row in rows if row.b is not None}
     others = quantized(comparison.ops(comparison.variant)) - left
-    if not others:
+    finished = bool(comparison.b.section.get("file"))
+    if not others and not finished:
         return _all_outside(comparison, costs, lost)
     kept = in_float(comparison, rows)
     if isinstance(kept, Impossible):
-        return _all_outside(comparison, costs, lost) if comparison.b.section.get("file") else (None, kept.reason)
+        return _all_outside(comparison, costs, lost) if finished else (None, kept.reason)
     # Inside, they take what they take in the baseline; what they owe to their neighbours outside goes as well.
     beside, share = in_their_train(comparison, lost.value)
     more = math.hypot(SURROUNDINGS * costs.of_baseline(rows).value, (1.0 - share) * beside)
     value, error = costs.without(lost.value + share * beside, lost, costs.b_us, more)
     return Intervention(
-        does=f"leave these ops ({', '.join(_types(rows))}) in float, which {_delegate(rows)} takes",
+        does=(
+            f"put {comparison.baseline}'s ops ({', '.join(_types(rows))}) in their place, which {_delegate(rows)} takes"
+            if finished
+            else f"leave these ops ({', '.join(_types(rows))}) in float, which {_delegate(rows)} takes"
+        ),
         prediction=Prediction.point(LATENCY, comparison.variant, kept["name"], value, error, relative=True),
         variants=(kept,),
     ), None
