@@ -102,6 +102,19 @@ def unpacking_is_free() -> Case:
     return Case(world([plain, packed], {}, respond=respond))
 
 
+@case("weights that only the baseline unpacks")
+def unpacked_no_more() -> Case:
+    plain, packed = _unpacked()
+    respond = answering("+dequantized", replace(plain, name="gptq-4bit+dequantized"))
+    return Case(world([packed, plain], {}, respond=respond), {("unpacks_no_more", "bfloat16")})
+
+
+@case("unpacking of the baseline that is not what takes its time")
+def unpacked_no_more_for_nothing() -> Case:
+    plain, packed = _unpacked()
+    return Case(world([packed, plain], {}, respond=answering("+dequantized", slowed(packed, 0.97))))
+
+
 # -- launches ---------------------------------------------------------------------------------------------------------
 
 
