@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from planted.cases_language import linear, model
 from planted.litert_machine import Layer, Machine
 from planted.world import PlantedOp, PlantedVariant, World, hypotheses
 from qprof.findings.causes import other_kernels, other_settings, other_work
@@ -125,3 +126,16 @@ def test_products_in_the_place_of_others_are_one_claim_with_their_sum(tmp_path: 
     assert replaced.effect is not None and replaced.effect.value == pytest.approx(850.0, rel=0.06)
     assert replaced.intervention is None
     assert "FLOOR_MOD" in inserted.claim
+
+
+def test_layers_that_a_language_model_has_more_of_are_named(tmp_path: Path) -> None:
+    """A quantized linear's own extra work is no such thing: the model is the same one."""
+    plain = model("shallow", [linear(n, 100.0, macs=2_000_000) for n in range(4)])
+    deeper = model("deeper", [linear(n, 100.0, macs=2_000_000) for n in range(8)])
+    (hypothesis,) = [
+        claim.hypothesis for claim in hypotheses(World([plain, deeper]).record(tmp_path / "a"), [other_work.CAUSE])
+    ]
+    assert "deeper has 4 Conv1D that shallow has not" in hypothesis.claim and hypothesis.untestable
+    rest = PlantedOp("model.layers.0.mlp.up_proj/other", "other in linear", 60.0)
+    packed = model("packed", [*plain.ops, rest])
+    assert not list(hypotheses(World([plain, packed]).record(tmp_path / "b"), [other_work.CAUSE]))

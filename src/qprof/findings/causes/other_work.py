@@ -11,6 +11,7 @@ from qprof.findings.decomposition import OpPart
 from qprof.findings.difference_table import DifferenceRow
 from qprof.findings.effects import LATENCY
 from qprof.findings.op_costs import LEAST_SHARE, OpCosts, in_their_train, part_interval
+from qprof.findings.sameness import sameness
 from qprof.findings.sentences import counted
 from qprof.runtimes.interventions import Impossible
 
@@ -27,7 +28,7 @@ class OtherWork:
     def hypotheses(self, comparison: Comparison) -> Iterator[Hypothesis]:
         found = comparison.decomposition
         row = found.row("work") if found else None
-        if found is None or row is None or comparison.b.structure != "graph":
+        if found is None or row is None or not _may_differ(comparison):
             return
         costs = OpCosts(comparison)
         for what, parts in _groups(row.ops):
@@ -46,6 +47,15 @@ class OtherWork:
                 mechanism="work",
                 ops=part_refs(parts),
             )
+
+
+def _may_differ(comparison: Comparison) -> bool:
+    """A quantized linear does some work of its own beside its product (`packed_kernels`, `dequantization`): modules are
+    other work where the models are not one."""
+    if comparison.b.structure == "graph":
+        return True
+    found = sameness(comparison)
+    return found is not None and not found.same
 
 
 def _groups(parts: Sequence[OpPart]) -> Iterator[tuple[str, list[OpPart]]]:
