@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,12 @@ import pytest
 from planted.cases_language import linear, model
 from planted.litert_machine import Layer, Machine
 from planted.world import PlantedOp, PlantedVariant, World, hypotheses
-from qprof.findings.causes import other_kernels, other_settings, other_work
+from qprof.findings.causes import inserted_conversions, other_kernels, other_settings, other_work
 from qprof.findings.causes.base import Cause, Hypothesis
+from qprof.record.manifest import VariantEntry
+from qprof.record.ops import FUSED
+from qprof.runtimes.interventions import Impossible
+from qprof.runtimes.litert.interventions import LiteRTInterventions
 
 F32 = "Convolution (NHWC, F32) IGEMM"
 
@@ -46,6 +50,24 @@ def test_inserted_ops_are_claimed_with_their_time_and_told_why_they_cannot_be_cu
     assert hypothesis.mechanism == "work" and sorted(op.name for op in hypothesis.ops) == ["mod0", "mod1", "mod2"]
     assert {op.type for op in hypothesis.ops} == {"FLOOR_MOD"}
     assert hypothesis.intervention is None and "the ops cannot be cut out" in str(hypothesis.untestable)
+
+
+def test_what_a_neighbour_does_as_well_goes_with_the_chain_that_it_stands_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MAXIMUM and MINIMUM become one kernel: the first has no time, and without it the second cannot be cut out."""
+    asked: list[list[str]] = []
+
+    def bypassed(_self: object, entry: VariantEntry, names: Collection[str]) -> Any:
+        asked.append(sorted(names))
+        return Impossible("nothing would read it") if len(names) == 1 else {"name": "cut", "file": "cut.tflite"}
+
+    monkeypatch.setattr(LiteRTInterventions, "bypassed", bypassed)
+    chain = [op("max", 0.0, "MAXIMUM", kernel=FUSED, macs=0), op("min", 150.0, "MINIMUM", kernel="Clamp", macs=0)]
+    (hypothesis,) = found(tmp_path, other_work.CAUSE, variant("float32", MODEL), variant("int8", [*MODEL, *chain]))
+    assert asked == [["min"], ["max", "min"]]
+    assert hypothesis.claim.startswith("int8 has 1 MINIMUM that float32 has not")
+    assert hypothesis.intervention is not None and hypothesis.intervention.variants[0]["name"] == "cut"
 
 
 def test_ops_that_are_gone_make_the_variant_faster(tmp_path: Path) -> None:
@@ -93,6 +115,27 @@ def test_other_files_with_other_settings_are_told_to_be_undecided(tmp_path: Path
     pair = variant("float32", MODEL), variant("int8", [op("a", 210.0, kernel="x"), op("b", 160.0)], threads=2)
     (hypothesis,) = found(tmp_path, other_settings.CAUSE, *pair)
     assert hypothesis.intervention is None and "the files differ as well" in str(hypothesis.untestable)
+
+
+def test_another_optimization_of_one_file_is_taken_back_with_the_ops_that_it_made(tmp_path: Path) -> None:
+    apart = [*MODEL, op("erf", 200.0, "Erf", macs=0), op("cast", 60.0, "Cast", macs=0)]
+    pair = variant("float32", MODEL, optimization="all"), variant("int8", apart, optimization="none")
+    settings, work, inserted = (
+        found(tmp_path / name, cause, *pair, same_file=True)
+        for name, cause in (("a", other_settings.CAUSE), ("b", other_work.CAUSE), ("c", inserted_conversions.CAUSE))
+    )
+    assert not work and not inserted  # the settings' doing is claimed once
+    (hypothesis,) = settings
+    assert hypothesis.effect is not None and hypothesis.effect.value == pytest.approx(260.0, rel=0.06)
+    assert hypothesis.intervention is not None
+    assert hypothesis.intervention.variants[0]["optimization"] == "all"
+    assert hypothesis.intervention.prediction.expected == pytest.approx(math.log(720.0 / 980.0), rel=0.05)
+
+
+def test_ops_in_a_file_of_their_own_are_work_whatever_the_settings(tmp_path: Path) -> None:
+    pair = variant("float32", MODEL), variant("int8", [*MODEL, op("erf", 200.0, "Erf", macs=0)], threads=2)
+    (hypothesis,) = found(tmp_path, other_work.CAUSE, *pair)
+    assert hypothesis.claim.startswith("int8 has 1 Erf that float32 has not")
 
 
 def test_equal_settings_are_no_cause(tmp_path: Path) -> None:

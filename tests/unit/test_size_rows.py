@@ -138,6 +138,27 @@ def test_a_table_that_is_most_of_the_file(method: str, model: Path) -> None:
         assert changed.a_bytes - changed.b_bytes > TABLE_BYTES * 0.4
 
 
+@pytest.mark.parametrize(
+    ("name", "file", "short"),
+    [
+        ("planted", "deeper.tflite", False),
+        ("float32", "model.tflite", False),
+        ("pointwise", "point8wise.tflite", False),
+        ("int8", "model.tflite", True),
+        ("mine", "model_w4a16.tflite", True),
+        ("mine", "detector-ptq.tflite", True),
+        ("mine", "yolo_float16.tflite", True),
+    ],
+)
+def test_float_against_float_promises_nothing(name: str, file: str, short: bool) -> None:
+    """Two float files differ in many ways; only one that is called by a smaller format was to shrink."""
+    parts = [StoredPart(name="w", bytes=4000, op="CONV_2D", dtype="float32", elements=1000)]
+    a, b = StoredFiles(bytes=4000, parts=parts), StoredFiles(bytes=4000, parts=parts)
+    found = size_difference(entry("a", a), entry(name, b, section={"name": name, "file": file}))
+    assert found.short is short
+    assert any("shrank less" in line for line in size_lines(found)) is short
+
+
 def test_why_a_table_stays_is_what_its_method_said(model: Path, tmp_path: Path) -> None:
     stored = litert_parts.stored_files(model)
     note = "weights left in float32 by some-quantizer, which has no int8 form of them: GATHER x1; expect float kernels"

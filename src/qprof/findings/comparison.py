@@ -111,7 +111,9 @@ class Comparison:
             pairs += [(key, self.a.options.get(key), self.b.options.get(key)) for key in common]
             return Settings(tuple((key, str(a or "none"), str(b or "none")) for key, a, b in pairs if a != b))
         pairs = [(key, self.a.options.get(key), self.b.options.get(key)) for key in _SETTINGS]
-        return Settings(tuple((key, str(a or "none"), str(b or "none")) for key, a, b in pairs if a != b))
+        return Settings(
+            tuple((key, str(a or "none"), str(b or "none")) for key, a, b in pairs if a != b), self.same_file
+        )
 
     def ops(self, variant: str) -> list[OpMeta]:
         """Ops of a variant in this phase, containers included; empty where they were not timed."""

@@ -136,9 +136,12 @@ class Decomposition:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What differs in how two variants are run, not in what they are: (name, baseline's, variant's)."""
+    """What differs in how two variants are run, not in what they are: (name, baseline's, variant's). `one_file`: and
+    they are one and the same file, so that ops which one of them lacks were made or left out by the runtime, as it was
+    set."""
 
     changed: tuple[tuple[str, str, str], ...] = ()
+    one_file: bool = False
 
     @property
     def runtimes(self) -> tuple[str, str] | None:
@@ -328,7 +331,8 @@ def _split(
     if line.a is None or line.b is None:
         op = line.a or line.b
         assert op is not None  # a row has one op at least
-        yield "conversions" if op.type in CONVERSIONS else "work", b_own - a_own, b_owns - a_owns, ""
+        alone: Mechanism = "conversions" if op.type in CONVERSIONS else "work"
+        yield "settings" if settings.changed and settings.one_file else alone, b_own - a_own, b_owns - a_owns, ""
         return
     factor = work_factor(line.a, line.b)
     work = 0.0

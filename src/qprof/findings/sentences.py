@@ -137,9 +137,12 @@ class _Teller:
             told = f"{counted(row.ops)} {_run(row.ops)} by another runtime, {b} instead of {a}"
             told += f", and with {others}" if others else ""
             return f"{told}: what it owes to that and what to the graph that was made for it is not told apart"
-        told = f"{counted(row.ops)} {_run(row.ops)} with {others}"
+        both = [part for part in row.ops if part.a is not None and part.b is not None]
+        one = [part for part in row.ops if part.a is None or part.b is None]
+        told = f"{counted(both)} {_run(both)} with {others}" if both else f"the model is run with {others}"
         if self._same_file:
-            return told
+            is_or_are = "is" if len(one) == 1 else "are"
+            return f"{told}, and {counted(one)} {is_or_are} in one of the two graphs alone" if one else told
         return f"{told}; the file is another as well, and only a run that changes one of the two can tell them apart"
 
 

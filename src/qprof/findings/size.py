@@ -10,6 +10,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from qprof.record.manifest import VariantEntry
@@ -20,6 +21,12 @@ SizeKind = Literal["number format", "left in float", "same format", "only in one
 
 #: A variant that shrank by less of what its number format could save has what it left in float named.
 _PROMISED = 0.5
+
+#: Names of formats in less than 32 bits, as files, variants and methods are called: "int8", "w4a16", "fp16", "Q4_K".
+_SMALLER = re.compile(
+    r"quant|half|[1-9]-?bit|(?<![a-z])(u?int|bf|fp|nf|float|bfloat)-?(4|8|16)(?!\d)|(?<![a-z])[wq][2-8](?!\d)|ptq|qat|gptq|awq",
+    re.IGNORECASE,
+)
 
 #: How a kind of part is told.
 _KINDS: dict[PartKind, str] = {
@@ -90,6 +97,12 @@ def size_differences(run: Run) -> list[SizeDifference]:
     return [size_difference(baseline, entry) for entry in others if not entry.failed and _known(entry.stored)]
 
 
+def _promises(variant: VariantEntry) -> bool:
+    """Whether what a variant is called, or what made it, speaks of a format that takes less room than float32."""
+    called = (variant.name, variant.making.method or "", Path(str(variant.section.get("file") or "")).name)
+    return any(_SMALLER.search(name) for name in called)
+
+
 def _known(stored: StoredFiles | None) -> bool:
     return stored is not None and bool(stored.parts)
 
@@ -105,10 +118,8 @@ def size_difference(baseline: VariantEntry, variant: VariantEntry) -> SizeDiffer
         rows.append(SizeRow("unattributed", "unattributed", a_rest, b_rest))
     could = _could_save(pairs)
     short = could is not None and a.bytes - b.bytes < _PROMISED * could
-    # With no constant in a smaller format nothing is promised, but somebody made a file of its own for something.
-    short = short or (
-        could is None and baseline.sha256 != variant.sha256 and any(r.kind == "left in float" for r in rows)
-    )
+    # With no constant in a smaller format it is only the variant's name or method that promises anything.
+    short = short or (could is None and _promises(variant) and any(r.kind == "left in float" for r in rows))
     return SizeDifference(baseline.name, variant.name, a.bytes, b.bytes, tuple(rows), could, short)
 
 

@@ -23,8 +23,8 @@ class InsertedConversions:
     title = "conversions were inserted"
 
     def hypotheses(self, comparison: Comparison) -> Iterator[Hypothesis]:
-        if comparison.table is None:
-            return
+        if comparison.table is None or (comparison.settings.changed and comparison.settings.one_file):
+            return  # of one file, the runtime's settings put them in: they are those of another cause
         rows = [r for r in comparison.table.rows if r.kind == "inserted" and r.b and r.b.type in CONVERSIONS]
         if not rows:
             return

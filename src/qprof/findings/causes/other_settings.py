@@ -9,10 +9,12 @@ from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Predi
 from qprof.findings.comparison import Comparison
 from qprof.findings.effects import LATENCY
 from qprof.findings.op_costs import LEAST_SHARE, WORKERS, OpCosts, standard_error
-from qprof.runtimes.interventions import Impossible, Section, more_threads
+from qprof.runtimes.interventions import Impossible, Section, changed, more_threads
 
 #: What can be taken back; other settings belong to the model.
 _THREADS, _DELEGATE = "threads", "delegate"
+#: Keys of a variant's section that say how a model is run, by the value that its options have.
+_KEYS = ("optimization", "provider", "batch")
 
 
 class OtherSettings:
@@ -30,13 +32,12 @@ class OtherSettings:
         costs = OpCosts(comparison)
         if abs(row.delta_us.value) < LEAST_SHARE * min(costs.a_us, costs.b_us):
             return
-        changed = ", ".join(f"{name} {b} instead of {a}" for name, a, b in comparison.settings.changed)
+        told = ", ".join(f"{name} {b} instead of {a}" for name, a, b in comparison.settings.changed)
         intervention, untestable = _intervention(comparison, costs)
         yield Hypothesis(
             cause=self.name,
             claim=(
-                f"{comparison.variant} is run with {changed}, which changes its ops' time by "
-                f"{row.delta_us.value:+.0f} µs"
+                f"{comparison.variant} is run with {told}, which changes its ops' time by {row.delta_us.value:+.0f} µs"
             ),
             figure=LATENCY,
             effect=row.delta_us,
@@ -80,6 +81,9 @@ def _as_baseline(comparison: Comparison) -> Section | Impossible:
     for name, a, _ in comparison.settings.changed:
         if name == _THREADS:
             section = more_threads(section, int(a))
+            continue
+        if name in _KEYS and (value := comparison.a.options.get(name)) is not None:
+            section = changed(section, f"{name}-{a}", **{name: value})
             continue
         if name != _DELEGATE:
             return Impossible(f"{name} cannot be changed without the model")

@@ -13,6 +13,7 @@ from qprof.findings.effects import LATENCY
 from qprof.findings.op_costs import LEAST_SHARE, OpCosts, in_their_train, part_interval
 from qprof.findings.sameness import sameness
 from qprof.findings.sentences import counted
+from qprof.record.ops import FUSED
 from qprof.runtimes.interventions import Impossible
 
 Tested = tuple[Intervention | None, str | None]
@@ -108,16 +109,34 @@ def _intervention(comparison: Comparison, costs: OpCosts, what: str, parts: Sequ
     if what in ("changed", "replaced", "apart"):
         return None, "what an op does is part of its model; give qprof the two models that differ in this alone"
     rows = rows_of(comparison, parts)
-    if what == "inserted":
-        return without_ops(comparison, costs, comparison.variant, rows, "cut the inserted ops out of")
-    return without_ops(comparison, costs, comparison.baseline, rows, "cut the ops that are gone out of")
+    variant, does = comparison.variant, "cut the inserted ops out of"
+    if what == "gone":
+        variant, does = comparison.baseline, "cut the ops that are gone out of"
+    found = without_ops(comparison, costs, variant, rows, does)
+    idle = _idle_beside(comparison, rows)
+    if found[0] is not None or not idle:
+        return found
+    with_idle = without_ops(comparison, costs, variant, [*rows, *idle], does)
+    return found if with_idle[0] is None else with_idle
 
 
 def rows_of(comparison: Comparison, parts: Sequence[OpPart]) -> list[DifferenceRow]:
     """The rows of the table that some parts of a decomposition are of."""
-    assert comparison.table is not None  # the parts are of its rows
     names = {part.name for part in parts}
-    return [row for row in comparison.table.rows if row.label in names and (row.a is None or row.b is None)]
+    return [row for row in _alone(comparison) if row.label in names]
+
+
+def _idle_beside(comparison: Comparison, rows: Sequence[DifferenceRow]) -> list[DifferenceRow]:
+    """Ops that a neighbour's kernel does as well, inserted or gone as `rows` are: they have no time, hence no part, and
+    yet may stand in the middle of a chain of those."""
+    kinds, labels = {row.kind for row in rows}, {row.label for row in rows}
+    others = (row for row in _alone(comparison) if row.kind in kinds and row.label not in labels)
+    return [row for row in others if (op := row.a or row.b) is not None and op.kernel == FUSED and not op.macs]
+
+
+def _alone(comparison: Comparison) -> list[DifferenceRow]:
+    assert comparison.table is not None  # what is asked for is of its rows
+    return [row for row in comparison.table.rows if row.a is None or row.b is None]
 
 
 def without_ops(
