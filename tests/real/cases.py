@@ -7,5 +7,6 @@ from cases_edits import CASES as EDITS
 from cases_language import CASES as LANGUAGE
 from cases_machine import CASES as MACHINE
 from cases_quantized import CASES as QUANTIZED
+from cases_settings import CASES as SETTINGS
 
-CASES: tuple[Case, ...] = (*EDITS, *QUANTIZED, *MACHINE, *LANGUAGE)
+CASES: tuple[Case, ...] = (*EDITS, *QUANTIZED, *MACHINE, *LANGUAGE, *SETTINGS)

@@ -21,7 +21,7 @@ LAYER_WORDS = ("layer", "SQNR", "error", "scale")
 LAYER = "model.layers.2.self_attn.o_proj"
 
 
-def _made(**checkpoints: Callable[[Path], None]) -> Callable[[Path], None]:
+def made(**checkpoints: Callable[[Path], None]) -> Callable[[Path], None]:
     def make(folder: Path) -> None:
         for name, write in checkpoints.items():
             write(folder / name)
@@ -51,14 +51,14 @@ def _unpacking(present: str, absent: str) -> Planted:
 CASES: tuple[Case, ...] = (
     Case(
         "lm_same_files",
-        _made(plain=language.plain, again=language.plain),
+        made(plain=language.plain, again=language.plain),
         (PLAIN, {"name": "again", "file": "again"}),
         task=TASK,
         protocol=UNSCORED,
     ),
     Case(
         "lm_unpacking_4",
-        _made(plain=language.plain, four=_gptq(4), dense=_gptq(4, dense=True)),
+        made(plain=language.plain, four=_gptq(4), dense=_gptq(4, dense=True)),
         (PLAIN, FOUR),
         (_unpacking("four", "dense"),),
         task=TASK,
@@ -66,7 +66,7 @@ CASES: tuple[Case, ...] = (
     ),
     Case(
         "lm_kernel",
-        _made(four=_gptq(4)),
+        made(four=_gptq(4)),
         ({"name": "base", "file": "four"}, {"name": "planted", "file": "four", "kernel": "torch-aten"}),
         (
             Planted(
@@ -81,7 +81,7 @@ CASES: tuple[Case, ...] = (
     ),
     Case(
         "lm_deeper",
-        _made(plain=language.plain, deep=lambda folder: language.plain(folder, language.repeated(2))),
+        made(plain=language.plain, deep=lambda folder: language.plain(folder, language.repeated(2))),
         (PLAIN, {"name": "planted", "file": "deep"}),
         (Planted(truth=Timed({"file": "deep"}, {"file": "plain"}), direction=1, **WORK),),
         task=TASK,
@@ -90,7 +90,7 @@ CASES: tuple[Case, ...] = (
     ),
     Case(
         "lm_group_sizes",
-        _made(wide=_gptq(4, group=128), narrow=_gptq(4, group=32)),
+        made(wide=_gptq(4, group=128), narrow=_gptq(4, group=32)),
         ({"name": "g128", "file": "wide"}, {"name": "g32", "file": "narrow"}),
         (
             Planted(
@@ -105,7 +105,7 @@ CASES: tuple[Case, ...] = (
     ),
     Case(
         "lm_layer_spoiled",
-        _made(plain=language.plain, four=_gptq(4), spoiled=_gptq(4, spoiled=LAYER), dense=_gptq(4, dense=True)),
+        made(plain=language.plain, four=_gptq(4), spoiled=_gptq(4, spoiled=LAYER), dense=_gptq(4, dense=True)),
         (PLAIN, SPOILED),
         (
             _score("spoiled", "four", LAYER_WORDS, (r"layers\.2\.self_attn\.o_proj",)),
@@ -116,7 +116,7 @@ CASES: tuple[Case, ...] = (
     ),
     Case(
         "lm_head_spoiled",
-        _made(
+        made(
             plain=lambda folder: language.plain(folder, language.head_alone),
             four=_gptq(4, change=language.head_alone),
             spoiled=_gptq(4, change=language.head_spoiled),
@@ -129,7 +129,7 @@ CASES: tuple[Case, ...] = (
     ),
     Case(
         "lm_two_bits",
-        _made(plain=language.plain, two=_gptq(2), four=_gptq(4), dense=_gptq(2, dense=True)),
+        made(plain=language.plain, two=_gptq(2), four=_gptq(4), dense=_gptq(2, dense=True)),
         (PLAIN, {"name": "planted", "file": "two"}),
         (_score("two", "four", (r"\bbits?\b", "width", "collaps", "step")), _unpacking("two", "dense")),
         task=TASK,

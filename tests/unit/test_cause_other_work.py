@@ -70,6 +70,21 @@ def test_what_a_neighbour_does_as_well_goes_with_the_chain_that_it_stands_in(
     assert hypothesis.intervention is not None and hypothesis.intervention.variants[0]["name"] == "cut"
 
 
+def test_a_branch_that_nothing_reads_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A layer whose output is one more of the model's has nothing behind it that could read its input instead."""
+    after = {"name": "cut", "file": "cut.tflite"}
+    monkeypatch.setattr(LiteRTInterventions, "bypassed", lambda *_: Impossible("its output would be of another shape"))
+    monkeypatch.setattr(LiteRTInterventions, "following", lambda _self, _entry, names: {*names})
+    monkeypatch.setattr(LiteRTInterventions, "cut_off", lambda *_: after)
+    pair = variant("float32", MODEL), variant("int8", [*MODEL, op("debug", 200.0)])
+    (hypothesis,) = found(tmp_path / "a", other_work.CAUSE, *pair)
+    assert hypothesis.intervention is not None and hypothesis.intervention.variants == (after,)
+    assert hypothesis.intervention.does == "cut off the inserted ops of int8"
+    monkeypatch.setattr(LiteRTInterventions, "following", lambda _self, _entry, names: {*names, "b"})
+    (hypothesis,) = found(tmp_path / "b", other_work.CAUSE, *pair)
+    assert hypothesis.intervention is None and hypothesis.untestable == "its output would be of another shape"
+
+
 def test_ops_that_are_gone_make_the_variant_faster(tmp_path: Path) -> None:
     (hypothesis,) = found(tmp_path, other_work.CAUSE, variant("float32", MODEL), variant("int8", MODEL[:1]))
     assert hypothesis.claim.startswith("float32 has 1 CONV_2D that int8 has not: ")
@@ -182,3 +197,14 @@ def test_layers_that_a_language_model_has_more_of_are_named(tmp_path: Path) -> N
     rest = PlantedOp("model.layers.0.mlp.up_proj/other", "other in linear", 60.0)
     packed = model("packed", [*plain.ops, rest])
     assert not list(hypotheses(World([plain, packed]).record(tmp_path / "b"), [other_work.CAUSE]))
+
+
+def test_the_same_format_at_another_rate_is_not_put_down_to_the_format(tmp_path: Path) -> None:
+    """float32 on both sides: a layer without its activation fused is faster, and no number format made it so."""
+    alike = variant("float32", MODEL), variant("int8", [op("a", 250.0, kernel="GEMM"), MODEL[1]])
+    (hypothesis,) = found(tmp_path / "a", other_kernels.CAUSE, *alike)
+    assert "in the same number format" in hypothesis.claim and "kernels of" not in hypothesis.claim
+    assert hypothesis.intervention is None and "in float in both" in str(hypothesis.untestable)
+    integers = op("a", 150.0, kernel="QS8", quantization="int8 weights, int8 activations")
+    (hypothesis,) = found(tmp_path / "b", other_kernels.CAUSE, alike[0], variant("int8", [integers, MODEL[1]]))
+    assert "in the kernels of int8 weights, int8 activations instead of float" in hypothesis.claim

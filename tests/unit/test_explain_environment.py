@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from planted.cases_environment import QUIET, host, pair, variant
+from planted.cases_environment import QUIET, busy_neighbour_of_one, host, pair, variant
 from planted.world import World
 from qprof.findings.comparison import Comparison
 from qprof.findings.environment import (
@@ -21,6 +21,7 @@ from qprof.findings.environment import (
     rounds_text,
     taken_cores,
 )
+from qprof.findings.explanation import explain
 from qprof.store.readings import Series
 
 
@@ -105,3 +106,11 @@ def test_words() -> None:
     assert rounds_text([3]) == "round 4" and rounds_text([3, 4]) == "rounds 4 to 5"
     assert rounds_text([5, 0, 3, 4, 9]) == "rounds 1, 4 to 6 and 10"
     assert percent(math.log(1.12)) == "12 % higher" and percent(math.log(0.5)) == "50 % lower"
+
+
+def test_every_row_keeps_its_sentence_where_the_host_took_a_part(tmp_path: Path) -> None:
+    (found,) = explain(busy_neighbour_of_one().world.record(tmp_path / "run")).comparisons
+    assert found.decomposition is not None
+    sentences = {row.mechanism: row.sentence for row in found.decomposition.rows}
+    assert sentences["outside"] == "was taken by what else the machine did while they ran"
+    assert all(sentences.values())

@@ -29,6 +29,7 @@ from qprof.findings.plausibility import Mend, plausibility
 from qprof.findings.rolling import most_drop, score_drop
 from qprof.findings.sameness import Sameness, sameness
 from qprof.findings.sensitivity import sensitivities
+from qprof.findings.sentences import with_sentences
 from qprof.findings.size import MemoryDifference, SizeDifference, memory_differences, size_differences
 from qprof.findings.summary import VariantSummary, summarize
 from qprof.findings.unshrunk import unshrunk_variants
@@ -265,7 +266,8 @@ def _decomposed(comparison: Comparison, own: Sequence[Finding]) -> Decomposition
     ]
     if found is None or not taken:
         return found
-    return with_outside(found, max(taken, key=lambda effect: abs(effect.value)))
+    parted = with_outside(found, max(taken, key=lambda effect: abs(effect.value)))
+    return with_sentences(parted, comparison.settings, comparison.same_file)
 
 
 def _unexplained(comparison: Comparison, own: Sequence[Finding]) -> Iterator[Unexplained]:

@@ -76,6 +76,16 @@ class OtherReading:
     told: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class OtherSettings:
+    """A model's own weights with what stands beside the baseline's, of one kind (`what`, in words); `section` is
+    `Impossible` where it cannot be made. `differs`: (setting, the baseline's, the variant's), in printable texts."""
+
+    what: str
+    section: Section | Impossible
+    differs: tuple[tuple[str, str, str], ...]
+
+
 class Interventions:
     """The changes that causes ask for; `entry` is what a run's manifest has of the variant to be changed."""
 
@@ -111,6 +121,11 @@ class Interventions:
     def read_otherwise(self, entry: VariantEntry) -> OtherReading | Impossible:
         """Read a finished file's quantized weights by the other rule that there is for such files."""
         return Impossible("this runtime knows one way alone to read a file")
+
+    def settings_of(self, entry: VariantEntry, baseline: VariantEntry) -> Sequence[OtherSettings] | Impossible:
+        """Keep a finished model's weights and take the baseline's settings that are not in them, kind by kind, as far
+        as these differ in what is computed."""
+        return Impossible("this runtime's models have their settings in the file of their weights")
 
     def unpacked_once(self, entry: VariantEntry) -> Section | Impossible:
         """Unpack the weights when they are loaded, not in every inference."""

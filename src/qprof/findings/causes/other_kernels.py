@@ -78,9 +78,23 @@ def _claim(comparison: Comparison, op_type: str, rows: Sequence[DifferenceRow], 
     rate = f" ({before:.3g} -> {after:.3g} GMAC/s)" if before and after else ""
     faster = "faster" if us < 0.0 else "slower"
     return (
-        f"{len(rows)} {op_type} do the same work {faster} in {comparison.variant}, in the kernels of its number "
-        f"format{rate}: {us:+.0f} µs"
+        f"{len(rows)} {op_type} do the same work {faster} in {comparison.variant}{_kernels(rows)}{rate}: {us:+.0f} µs"
     )
+
+
+def _kernels(rows: Sequence[DifferenceRow]) -> str:
+    """Whose kernels do it, as far as the ops' formats tell. In one format, a neighbour may be fused in one of them."""
+    a, b = ({_format(op) for row in rows if (op := getattr(row, side)) is not None} for side in "ab")
+    if a == b:
+        return ", in the same number format"
+    return f", in the kernels of {' and '.join(sorted(b))} instead of {' and '.join(sorted(a))}"
+
+
+def _format(op: OpMeta) -> str:
+    """The number format of what an op computes on: that of its first input, and of its weights where they have
+    another."""
+    told = [text.partition("[")[0] for text in op.inputs[:1]]
+    return op.quantization or (told[0] if told else "float")
 
 
 def _evidence(comparison: Comparison, costs: OpCosts, rows: Sequence[DifferenceRow]) -> tuple[Evidence, ...]:
@@ -98,11 +112,15 @@ def _evidence(comparison: Comparison, costs: OpCosts, rows: Sequence[DifferenceR
 def _intervention(
     comparison: Comparison, costs: OpCosts, rows: Sequence[DifferenceRow]
 ) -> tuple[Intervention | None, str | None]:
+    finished = bool(comparison.b.section.get("file"))
+    alike = not any(row.b.quantization for row in rows if row.b)
+    if alike and not finished:
+        return None, "they are in float in both, so that leaving them in float changes nothing"
     after = in_float(comparison, rows)
     if isinstance(after, Impossible):
         return None, after.reason
-    if comparison.b.section.get("file"):
-        return _against_control(comparison, costs, rows, after)
+    if finished:
+        return _against_control(comparison, costs, rows, after, converting=not alike)
     gone = costs.difference(rows)
     converted = _conversions_us(comparison, costs, rows)
     if converted is None:
@@ -120,10 +138,12 @@ def _intervention(
 
 
 def _against_control(
-    comparison: Comparison, costs: OpCosts, rows: Sequence[DifferenceRow], after: Section
+    comparison: Comparison, costs: OpCosts, rows: Sequence[DifferenceRow], after: Section, converting: bool
 ) -> tuple[Intervention | None, str | None]:
-    """The baseline's ops in a finished file, against its own ops with as many conversions around them."""
-    before = comparison.interventions.converted_alike(comparison.b, comparison.a, named_pairs(rows))
+    """The baseline's ops in a finished file, against its own ops with as many conversions around them, if any."""
+    before: Section | Impossible = comparison.b.section
+    if converting:
+        before = comparison.interventions.converted_alike(comparison.b, comparison.a, named_pairs(rows))
     if isinstance(before, Impossible):
         return None, before.reason
     gone = costs.difference(rows).interval()
@@ -131,10 +151,10 @@ def _against_control(
     if abs(gone.value) < 2.0 * error:
         return None, "what these ops take among others is not known as well as what is to be tested"
     return Intervention(
-        does=f"put {comparison.baseline}'s ops ({rows[0].a.type if rows[0].a else ''}) in their place, against as many "
-        "conversions around its own",
+        does=f"put {comparison.baseline}'s ops ({rows[0].a.type if rows[0].a else ''}) in their place"
+        + (", against as many conversions around its own" if converting else ""),
         prediction=Prediction.point(LATENCY, before["name"], after["name"], -gone.value, error),
-        variants=(before, after),
+        variants=(before, after) if converting else (after,),
     ), None
 
 

@@ -147,6 +147,10 @@ def without_ops(
     in_variant = variant == comparison.variant
     names = {op.name for row in rows if (op := row.b if in_variant else row.a) is not None}
     after = comparison.interventions.bypassed(entry, names)
+    if isinstance(after, Impossible) and comparison.interventions.following(entry, names) == names:
+        # Nothing reads what they give: a branch of its own, which can be cut off.
+        does = does.replace("cut ", "cut off ").replace(" out of", " of")
+        after = comparison.interventions.cut_off(entry, names)
     if isinstance(after, Impossible):
         return None, after.reason
     gone = costs.of_variant(rows) if in_variant else costs.of_baseline(rows)

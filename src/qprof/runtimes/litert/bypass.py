@@ -136,7 +136,7 @@ class _Bypass:
         else:
             raise ModelError(
                 f"{self.file.path}: {reader.name!r} reads {was.label}, and without the ops before it would be given "
-                f"{now.label}; name a chain of ops whose ends fit"
+                f"{now.label}, which does not fit"
             )
 
     def _is_only_for(self, source: int) -> bool:

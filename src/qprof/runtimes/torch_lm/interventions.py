@@ -16,6 +16,7 @@ from qprof.runtimes.interventions import (
     OtherBytes,
     OtherKernel,
     OtherReading,
+    OtherSettings,
     OtherWidth,
     Section,
     changed,
@@ -94,6 +95,11 @@ class TorchLMInterventions(Interventions):
             f"all of its zero points are {stored['values'][0]}" if facts.get("layout_of_zero_points") == after else ""
         )
         return OtherReading(changed(entry.section, f"as-{after}", layout=after), before, after, told)
+
+    def settings_of(self, entry: VariantEntry, baseline: VariantEntry) -> Sequence[OtherSettings] | Impossible:
+        from qprof.runtimes.torch_lm.settings_beside import settings_of
+
+        return settings_of(entry, baseline)
 
     def unpacked_once(self, entry: VariantEntry) -> Section | Impossible:
         section = entry.section
