@@ -27,6 +27,7 @@ COCO_JSON += ["scan.cpp", "tables.cpp", "text.cpp"]
 MASKS = ["_masks.pyx", "boundary.cpp", "counts.cpp", "many.cpp", "polygon.cpp", "runs.cpp"]
 TOPK = ["_topk.pyx", "score.cpp", "kernel_baseline.cpp", "kernel_avx2.cpp", "kernel_avx512.cpp"]
 LITERT = ["_op_profiler.pyx", "fine_clock.cpp", "machine_state.cpp", "op_profiler.cpp"]
+SAMPLER = ["_sampler.pyx", "files.cpp", "nvml.cpp", "parse.cpp", "probe.cpp", "sampler.cpp"]
 #: A multiplication and an addition stay two roundings, also where the CPU could fuse them: equal to the last bit.
 EXACT = ["-ffp-contract=off"]
 
@@ -75,8 +76,9 @@ setup(
             extension("_masks", "masks", MASKS, EXACT),
             extension("_topk", "topk", TOPK),
             extension("_layers", "layers", ["_layers.pyx", "timed_call.cpp"]),
+            extension("_sampler", "sampler", SAMPLER, EXACT),
         ],
-        include_path=["csrc/litert", "csrc/coco", "csrc/coco_json", "csrc/masks", "csrc/topk", "csrc/layers"],
+        include_path=[f"csrc/{f}" for f in ("litert", "coco", "coco_json", "masks", "topk", "layers", "sampler")],
         # Apart, because Cython does not translate anew where only the directives differ.
         build_dir="build/cython" + ("-debug" if DEBUG else "") + ("-coverage" if COVERAGE else ""),
         compiler_directives={"boundscheck": DEBUG, "wraparound": False, "linetrace": COVERAGE},

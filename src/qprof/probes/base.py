@@ -7,16 +7,22 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from qprof.errors import QprofError
+from qprof.probes import losses
 from qprof.probes.clock import Clock, MonotonicClock
 from qprof.record.sensors import Channel, Missing
+
+if TYPE_CHECKING:
+    from qprof.probes.plan import FilePlan, NvmlPlan
 
 #: (channel position, t_ns on CLOCK_MONOTONIC, value)
 ProbeReading = tuple[int, int, float]
 
 _CHUNK_BYTES = 1 << 16
+#: No file of a sensor comes near; what goes on for ever must end.
+_MOST_BYTES = 1 << 22
 #: What a read fails with once the device or the process behind a file is no more.
 _GONE = frozenset({errno.ENODEV, errno.ENXIO, errno.ESRCH, errno.ENOENT, errno.EBADF})
 
@@ -71,7 +77,8 @@ class NullProbe:
 class Part:
     """Channels that one call reads; `read` gives a value for each of them or raises `ProbeError`.
 
-    Within `every_ns` of a reading no other is taken: what the sensor would show is no news, and costs.
+    Within `every_ns` of a reading no other is taken: what the sensor would show is no news, and costs. `plan` tells the
+    compiled sampler how to do what `read` does; without one, Python's own thread reads the part.
     """
 
     name: str
@@ -80,6 +87,7 @@ class Part:
     remedy: str
     close: Callable[[], None] = lambda: None
     every_ns: int = 0
+    plan: FilePlan | NvmlPlan | None = None
 
 
 class PartsProbe:
@@ -96,6 +104,7 @@ class PartsProbe:
         self.name = name
         self.channels: Sequence[Channel] = tuple(channel for part in parts for channel in part.channels)
         self._absent = tuple(missing)
+        self._own_clock = clock is not None
         self._now_ns = (clock or MonotonicClock()).now_ns
         self._close = close
         self._parts = tuple(parts)
@@ -114,9 +123,13 @@ class PartsProbe:
         remedies = {part.name: part.remedy for part in self._parts}
         failures = dict(self._failures)
         return self._absent + tuple(
-            Missing(name, f"failed {times}x while reading, last: {reason}", remedies[name])
-            for name, (times, reason) in failures.items()
+            losses.part_failed(name, times, reason, remedies[name]) for name, (times, reason) in failures.items()
         )
+
+    @property
+    def planned(self) -> Sequence[Part] | None:
+        """The parts, where every one of them has a plan for the compiled sampler, which has the real clock alone."""
+        return None if self._own_clock or any(part.plan is None for part in self._parts) else self._parts
 
     def read(self) -> list[ProbeReading]:
         """Each part that is due is read in turn; the time of a value is the middle of the call that gave it."""
@@ -146,7 +159,7 @@ class PartsProbe:
             self._alive = [(position, part) for position, part in self._alive if part.name not in gone]
         if not readings and (failed or (self._parts and not self._alive)):
             kind = ProbeError if self._alive else SensorGoneError
-            raise kind(f"{self.name}: no part answers ({next(iter(self._failures.values()))[1]})")
+            raise kind(losses.no_part_answers(self.name, next(iter(self._failures.values()))[1]))
         return readings
 
     def _failed(self, part: Part, error: ProbeError, gone: list[str]) -> None:
@@ -203,8 +216,13 @@ class JoinedProbe:
         try:
             return probe.read()
         except SensorGoneError as error:
-            self._gone[probe.name] = Missing(probe.name, str(error), "see whether its driver or device is still there")
+            self._gone[probe.name] = Missing(probe.name, str(error), losses.GONE_REMEDY)
             raise
+
+    @property
+    def probes(self) -> Sequence[Probe]:
+        """Those that it joins."""
+        return self._probes
 
     def close(self) -> None:
         for probe in self._probes:
@@ -231,6 +249,8 @@ class SensorFile:
                 if not more:
                     break
                 content += more
+                if len(content) > _MOST_BYTES:
+                    raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
         except OSError as error:
             kind = SensorGoneError if error.errno in _GONE else ProbeError
             raise kind(f"{self.path}: {error.strerror}") from error
@@ -240,14 +260,26 @@ class SensorFile:
         """Its content as one whole number. Raises `ProbeError`."""
         content = self.read()
         try:
-            return int(content)
+            return whole(content)
         except ValueError as error:
             raise ProbeError(f"{self.path}: not a whole number: {content[:40]!r}") from error
+
+    def fileno(self) -> int:
+        """The open file, for who reads it without Python."""
+        return self._descriptor
 
     def close(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
+
+
+def whole(text: bytes) -> int:
+    """As `int`, of at most 64 bits and a sign: no counter has more. Raises `ValueError`."""
+    value = int(text)
+    if abs(value) >> 64:
+        raise ValueError("more than 64 bits")
+    return value
 
 
 def read_text(path: Path) -> str:

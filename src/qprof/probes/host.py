@@ -10,8 +10,19 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-from qprof.probes.base import NullProbe, Part, PartsProbe, Probe, ProbeError, SensorFile, SensorGoneError, read_text
+from qprof.probes.base import (
+    NullProbe,
+    Part,
+    PartsProbe,
+    Probe,
+    ProbeError,
+    SensorFile,
+    SensorGoneError,
+    read_text,
+    whole,
+)
 from qprof.probes.clock import Clock
+from qprof.probes.plan import FilePlan
 from qprof.record.sensors import Channel, Missing
 
 PROC, SYS = Path("/proc"), Path("/sys")
@@ -103,7 +114,7 @@ def cpu_ticks(file: SensorFile) -> tuple[int, int]:
     line, _, _ = file.read().partition(b"\n")
     try:
         label, *fields = line.split()
-        user, nice, system, _, _, irq, softirq, stolen = (int(field) for field in fields[:8])
+        user, nice, system, _, _, irq, softirq, stolen = (whole(field) for field in fields[:8])
     except ValueError as error:
         raise ProbeError(f"{file.path}: not as in proc(5): {line[:60]!r}") from error
     if label != b"cpu":
@@ -121,7 +132,7 @@ def process_counts(file: SensorFile) -> tuple[int, int, int]:
     fields = content[content.rfind(b")") + 1 :].split()
     try:
         state = fields[0]
-        minor, major, user, system = (int(fields[position]) for position in (7, 9, 11, 12))
+        minor, major, user, system = (whole(fields[position]) for position in (7, 9, 11, 12))
     except (ValueError, IndexError) as error:
         raise ProbeError(f"{file.path}: not as in proc(5): {content[:60]!r}") from error
     if state in (b"Z", b"X"):
@@ -139,7 +150,8 @@ def _machine_load(name: str, proc: Path, seconds_per_tick: float) -> Part:
         _counter(f"{name}.busy", "s", "CPU time of all processes, all cores"),
         _counter(f"{name}.steal", "s", "CPU time that the hypervisor gave to others"),
     )
-    return _tried(Part(f"{name}.load", channels, read, _PROC_REMEDY, file.close, _TICKS_NS))
+    plan = FilePlan("cpu_ticks", (file,), (cpu_ticks,), seconds_per_tick)
+    return _tried(Part(f"{name}.load", channels, read, _PROC_REMEDY, file.close, _TICKS_NS, plan))
 
 
 def _worker_load(name: str, proc: Path, pid: int, seconds_per_tick: float) -> Part:
@@ -169,7 +181,8 @@ def _worker_load(name: str, proc: Path, pid: int, seconds_per_tick: float) -> Pa
         _counter(f"{name}.minor_faults", "1", f"page faults of process {pid} without input"),
         _counter(f"{name}.major_faults", "1", f"page faults of process {pid} that read from disk"),
     )
-    return _tried(Part(f"{name}.worker", channels, read, _WORKER_REMEDY, close, _TICKS_NS))
+    plan = FilePlan("process", (own, everyone), (process_counts, cpu_ticks), seconds_per_tick)
+    return _tried(Part(f"{name}.worker", channels, read, _WORKER_REMEDY, close, _TICKS_NS, plan))
 
 
 # --- pressure
@@ -181,7 +194,10 @@ def some_pressure(file: SensorFile) -> tuple[float, int]:
     found = re.match(rb"some avg10=(\d+\.\d+) .*?total=(\d+)", content)
     if not found:
         raise ProbeError(f"{file.path}: not as in psi.rst: {content[:60]!r}")
-    return float(found[1]), int(found[2])
+    try:
+        return float(found[1]), whole(found[2])
+    except ValueError as error:
+        raise ProbeError(f"{file.path}: not as in psi.rst: {content[:60]!r}") from error
 
 
 def _pressure_opener(name: str, proc: Path, what: str) -> Callable[[], Part]:
@@ -196,7 +212,8 @@ def _pressure_opener(name: str, proc: Path, what: str) -> Callable[[], Part]:
             _gauge(f"{name}.pressure.{what}.avg10", "%", f"share of 10 s in which a task waited for {what}"),
             _counter(f"{name}.pressure.{what}.total", "us", f"time in which a task waited for {what}"),
         )
-        return _tried(Part(f"{name}.pressure.{what}", channels, read, _PRESSURE_REMEDY, file.close, _SLOW_NS))
+        plan = FilePlan("pressure", (file,), (some_pressure,))
+        return _tried(Part(f"{name}.pressure.{what}", channels, read, _PRESSURE_REMEDY, file.close, _SLOW_NS, plan))
 
     return opener
 
@@ -223,12 +240,14 @@ def _frequency(name: str, proc: Path, sys: Path) -> Part:
             continue  # an offline core; where all of them fail, cpuinfo decides
     if files:
         source = "cpufreq scaling_cur_freq"
+        plan = FilePlan("frequencies", files, (SensorFile.number,) * len(files), _KHZ_PER_MHZ)
 
         def read() -> Sequence[float]:
             return _spread([file.number() / _KHZ_PER_MHZ for file in files])
     else:
         listing = _listing(proc)
         source, files = "/proc/cpuinfo", [listing]
+        plan = FilePlan("listing", files, (listed_mhz,))
 
         def read() -> Sequence[float]:
             return _spread(listed_mhz(listing))
@@ -241,7 +260,7 @@ def _frequency(name: str, proc: Path, sys: Path) -> Part:
         _gauge(f"{name}.frequency.{which}", "MHz", f"core frequency, {which} over the cores ({source})")
         for which in ("mean", "min", "max")
     )
-    return _tried(Part(f"{name}.frequency", channels, read, _FREQUENCY_REMEDY, close, _TICKS_NS))
+    return _tried(Part(f"{name}.frequency", channels, read, _FREQUENCY_REMEDY, close, _TICKS_NS, plan))
 
 
 def _listing(proc: Path) -> SensorFile:
@@ -256,7 +275,10 @@ def _listing(proc: Path) -> SensorFile:
 
 
 def _spread(values: Sequence[float]) -> tuple[float, float, float]:
-    return sum(values) / len(values), min(values), max(values)
+    total = 0.0
+    for value in values:  # rounded at each step, as compiled code does; `sum` is more exact from Python 3.12 on
+        total += value
+    return total / len(values), min(values), max(values)
 
 
 # --- threads

@@ -29,6 +29,7 @@ from qprof.probes.nvml_driver import (
     Nvml,
     RefusedError,
 )
+from qprof.probes.plan import NvmlPlan, field_refused
 from qprof.record.sensors import Channel, Missing
 
 #: What is cheap to read and needs a high rate.
@@ -54,6 +55,7 @@ SLOWED_BITS = 0x004 | 0x008 | 0x020 | 0x040 | 0x080
 _AMPERE, _UNKNOWN_ARCHITECTURE = 7, 0xFFFFFFFF
 _FIELD_AVERAGE, _FIELD_INSTANT = 185, 186
 _CLOCK_SM, _CLOCK_MEMORY, _TEMPERATURE_GPU = 1, 2, 0
+_MILLI = 1000.0
 #: PCI device ids of GA100 (A100, A800, A30, CMP 170HX); the other Ampere chips are GA10x, from 0x2200 on.
 _GA100_IDS = range(0x2080, 0x2100)
 _GA100_NAME = re.compile(r"\b(A100X?|AX?800|A30X?|CMP 170HX)\b")
@@ -165,21 +167,24 @@ def _figure_remedy(figure: str, error: ProbeError) -> str:
     return _REMEDIES[figure] if code == NOT_SUPPORTED else "see whether `nvidia-smi -q` shows it"
 
 
-def _part(figure: str, device: Device, channels: Sequence[tuple[str, str, str, str]], read: _Reader) -> Part:
+def _part(
+    figure: str, device: Device, channels: Sequence[tuple[str, str, str, str]], read: _Reader, plan: NvmlPlan | None
+) -> Part:
     """A part of channels (suffix, unit, kind, what it is), read once to see whether the device has them."""
     made = tuple(
         Channel(f"nvml.{device.index}.{suffix}", unit, kind, "measured", f"{device.label} {what}")
         for suffix, unit, kind, what in channels
     )
     read()
-    return Part(f"nvml.{device.index}.{figure}", made, read, "see whether `nvidia-smi` still works")
+    return Part(f"nvml.{device.index}.{figure}", made, read, "see whether `nvidia-smi` still works", plan=plan)
 
 
 def _energy(nvml: Nvml, device: Device, missing: list[Missing]) -> Part:
     def read() -> tuple[float]:
         return (float(nvml.call("nvmlDeviceGetTotalEnergyConsumption", device.handle)),)
 
-    return _part("energy", device, [("energy", "mJ", "counter", "total energy since driver load")], read)
+    plan = nvml.plan("counter", "nvmlDeviceGetTotalEnergyConsumption", device.handle)
+    return _part("energy", device, [("energy", "mJ", "counter", "total energy since driver load")], read, plan)
 
 
 def _power(nvml: Nvml, device: Device, missing: list[Missing]) -> Part:
@@ -201,22 +206,23 @@ def _power(nvml: Nvml, device: Device, missing: list[Missing]) -> Part:
             Missing(f"nvml.{device.index}.{suffix}", reason, "a newer driver or GPU; the other power is read")
         )
     channels = [(wanted[field][0], "W", "gauge", wanted[field][1]) for field in fields]
-    return _part("power", device, channels, lambda: _field_watts(nvml, device, fields))
+    plan = nvml.plan("fields", "nvmlDeviceGetFieldValues", device.handle, fields, _MILLI)
+    return _part("power", device, channels, lambda: _field_watts(nvml, device, fields), plan)
 
 
 def _field_watts(nvml: Nvml, device: Device, fields: list[int]) -> list[float]:
     watts: list[float] = []
     for value in nvml.call("nvmlDeviceGetFieldValues", device.handle, fields):
         if value.nvmlReturn != 0:
-            text = f"field {value.fieldId}: NVML error {value.nvmlReturn}"
+            text = field_refused(value.fieldId, value.nvmlReturn)
             raise SensorGoneError(text) if value.nvmlReturn in GONE else RefusedError(text, value.nvmlReturn)
-        watts.append(value.value.uiVal / 1000)
+        watts.append(value.value.uiVal / _MILLI)
     return watts
 
 
 def _power_usage(nvml: Nvml, device: Device) -> Part:
     def read() -> tuple[float]:
-        return (nvml.call("nvmlDeviceGetPowerUsage", device.handle) / 1000,)
+        return (nvml.call("nvmlDeviceGetPowerUsage", device.handle) / _MILLI,)
 
     averaged = _usage_is_averaged(nvml, device)
     suffix, what = {
@@ -224,7 +230,8 @@ def _power_usage(nvml: Nvml, device: Device) -> Part:
         False: ("power_instant", "power now"),
         None: ("power", "power, of an architecture that is not told: now, or a mean over 1 s"),
     }[averaged]
-    return _part("power", device, [(suffix, "W", "gauge", what)], read)
+    plan = nvml.plan("gauge", "nvmlDeviceGetPowerUsage", device.handle, scale=_MILLI)
+    return _part("power", device, [(suffix, "W", "gauge", what)], read, plan)
 
 
 def _usage_is_averaged(nvml: Nvml, device: Device) -> bool | None:
@@ -254,36 +261,44 @@ def _utilization(nvml: Nvml, device: Device, missing: list[Missing]) -> Part:
         ("utilization", "%", "gauge", "share of the last sampling period in which a kernel ran"),
         ("memory_utilization", "%", "gauge", "share of the last sampling period in which memory was used"),
     ]
-    return _part("utilization", device, channels, read)
+    plan = nvml.plan("utilization", "nvmlDeviceGetUtilizationRates", device.handle)
+    return _part("utilization", device, channels, read, plan)
 
 
 def _clocks(nvml: Nvml, device: Device, missing: list[Missing]) -> Part:
+    clocks = (_CLOCK_SM, _CLOCK_MEMORY)
+
     def read() -> tuple[float, ...]:
-        return tuple(float(nvml.call("nvmlDeviceGetClockInfo", device.handle, c)) for c in (_CLOCK_SM, _CLOCK_MEMORY))
+        return tuple(float(nvml.call("nvmlDeviceGetClockInfo", device.handle, clock)) for clock in clocks)
 
     channels = [("clock_sm", "MHz", "gauge", "SM clock"), ("clock_memory", "MHz", "gauge", "memory clock")]
-    return _part("clocks", device, channels, read)
+    plan = nvml.plan("of_sort", "nvmlDeviceGetClockInfo", device.handle, clocks)
+    return _part("clocks", device, channels, read, plan)
 
 
 def _throttle(nvml: Nvml, device: Device, missing: list[Missing]) -> Part:
-    channels = [("throttle", "1", "gauge", "reasons that hold the clocks, a bit each")]
     try:
-        return _part("throttle", device, channels, _throttle_reader(nvml, device, "Event"))
+        return _throttle_by(nvml, device, "nvmlDeviceGetCurrentClocksEventReasons")
     except RefusedError as error:
         if error.code not in (None, FUNCTION_NOT_FOUND):
             raise
-        return _part("throttle", device, channels, _throttle_reader(nvml, device, "Throttle"))  # before driver 535
+        return _throttle_by(nvml, device, "nvmlDeviceGetCurrentClocksThrottleReasons")  # before driver 535
 
 
-def _throttle_reader(nvml: Nvml, device: Device, word: str) -> _Reader:
-    return lambda: (float(nvml.call(f"nvmlDeviceGetCurrentClocks{word}Reasons", device.handle)),)
+def _throttle_by(nvml: Nvml, device: Device, function: str) -> Part:
+    def read() -> tuple[float]:
+        return (float(nvml.call(function, device.handle)),)
+
+    channels = [("throttle", "1", "gauge", "reasons that hold the clocks, a bit each")]
+    return _part("throttle", device, channels, read, nvml.plan("counter", function, device.handle))
 
 
 def _temperature(nvml: Nvml, device: Device, missing: list[Missing]) -> Part:
     def read() -> tuple[float]:
         return (float(nvml.call("nvmlDeviceGetTemperature", device.handle, _TEMPERATURE_GPU)),)
 
-    return _part("temperature", device, [("temperature", "C", "gauge", "temperature of the GPU")], read)
+    plan = nvml.plan("of_sort", "nvmlDeviceGetTemperature", device.handle, (_TEMPERATURE_GPU,))
+    return _part("temperature", device, [("temperature", "C", "gauge", "temperature of the GPU")], read, plan)
 
 
 def _memory(nvml: Nvml, device: Device, missing: list[Missing]) -> Part:
@@ -294,7 +309,8 @@ def _memory(nvml: Nvml, device: Device, missing: list[Missing]) -> Part:
         return (float(nvml.call("nvmlDeviceGetMemoryInfo", handle).used),)
 
     of = "" if device.instance is None else " of its MIG instance"
-    return _part("memory", device, [("memory_used", "bytes", "gauge", f"memory in use{of}, all processes")], read)
+    channels = [("memory_used", "bytes", "gauge", f"memory in use{of}, all processes")]
+    return _part("memory", device, channels, read, nvml.plan("memory", "nvmlDeviceGetMemoryInfo", handle))
 
 
 _BUILDERS: dict[str, Callable[[Nvml, Device, list[Missing]], Part]] = {

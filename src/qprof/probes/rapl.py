@@ -13,6 +13,7 @@ from pathlib import Path
 
 from qprof.probes.base import NullProbe, Part, PartsProbe, Probe, ProbeError, SensorFile, read_text
 from qprof.probes.clock import Clock
+from qprof.probes.plan import FilePlan
 from qprof.record.sensors import Channel, Missing
 
 ROOT = Path("/sys/class/powercap")
@@ -124,7 +125,8 @@ def _part(zone: Zone) -> Part:
         sensor=f"RAPL {zone.label} energy counter ({zone.folder.name})",
         wraps_at=_range_mj(zone),
     )
-    return Part(channel.name, (channel,), lambda: (file.number() / _UJ_PER_MJ,), _remedy(zone), file.close)
+    plan = FilePlan("number", (file,), (SensorFile.number,), _UJ_PER_MJ)
+    return Part(channel.name, (channel,), lambda: (file.number() / _UJ_PER_MJ,), _remedy(zone), file.close, plan=plan)
 
 
 def _range_mj(zone: Zone) -> float | None:

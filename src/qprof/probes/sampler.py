@@ -1,7 +1,9 @@
 """Reads probes at a steady rate while something else runs, and tells what that cost.
 
-Every probe has a thread of its own, so that a sensor that hangs holds up no other. A hung thread cannot be ended from
-outside: it is left behind (a daemon), its probe is dropped with the reason, and what it may still read is thrown away.
+Probes whose parts have plans are read by one thread of compiled code (`probes.compiled`), which never waits for Python.
+Every other probe has a thread of its own, so that a sensor that hangs holds up no other. A hung thread cannot be ended
+from outside: it is left behind (a daemon), its probe is dropped with the reason, and what it may still read is thrown
+away.
 """
 
 from __future__ import annotations
@@ -9,15 +11,17 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qprof.probes import losses
 from qprof.probes.base import NullProbe, Probe, ProbeError, ProbeReading, SensorGoneError
 from qprof.probes.clock import Clock, MonotonicClock
+from qprof.probes.compiled import CompiledLine, CompiledThread
+from qprof.probes.traces import ChannelTrace, forgotten
 from qprof.record.sensors import Channel, Missing, SamplingCost
 
 MIN_RATE_HZ, MAX_RATE_HZ = 0.01, 1000.0
@@ -48,20 +52,12 @@ def sleep_or_stop(stop: threading.Event, seconds: float) -> bool:
     return stop.is_set()
 
 
-@dataclass(frozen=True, slots=True)
-class ChannelTrace:
-    """Readings of one channel in the order they were taken: int64 nanoseconds, float64 values."""
-
-    channel: Channel
-    t_ns: NDArray[np.int64]
-    values: NDArray[np.float64]
-
-
 class Sampler:
     """Samples `probes` between `start` and `stop`; also a context manager.
 
     `rate_hz` holds for all probes, or maps a probe's name to its own (others: 10 Hz). A call of `read` that takes
     longer than `timeout_s` drops the probe, as do `FAILURES_IN_A_ROW`. Probes are closed by their threads.
+    `compiled=False` leaves all of them to Python; so do a clock, a wait and a CPU time of the caller's own.
     Raises `ValueError` for a rate outside 0.01 to 1000 Hz and for names that two probes or channels share.
     """
 
@@ -75,15 +71,20 @@ class Sampler:
         clock: Clock | None = None,
         wait: Wait = sleep_or_stop,
         cpu_ns: Callable[[], int] = time.thread_time_ns,
+        compiled: bool = True,
     ) -> None:
         _no_repeats([probe.name for probe in probes])
         names = [channel.name for probe in probes for channel in probe.channels]
         _no_repeats(names)
         self._clock = clock or MonotonicClock()
         limit = max(_FIRST_READINGS, memory_bytes // (_BYTES_PER_READING * max(1, len(names))))
-        self._lines = [
-            _Line(probe, _rate(probe.name, rate_hz), timeout_s, limit, self._clock, wait, cpu_ns) for probe in probes
-        ]
+        own_time = clock is not None or wait is not sleep_or_stop or cpu_ns is not time.thread_time_ns
+        together = CompiledThread(timeout_s, FAILURES_IN_A_ROW, _FIRST_READINGS, limit)
+        self._lines: list[_Line | CompiledLine] = []
+        for probe in probes:
+            rate = _rate(probe.name, rate_hz)
+            line = together.line(probe, rate) if compiled and not own_time else None
+            self._lines.append(line or _Line(probe, rate, timeout_s, limit, self._clock, wait, cpu_ns))
         self._timeout_s = timeout_s
 
     def start(self) -> None:
@@ -118,7 +119,7 @@ class Sampler:
         """What was never there, and what was lost so far, with reasons."""
         found: list[Missing] = []
         for line in self._lines:
-            found += line.probe.missing
+            found += line.missing
             lost = line.lost()
             if lost is not None:
                 found.append(lost)
@@ -239,7 +240,11 @@ class _Line:
             return
         self._thread.join(patience_s)
         if self._thread.is_alive() and self.lost() is None:
-            self._lose("did not end when asked to", "see whether its driver hangs")
+            self._lose(losses.not_ended(self.probe.name))
+
+    @property
+    def missing(self) -> Sequence[Missing]:
+        return self.probe.missing
 
     def lost(self) -> Missing | None:
         """Why the probe was dropped; this also finds a reading that hangs now."""
@@ -259,6 +264,7 @@ class _Line:
             wall_s=(self._last_seen - self._started) / 1e9,
             mean_read_ns=self._read_ns / reads if reads else None,
             longest_read_ns=self._longest_ns if reads else None,
+            sampler="python",
         )
 
     def _run(self) -> None:
@@ -284,14 +290,14 @@ class _Line:
             self._in_a_row = 0
         except SensorGoneError as error:
             self._fail()
-            self._lose(f"lost while reading: {_told(error)}", "see whether its driver or device is still there")
+            self._lose(losses.gone(self.probe.name, _told(error)))
         except ProbeError as error:
             self._fail()
             if self._in_a_row >= FAILURES_IN_A_ROW:
-                self._lose(f"failed {self._in_a_row} times in a row: {_told(error)}", "see whether its driver works")
+                self._lose(losses.failing(self.probe.name, self._in_a_row, _told(error)))
         except Exception as error:  # a fault in one probe must not end the run; it is told as missing
             self._fail()
-            self._lose(f"stopped by a fault: {_told(error)}", "report it with this text")
+            self._lose(Missing(self.probe.name, f"stopped by a fault: {_told(error)}", "report it with this text"))
         took = self._now_ns() - began
         self._reading_since = None
         if took > self._timeout_ns:
@@ -309,19 +315,17 @@ class _Line:
         self._in_a_row += 1
 
     def _lose_hung(self) -> None:
-        seconds = self._timeout_ns / 1e9
-        self._lose(f"did not answer within {seconds:g} s", "see whether its driver hangs")
+        self._lose(losses.hung(self.probe.name, self._timeout_ns / 1e9))
 
-    def _lose(self, reason: str, remedy: str) -> None:
+    def _lose(self, why: Missing) -> None:
         with self._lock:  # the first reason is the one that counts
-            if self._lost is None:
-                self._lost = Missing(self.probe.name, reason, remedy)
+            self._lost = self._lost or why
 
     def _close(self) -> None:
         try:
             self.probe.close()
         except Exception as error:  # as in `_turn`
-            self._lose(f"cannot be closed: {_told(error)}", "report it with this text")
+            self._lose(losses.not_closed(self.probe.name, _told(error)))
 
 
 class _Growing:
@@ -347,10 +351,7 @@ class _Growing:
     def between(self, start_ns: int, end_ns: int, neighbours: int) -> ChannelTrace:
         with self._lock:
             if self._forgotten_ns is not None and start_ns <= self._forgotten_ns:
-                raise ProbeError(
-                    f"{self.channel.name}: readings of the window's start were forgotten; "
-                    "cut windows out earlier, or give the sampler more memory"
-                )
+                raise forgotten(self.channel)
             times = self._t_ns[: self._count]
             first = max(0, int(np.searchsorted(times, start_ns, "left")) - neighbours)
             last = int(np.searchsorted(times, end_ns, "right")) + neighbours

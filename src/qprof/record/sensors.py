@@ -34,7 +34,11 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class SamplingCost:
-    """What reading one probe cost: the CPU time of its thread, and how long a call of `read` took."""
+    """What reading one probe cost: the CPU time of its thread, and how long a reading took.
+
+    `sampler`: "compiled" or "python", by which of the two it was read. One compiled thread reads several probes: each
+    has the time that its turns took, and that of the wake-ups before them.
+    """
 
     probe: str
     reads: int
@@ -44,6 +48,8 @@ class SamplingCost:
     wall_s: float
     mean_read_ns: float | None
     longest_read_ns: int | None
+    sampler: str = "python"
+    longest_late_ns: int | None = None  # from a turn's deadline to its start; `None` where it was not looked at
 
     @property
     def cpu_share(self) -> float | None:
