@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -17,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from qprof.errors import StoreError
+from qprof.errors import StoreError, WorkerError
 from qprof.measure.profile import validate_recorded
 from qprof.record import rows
 from qprof.record.blocks import Block, BlockFacts, Samples
@@ -57,6 +58,7 @@ from qprof.store.writer import (
     save_predictions,
     save_scores,
     saved_predictions,
+    write_tables,
 )
 
 SOURCES = ("node", "kernel")
@@ -653,6 +655,49 @@ def test_resuming_a_finished_run_adds_nothing_to_it(tmp_path: Path) -> None:
     before = sorted(os.listdir(tmp_path / "run"))
     RunWriter.resume(tmp_path / "run").close()
     assert sorted(os.listdir(tmp_path / "run")) == before
+
+
+def leave_temporaries(folder: Path) -> list[Path]:
+    """What a writer that is killed leaves, in every folder that it writes to."""
+    (folder / "predictions").mkdir(exist_ok=True)
+    names = ("samples.parquet", "manifest.json", "parts/block-000001.npz", "predictions/a.json")
+    left = [(folder / name).with_name(f".{Path(name).name}.0123456789abcdef.tmp") for name in names]
+    for path in left:
+        path.write_bytes(b"half of it")
+    return left
+
+
+def others_files(folder: Path) -> list[Path]:
+    """Files of that kind that are not the writer's to remove: a report in the making, and a user's own."""
+    files = [folder / ".report.html.0123456789abcdef.tmp", folder / ".samples.parquet.tmp"]
+    for path in files:
+        path.write_bytes(b"in the making")
+    return files
+
+
+def test_resuming_drops_what_a_killed_writer_left(tmp_path: Path) -> None:
+    started(tmp_path / "run").close()
+    left, others = leave_temporaries(tmp_path / "run"), others_files(tmp_path / "run")
+    RunWriter.resume(tmp_path / "run").close()
+    assert [path for path in left if path.exists()] == []
+    assert all(path.exists() for path in others)
+
+
+@pytest.mark.parametrize("dies", [False, True], ids=["whole", "killed"])
+def test_a_process_that_is_killed_while_it_writes_tables_leaves_nothing(dies: bool, tmp_path: Path) -> None:
+    writer = started(tmp_path / "run")
+    left: list[Path] = []
+
+    def tabulate(folder: Path, variants: Any, sources: Any) -> Any:
+        left.extend(leave_temporaries(folder))
+        if dies:
+            raise WorkerError("writing of the tables: the worker was killed by SIGKILL")
+        return write_tables(folder, variants, sources)
+
+    with pytest.raises(WorkerError) if dies else contextlib.nullcontext():
+        writer.finalize(SOURCES, tabulate)
+    writer.close()
+    assert left and [path for path in left if path.exists()] == []
 
 
 def test_damaged_block_in_a_run_is_named(tmp_path: Path) -> None:

@@ -6,12 +6,16 @@ import contextlib
 import errno
 import json
 import os
+import re
 import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
 from qprof.errors import StoreError
+
+#: How the names of temporary files end.
+_TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp\Z")
 
 
 def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -40,6 +44,17 @@ def _write_flushed(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         write(stream)
         stream.flush()
         os.fsync(stream.fileno())
+
+
+def drop_temporaries(folder: Path, names: str = "*") -> None:
+    """Remove what `write_atomic` left beside the files of such names when its process was killed. It is for the one
+    process that writes them: of another's it could take what is being written. Raises `StoreError`."""
+    try:
+        for path in folder.glob(f".{names}.tmp"):
+            if _TEMPORARY.search(path.name):
+                path.unlink(missing_ok=True)
+    except OSError as error:
+        raise store_error(folder, error) from error
 
 
 def write_json(path: Path, value: Any, indent: int | None = 1) -> None:

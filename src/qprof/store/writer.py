@@ -27,7 +27,7 @@ from qprof.store.blocks import (
     read_predictions,
     write_block,
 )
-from qprof.store.files import make_folder, store_error, write_atomic, write_json
+from qprof.store.files import drop_temporaries, make_folder, store_error, write_atomic, write_json
 from qprof.store.manifests import read_manifest, write_manifest
 from qprof.store.scores import write_scores
 from qprof.store.table_stream import write_block_tables
@@ -73,6 +73,7 @@ class RunWriter:
         found = read_manifest(folder)
         refuse_links(folder)
         writer = cls(folder, found)
+        writer._drop_temporaries()
         writer.manifest = read_manifest(folder)  # again: before it was locked, another qprof may have finished it
         if not writer.manifest.complete:
             make_folder(folder / PARTS)
@@ -118,7 +119,10 @@ class RunWriter:
         `sources` names the codes of op event sources.
         """
         variants = [entry.name for entry in self.manifest.variants]
-        self.manifest.blocks = (tabulate or write_tables)(self.folder, variants, sources)
+        try:
+            self.manifest.blocks = (tabulate or write_tables)(self.folder, variants, sources)
+        finally:
+            self._drop_temporaries()  # of processes that wrote tables, or scored, and were killed
         # In memory only once it is on the disk: whoever sees "complete" may count on the tables, and not on the parts.
         write_manifest(self.folder, msgspec.structs.replace(self.manifest, status="complete"))
         self.manifest.status = "complete"
@@ -137,6 +141,13 @@ class RunWriter:
     def has_parts(self) -> bool:
         """Whether the blocks of the run are kept one by one, so that others can be added."""
         return (self.folder / PARTS).is_dir()
+
+    def _drop_temporaries(self) -> None:
+        """What killed processes were writing. Reports and findings are written by others, and are left alone."""
+        for names in ("*.parquet.*", "manifest.json.*"):
+            drop_temporaries(self.folder, names)
+        for part in (PARTS, PREDICTIONS):
+            drop_temporaries(self.folder / part)
 
     def _drop_parts(self) -> None:
         parts = self.folder / PARTS
