@@ -506,6 +506,33 @@ def test_override_that_does_not_fit_is_named(tmp_path: Path, text: str, says: st
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("own", "overrides", "expected"),
+    [
+        ("rounds = 8", ["protocol.budget_s=60"], 48),
+        ("rounds = 8", ["protocol.margin=0.01"], 48),
+        ("rounds = 8", ["protocol.budget_s=60", "protocol.rounds=10"], 10),
+        ("rounds = 100", ["protocol.budget_s=60"], 100),
+        ("rounds = 8\nmargin = 0.05", ["protocol.budget_s=60"], 8),
+        ("rounds = 8", ["protocol.threads=1"], 8),
+    ],
+)
+def test_a_budget_lifts_a_profiles_number_of_rounds(
+    tmp_path: Path, own: str, overrides: list[str], expected: int
+) -> None:
+    """It was meant for a run without looks; what is said on purpose stays."""
+    (tmp_path / "p.toml").write_text(
+        f'name = "p"\nvariants = ["float32"]\nmodel.path = "m.tflite"\n[protocol]\n{own}\n'
+    )
+    assert load_profile(tmp_path / "p.toml", overrides).protocol.rounds == expected
+
+
+@pytest.mark.parametrize("name", ["quickstart", "quickstart-lm"])
+def test_the_quickstart_can_take_a_budget(name: str) -> None:
+    profile = profile_for([name], overrides=["protocol.budget_s=60"])
+    assert (profile.protocol.adaptive, profile.protocol.rounds) == (True, 48)
+
+
 def test_override_of_an_unknown_key(tmp_path: Path) -> None:
     path = write(tmp_path / "p.toml", 'name = "p"\n[model]\npath = "m"\n')
     with pytest.raises(ProfileError, match=r"unknown key protocol.round; did you mean protocol.rounds\?"):

@@ -7,7 +7,7 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from qprof.measure.models import EMBEDDED
 from qprof.measure.profile import Profile, refuse_unknown_sections, section_types, validate, variant_type, without_empty
 from qprof.record.sections import FileVariantSection, ProtocolSection
 from qprof.runtimes import hub
+from qprof.stats.sequential import MOST_ROUNDS
 
 #: Environment variables that a profile's paths may name.
 VARIABLES = ("HOME", "CIFAR10", "COCO", "DATA", "IMAGENET", "LAMBADA", "MODELS")
@@ -41,10 +42,25 @@ def load_profile(path: Path, overrides: Sequence[str] = ()) -> Profile:
 
 def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """A profile's data with "section.key=value" texts laid on it. Raises `ProfileError` for one of another form."""
+    data = _without_fixed_rounds(data, {override.partition("=")[0].strip() for override in overrides})
     # Those first that say which keys the others may have: the order of a command line is nobody's intention.
     for override in sorted(overrides, key=lambda text: text.partition("=")[0].strip() not in _TYPES_GO_BY):
         data = _overridden(data, override)
     return dict(data)
+
+
+def _without_fixed_rounds(data: Mapping[str, Any], asked: Set[str]) -> Mapping[str, Any]:
+    """A profile's data without its number of rounds where a budget or a margin is asked for over it: that number was
+    meant for a run that is not looked at. A larger one than such runs have anyway stays, and so does the limit of a
+    profile that has a budget or margin of its own."""
+    own = data.get("protocol")
+    if "protocol.rounds" in asked or not asked & {"protocol.budget_s", "protocol.margin"} or not isinstance(own, dict):
+        return data
+    rounds = own.get("rounds")
+    fewer = type(rounds) is int and 1 <= rounds <= MOST_ROUNDS
+    if not fewer or {"budget_s", "margin"} & set(own):
+        return data
+    return {**data, "protocol": {key: value for key, value in own.items() if key != "rounds"}}
 
 
 def _overridden(data: Mapping[str, Any], override: str) -> dict[str, Any]:
