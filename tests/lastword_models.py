@@ -60,15 +60,16 @@ class TableModel(DescribedModel):
         self.passes: list[tuple[int, int]] = []
         self._logits = logits
 
-    def target_logits(self, tokens: NDArray[np.int64], starts: Sequence[int]) -> Any:
+    def target_logits(self, tokens: NDArray[np.int64], starts: Sequence[int], ends: Sequence[int] | None = None) -> Any:
         import torch
 
         assert tokens.dtype == np.int64
-        assert all(1 <= start < tokens.shape[1] for start in starts)
+        ends = [tokens.shape[1]] * len(starts) if ends is None else ends
+        assert all(1 <= start < end <= tokens.shape[1] for start, end in zip(starts, ends, strict=True))
         self.passes.append((tokens.shape[0], tokens.shape[1]))
         rows = [
             self._logits(tuple(row[:position].tolist()))
-            for row, start in zip(tokens, starts, strict=True)
-            for position in range(start, tokens.shape[1])
+            for row, start, end in zip(tokens, starts, ends, strict=True)
+            for position in range(start, end)
         ]
         return torch.from_numpy(np.stack(rows)).to(getattr(torch, self.dtype))

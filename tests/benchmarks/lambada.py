@@ -1,12 +1,13 @@
 """Last-word scoring against lm-evaluation-harness: tokens/s at its default and at its best batch size, and agreement.
 
     QPROF_DATA=... python tests/benchmarks/lambada.py --peer PYTHON [--limit 5153] [--rows 64] [--families NAME ...]
-        [--family-rows 200] [--threads 1] [--dtype float32] [--repetitions 2]
+        [--family-rows 600] [--words 8192] [--threads 1] [--dtype float32] [--repetitions 2]
 
 PYTHON has lm_eval 0.4.13, torch 2.13.0, transformers 5.23.0 and accelerate. Two models: llama_stories260K on the first
 `--limit` rows of LAMBADA, and a Llama of SmolLM-135M's shape (random weights; a byte-level tokenizer trained on the
 rows, so that they are about as long as with SmolLM's) on `--rows` rows. `--families`: tiny models of
-`tests/lm_families.py` on `--family-rows` rows. Both sides get the same folder, rows, dtype and threads, and are timed
+`tests/lm_families.py` on `--family-rows` rows, with a tokenizer of `--words` tokens (256: bytes alone, which make long
+rows of which hardly two are alike). Both sides get the same folder, rows, dtype and threads, and are timed
 from text to result: tokenizing, forward passes, scoring. The harness runs in a process of its own, in turn with ours;
 each keeps its best time of all repetitions. Tokens are those that the model takes in, without padding. At one thread
 the aim is judged by CPU time, which other work on the machine disturbs less than the wall clock.
@@ -32,12 +33,11 @@ from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
 
-REACH = 2.0
+#: Times as many rows a second: of the first two models, and of tiny ones of any family, which compute little at the
+#: positions that only the harness scores.
+REACH, REACH_FAMILY = 2.0, 1.0
 REACH_ERROR = 1e-4
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
-
-#: Tokens that the tiny models of families have.
-_FAMILY_WORDS = 8192
 
 #: SmolLM-135M's configuration: https://huggingface.co/HuggingFaceTB/SmolLM-135M/blob/main/config.json
 SMOL = {
@@ -91,15 +91,16 @@ def make_smol(folder: Path, rows: Path, dtype: str) -> Path:
     return folder
 
 
-def make_family(folder: Path, name: str, rows: Path) -> Path:
+def make_family(folder: Path, name: str, rows: Path, words: int) -> Path:
     """A tiny model of a family, with room for the rows and a tokenizer of their words."""
     sys.path.insert(0, str(Path(__file__).parents[1]))
     from lm_families import FAMILIES, save_family
 
     sizes = ("n_positions", "max_position_embeddings", "max_seq_len")
-    longer = {size: 1024 for size in sizes if size in FAMILIES[name].settings}
-    save_family(folder, name, vocab_size=_FAMILY_WORDS, **longer)
-    save_tokenizer(folder, rows, _FAMILY_WORDS)
+    longer = {size: 2048 for size in sizes if size in FAMILIES[name].settings}
+    # Bytes, the token that begins a text, and the like.
+    save_family(folder, name, vocab_size=max(words, 320), **longer)
+    save_tokenizer(folder, rows, words)
     return folder
 
 
@@ -168,7 +169,7 @@ class Ours:
         }
 
 
-def compare(name: str, folder: Path, data: Path, arguments: argparse.Namespace) -> bool:
+def compare(name: str, folder: Path, data: Path, arguments: argparse.Namespace, reach: float) -> bool:
     side = Ours(folder, data, arguments)
     ours: list[dict[str, Any]] = []
     theirs: dict[int, list[dict[str, Any]]] = {}
@@ -179,10 +180,12 @@ def compare(name: str, folder: Path, data: Path, arguments: argparse.Namespace) 
         ours.append(side.once())
     print(f"\n{name}: {len(ours[0]['answers'])} rows, {arguments.dtype}, {arguments.threads} thread(s)")
     clock = "cpu_s" if arguments.threads == 1 else "s"
-    return speed(ours, theirs, clock) & agreement(ours[0]["answers"], theirs[arguments.batch_sizes[0]][0]["answers"])
+    return speed(ours, theirs, clock, reach) & agreement(
+        ours[0]["answers"], theirs[arguments.batch_sizes[0]][0]["answers"]
+    )
 
 
-def speed(ours: list[dict[str, Any]], theirs: dict[int, list[dict[str, Any]]], clock: str) -> bool:
+def speed(ours: list[dict[str, Any]], theirs: dict[int, list[dict[str, Any]]], clock: str, reach: float) -> bool:
     best, tokens = fastest(ours, clock), ours[0]["tokens"]
     print(
         f"  qprof           {tokens / best['s']:8.0f} tokens/s {_seconds(best)}, {best['model_s']:.2f} s in the model"
@@ -195,8 +198,8 @@ def speed(ours: list[dict[str, Any]], theirs: dict[int, list[dict[str, Any]]], c
         )
     other = fastest([run for runs in theirs.values() for run in runs], clock)
     ratio: float = other[clock] / best[clock]
-    print(f"  at its best batch size, {other['batch']}: {ratio:.2f} times (aim {REACH}) {_verdict(ratio >= REACH)}")
-    return ratio >= REACH
+    print(f"  at its best batch size, {other['batch']}: {ratio:.2f} times (aim {reach}) {_verdict(ratio >= reach)}")
+    return ratio >= reach
 
 
 def agreement(ours: list[tuple[float, bool]], theirs: list[tuple[float, bool]]) -> bool:
@@ -227,6 +230,7 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=64, help="rows for the shaped model; 0 leaves it out")
     parser.add_argument("--families", nargs="*", default=[])
     parser.add_argument("--family-rows", type=int, default=600)
+    parser.add_argument("--words", type=int, default=8192)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--repetitions", type=int, default=2)
@@ -248,15 +252,16 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as work:
         if arguments.limit:
             some = first_lines(rows, arguments.limit, Path(work) / "stories.jsonl")
-            reached &= compare("llama_stories260K", data / "llama_stories260K" / "hf", some, arguments)
+            reached &= compare("llama_stories260K", data / "llama_stories260K" / "hf", some, arguments, REACH)
         if arguments.rows:
             some = first_lines(rows, arguments.rows, Path(work) / "smol.jsonl")
             folder = make_smol(Path(work) / "smol", rows, arguments.dtype)
-            reached &= compare("SmolLM-135M's shape, random weights", folder, some, arguments)
+            reached &= compare("SmolLM-135M's shape, random weights", folder, some, arguments, REACH)
         if arguments.families:
             some = first_lines(rows, arguments.family_rows, Path(work) / "families.jsonl")
         for name in arguments.families:
-            reached &= compare(name, make_family(Path(work) / name, name, rows), some, arguments)
+            folder = make_family(Path(work) / name, name, rows, arguments.words)
+            reached &= compare(name, folder, some, arguments, REACH_FAMILY)
     return int(not reached)
 
 

@@ -54,11 +54,12 @@ class Checkpoint(DescribedModel):
         self.vocabulary = self.module.config.vocab_size
         self.max_tokens: int | None = self.module.config.max_position_embeddings
 
-    def target_logits(self, tokens: NDArray[np.int64], starts: Sequence[int]) -> Any:
+    def target_logits(self, tokens: NDArray[np.int64], starts: Sequence[int], ends: Sequence[int] | None = None) -> Any:
         length, first = tokens.shape[1], min(starts)
         with torch.inference_mode():
             found = self.module(torch.from_numpy(tokens[:, :-1]), use_cache=False, logits_to_keep=length - first)
-        return torch.cat([found.logits[row, start - first :] for row, start in enumerate(starts)])
+        assert ends is not None
+        return torch.cat([found.logits[row, start - first : ends[row] - first] for row, start in enumerate(starts)])
 
 
 def scored(model: Any, rows: int, **options: Any) -> Scores:

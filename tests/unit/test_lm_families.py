@@ -74,6 +74,14 @@ def check_scores(model: CausalLM) -> None:
     found = model.target_logits(tokens, [12, 9]).float().numpy()
     whole = truth(model, tokens)
     assert_close(found, np.concatenate([whole[0, 11:15], whole[1, 8:15]]))
+    check_padding(model, tokens)
+
+
+def check_padding(model: CausalLM, tokens: Any) -> None:
+    """A row that is shorter than the other in its batch is scored as it is by itself, whatever stands behind it."""
+    alone = model.target_logits(tokens[:1, :11], [8]).float().numpy()
+    shared = model.target_logits(tokens, [8, 12], [11, 16]).float().numpy()
+    assert_close(shared[:3], alone)
 
 
 def decoded(model: CausalLM, seed: int, steps: int) -> list[Any]:

@@ -202,10 +202,11 @@ class _Checkpoint(TableModel):
         )
         self.vocabulary = self.module.config.vocab_size
 
-    def target_logits(self, tokens: NDArray[np.int64], starts: Sequence[int]) -> Any:
+    def target_logits(self, tokens: NDArray[np.int64], starts: Sequence[int], ends: Sequence[int] | None = None) -> Any:
         with torch.inference_mode():
             logits = self.module(torch.from_numpy(tokens[:, :-1]), use_cache=False).logits
-        return torch.cat([logits[row, start - 1 :] for row, start in enumerate(starts)])
+        assert ends is not None
+        return torch.cat([logits[row, start - 1 : ends[row] - 1] for row, start in enumerate(starts)])
 
 
 @pytest.mark.parametrize(

@@ -104,10 +104,11 @@ class LanguageModel(Model, Protocol):
     vocabulary: int  # logits per position
     max_tokens: int | None  # the longest sequence that its positions allow, `None` where there is no limit
 
-    def target_logits(self, tokens: NDArray[np.int64], starts: Sequence[int]) -> Any:
-        """Logits that predict the ends of some sequences of one length.
+    def target_logits(self, tokens: NDArray[np.int64], starts: Sequence[int], ends: Sequence[int] | None = None) -> Any:
+        """Logits that predict the ends of some sequences.
 
-        `tokens`: int64[rows, length]; `starts`: per row the position of its first target, at least 1. Returns a torch
-        tensor on the CPU, in the dtype that the model computed: [sum(length - start), vocabulary], row after row; the
+        `tokens`: int64[rows, length]; `starts`: per row the position of its first target, at least 1; `ends`: the one
+        behind its last (without it, all end with `tokens`); what stands there and behind is padding. Returns a torch
+        tensor on the CPU, in the dtype that the model computed: [sum(end - start), vocabulary], row after row; the
         logits of target `tokens[r, p]` are those at position p - 1. Only these are computed where the model allows.
         """

@@ -151,7 +151,9 @@ def _token_notes(run: Run, summaries: Sequence[VariantSummary]) -> list[str]:
     )
     notes = [f"speed: tokens of one inference over its p50 ({tokens}); together: all tokens of a request over its time"]
     if any(summary.scoring_tokens_per_s is not None for summary in summaries):
-        notes.append("scoring: tokens of the scored samples over the model's time for them, in batches of equal length")
+        notes.append(
+            "scoring: tokens of the scored samples over the model's time for them, in batches of about one length"
+        )
     return notes
 
 

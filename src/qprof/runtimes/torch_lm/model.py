@@ -191,20 +191,22 @@ class CausalLM:
 
     # -- record.LanguageModel -----------------------------------------------------------------------------------------
 
-    def target_logits(self, tokens: NDArray[np.int64], starts: Sequence[int]) -> Any:
+    def target_logits(self, tokens: NDArray[np.int64], starts: Sequence[int], ends: Sequence[int] | None = None) -> Any:
         """Logits that predict the ends of sequences; see `qprof.record.model.LanguageModel`. Raises `ModelError`."""
         import torch
 
         length = tokens.shape[1]
         first = min(starts)
-        if not 1 <= first <= max(starts) < length:
+        ends = [length] * len(starts) if ends is None else ends
+        if not all(1 <= start < end <= length for start, end in zip(starts, ends, strict=True)):
             raise ModelError(f"targets start at {sorted(set(starts))} in sequences of {length} tokens; from 1 on")
         # The last token predicts nothing that is asked for.
         ids = torch.from_numpy(np.ascontiguousarray(tokens[:, :-1])).to(self.device)
         with torch.inference_mode(), self._plain_errors("scoring"):
             logits = self._forward(ids, use_cache=False, keep=length - first).logits[:, first - length :]
             self._prefilled = False  # some architectures keep their state in the modules, which this has run as well
-            rows = [logits[row, start - first :] for row, start in enumerate(starts)]
+            spans = zip(starts, ends, strict=True)
+            rows = [logits[row, start - first : end - first] for row, (start, end) in enumerate(spans)]
             return torch.cat(rows).cpu()
 
 

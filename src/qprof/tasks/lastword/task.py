@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from qprof.errors import DataError
 from qprof.record.model import LanguageModel
 from qprof.tasks.base import Alternative, SampleParts, Scores, TrialScore
-from qprof.tasks.lastword.batching import BATCH_TOKENS, plan
+from qprof.tasks.lastword.batching import BATCH_TOKENS, padded, plan
 from qprof.tasks.lastword.data import Row, Rows, Source, digest, read_rows
 from qprof.tasks.lastword.pieces import Pieces, words_of
 from qprof.tasks.lastword.predictions import Prediction, predictions_of
@@ -110,7 +110,7 @@ class LastWordTask(TextTask[_Bound]):
         return digest(self.texts())
 
     def scoring_order(self) -> list[int]:
-        """All rows scored, rows of one length side by side: parts of it make full batches. Needs `bind`."""
+        """All rows scored, rows of about one length side by side: parts of it make full batches. Needs `bind`."""
         return [sample for batch in self._plan(range(self.scored_count())) for sample in batch]
 
     def sequence(self, sample: int) -> tuple[Sequence[int], int]:
@@ -118,7 +118,7 @@ class LastWordTask(TextTask[_Bound]):
         return row.tokens, row.start
 
     def predict(self, model: LanguageModel, samples: Sequence[int]) -> tuple[dict[int, Prediction], list[Batch]]:
-        """Run the model over these rows, in batches of one length; predictions by row, and a record per batch.
+        """Run the model over these rows, in batches of about one length; predictions by row, and a record per batch.
 
         Scoring takes as many threads as torch has. Raises what the model raises, and `DataError` where it does not fit
         the data.
@@ -129,9 +129,9 @@ class LastWordTask(TextTask[_Bound]):
         batches = []
         for group in self._plan(samples):
             rows = [bound.encoded[sample] for sample in group]
-            tokens = np.array([row.tokens for row in rows], np.int64)
+            tokens = padded([row.tokens for row in rows])
             start_ns = perf_counter_ns()
-            logits = model.target_logits(tokens, [row.start for row in rows])
+            logits = model.target_logits(tokens, [row.start for row in rows], [len(row.tokens) for row in rows])
             duration_ns = perf_counter_ns() - start_ns
             taken_in = sum(row.input_tokens for row in rows)
             batches.append(Batch(tuple(group), taken_in, start_ns, duration_ns))

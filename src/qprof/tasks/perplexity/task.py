@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from qprof.errors import DataError
 from qprof.record.model import LanguageModel
 from qprof.tasks.base import Scores
-from qprof.tasks.lastword.batching import plan
+from qprof.tasks.lastword.batching import padded, plan
 from qprof.tasks.lastword.data import Source, digest
 from qprof.tasks.lastword.protocols import Encoder
 from qprof.tasks.lastword.text_task import Batch, BoundText, TextTask, check_vocabulary
@@ -86,7 +86,7 @@ class PerplexityTask(TextTask[_Bound]):
         return digest(one.text for one in self._documents)
 
     def scoring_order(self) -> list[int]:
-        """Windows of one length side by side. Needs `bind`."""
+        """Windows of about one length side by side. Needs `bind`."""
         return [window for batch in self._plan(range(self.scored_count())) for window in batch]
 
     def sequence(self, sample: int) -> tuple[Sequence[int], int]:
@@ -101,11 +101,11 @@ class PerplexityTask(TextTask[_Bound]):
         batches = []
         for group in self._plan(samples):
             windows = [bound.windows[sample] for sample in group]
-            tokens = np.array([window.tokens for window in windows], np.int64)
+            tokens, sizes = padded([window.tokens for window in windows]), [len(window.tokens) for window in windows]
             start_ns = perf_counter_ns()
-            logits = model.target_logits(tokens, [window.start for window in windows])
+            logits = model.target_logits(tokens, [window.start for window in windows], sizes)
             duration_ns = perf_counter_ns() - start_ns
-            batches.append(Batch(tuple(group), tokens.shape[0] * (tokens.shape[1] - 1), start_ns, duration_ns))
+            batches.append(Batch(tuple(group), sum(sizes) - len(sizes), start_ns, duration_ns))
             begin = 0
             for sample, window in zip(group, windows, strict=True):
                 end = begin + window.predicted
