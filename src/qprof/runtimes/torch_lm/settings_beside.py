@@ -49,13 +49,12 @@ def settings_of(entry: VariantEntry, baseline: VariantEntry) -> Sequence[OtherSe
         return Impossible("it has parts of another model already")
     try:
         own, other = (inspect(model_of(one)) for one in (entry, baseline))
+        kinds: tuple[tuple[Kind, str, tuple[tuple[str, str, str], ...]], ...] = (
+            ("configuration", f"configuration ({CONFIG})", tuple(_configured(own.path, other.path))),
+            ("tokenizer", "tokenizer", tuple(_tokenized(own.path, other.path))),
+        )
         found = [
-            OtherSettings(what, _section(entry, own, other, kind), differs)
-            for kind, what, differs in (
-                ("configuration", f"configuration ({CONFIG})", tuple(_configured(own.path, other.path))),
-                ("tokenizer", "tokenizer", tuple(_tokenized(own.path, other.path))),
-            )
-            if differs
+            OtherSettings(what, _section(entry, own, other, kind), differs) for kind, what, differs in kinds if differs
         ]
     except QprofError as error:
         return Impossible(f"its settings cannot be compared: {error}")
