@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +110,17 @@ class TorchLMInterventions(Interventions):
         as_file = {"file": entry.path, "dtype": entry.options["dtype"], "kernel": DEQUANTIZED}
         return {**own, **as_file, "name": changed_name(section, DEQUANTIZED)}
 
+    def bypassed(self, entry: VariantEntry, names: Collection[str]) -> Section | Impossible:
+        """Whole decoder layers alone."""
+        from qprof.runtimes.torch_lm.without_layers import without_layers
+
+        try:
+            folder = without_layers(_folder(entry), names)
+        except QprofError as error:
+            return Impossible(f"its layers cannot be cut out: {error}")
+        name = changed_name(entry.section, f"without-{short_digest(*sorted(names))}")
+        return {**run_alike(entry), "name": name, "file": str(folder)}
+
     def constants_from(
         self, entry: VariantEntry, baseline: VariantEntry, pairs: Sequence[tuple[str, str]]
     ) -> Section | Impossible:
@@ -162,12 +173,17 @@ def _with_parts(
     baseline's. AutoGPTQ has no place for them: gptqmodel loads the checkpoint that it made."""
     if not names:
         return Impossible("no layer is named")
-    own: dict[str, Any] = {key: entry.section[key] for key in ("threads", "batch") if entry.section.get(key)}
-    run = {key: entry.options[key] for key in ("dtype", "kernel", "layout") if entry.options.get(key)}
-    if entry.options.get("library") == AUTOGPTQ:
-        run.pop("kernel", None)
     parts: dict[str, Any] = {"baseline": str(_folder(baseline)), what: dict(names)}
     if dtype := baseline.options.get("dtype"):
         parts["dtype"] = dtype
     name = changed_name(entry.section, f"{what}-{short_digest(*sorted(names))}")
-    return {**own, **run, "name": name, "file": str(_folder(entry)), "parts": parts}
+    return {**run_alike(entry), "name": name, "file": str(_folder(entry)), "parts": parts}
+
+
+def run_alike(entry: VariantEntry) -> dict[str, Any]:
+    """Keys that run another folder as a variant was run: in its type and by its kernel, where that is gptqmodel's."""
+    own: dict[str, Any] = {key: entry.section[key] for key in ("threads", "batch") if entry.section.get(key)}
+    run = {key: entry.options[key] for key in ("dtype", "kernel", "layout") if entry.options.get(key)}
+    if entry.options.get("library") == AUTOGPTQ:
+        run.pop("kernel", None)
+    return {**own, **run}

@@ -12,6 +12,7 @@ from qprof.errors import ModelError, QprofError
 from qprof.record.manifest import VariantEntry
 from qprof.runtimes.interventions import Impossible, OtherSettings, Section, changed_name, model_of
 from qprof.runtimes.torch_lm.checkpoint import CONFIG, TOKENIZER_FILES, Checkpoint, inspect, normalised
+from qprof.runtimes.torch_lm.interventions import run_alike
 from qprof.runtimes.torch_lm.weight_files import read_json
 from qprof.store.cache import Cache, json_sha256
 
@@ -79,9 +80,7 @@ def _section(entry: VariantEntry, own: Checkpoint, other: Checkpoint, kind: Kind
         inspect(folder)
     except QprofError as error:
         return Impossible(f"its weights cannot be run with the other {kind}: {error}")
-    kept: dict[str, Any] = {key: entry.section[key] for key in ("threads", "batch") if entry.section.get(key)}
-    run = {key: entry.options[key] for key in ("dtype", "kernel", "layout") if entry.options.get(key)}
-    return {**kept, **run, "name": changed_name(entry.section, f"other-{kind}"), "file": str(folder)}
+    return {**run_alike(entry), "name": changed_name(entry.section, f"other-{kind}"), "file": str(folder)}
 
 
 def _configured(own: Path, other: Path) -> Iterator[tuple[str, str, str]]:
