@@ -52,6 +52,18 @@ def test_the_claim_and_what_must_come_back(tmp_path: Path) -> None:
     assert 0.9 < noise[0] < 1.0
 
 
+def test_of_two_float_models_one_spoiled_layer_stands_apart_from_those_that_compute_alike(tmp_path: Path) -> None:
+    """A bias that was lost, a batch normalization folded wrongly: nothing is quantized, and one layer is to blame."""
+    made = world({7: LayerError(3.0)}, {7: 0.2})
+    float32, int8 = made.variants
+    unquantized = replace(int8, ops=[replace(op, quantization=None) for op in int8.ops])
+    (found,) = hypotheses(tmp_path / "spoiled", replace(made, variants=[float32, unquantized]))
+    assert "in 1 of 24 layers" in found.claim and f"{layer(7)} (3.0 dB)" in found.claim
+    sound = replace(made, variants=[float32, unquantized], errors={})
+    assert hypotheses(tmp_path / "sound", sound) == []
+    assert len(float_layers.layer_errors(sound.record(tmp_path / "run"), "int8")) == 0  # nothing to leave in float
+
+
 def test_a_layer_that_saturates_is_left_to_the_other_cause(tmp_path: Path) -> None:
     made = world({4: LayerError(9.0, saturated=0.2)}, {4: 0.2})
     assert hypotheses(tmp_path / "bad", made) == []

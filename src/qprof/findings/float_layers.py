@@ -82,8 +82,9 @@ def error_rows(run: Run, variant: str) -> list[LayerErrorRow]:
     return [row for row in run.layer_errors if row.variant == variant]
 
 
-def layer_errors(run: Run, variant: str) -> list[LayerError]:
-    """The quantized layers of a variant whose own error is known, the worst first; empty where none was compared."""
+def layer_errors(run: Run, variant: str, all_float: bool = False) -> list[LayerError]:
+    """The quantized layers of a variant whose own error is known, and those that were spoiled, the worst first; with
+    `all_float` all layers of a variant that has no quantized one. Empty where none was compared."""
     rows = error_rows(run, variant)
     if not rows:
         return []
@@ -94,7 +95,9 @@ def layer_errors(run: Run, variant: str) -> list[LayerError]:
     found = []
     for row in rows:
         own_db = _IDENTICAL_DB if row.own_identical else row.own_sqnr_db
-        if row.type == INPUT or own_db is None or not (row.op in quantized or own_db < SPOILED_DB):
+        if row.type == INPUT or own_db is None:
+            continue
+        if row.op not in quantized and own_db >= SPOILED_DB and (quantized or not all_float):
             continue
         together = [] if row.baseline_op is None else [row.op]
         together += beside.get(row.op, [])
@@ -227,8 +230,8 @@ def _patched(
     low, high = (-change.value * share for share in BACK)
     against = ", against the same in place of what they are given" if outside else ""
     intervention = Intervention(
-        does=f"put the baseline's activations in place of what {len(layers)} layers of {comparison.variant} "
-        f"give{against}",
+        does=f"put the baseline's activations in place of what {len(layers)} layer{'s' * (len(layers) > 1)} of "
+        f"{comparison.variant} give{'s' * (len(layers) == 1)}{against}",
         prediction=Prediction(metric, before_them["name"], after["name"], low, high),
         variants=(before_them, after) if outside else (after,),
     )

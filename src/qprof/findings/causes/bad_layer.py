@@ -41,7 +41,8 @@ class BadLayer:
     title = "a few layers lose the accuracy"
 
     def hypotheses(self, comparison: Comparison) -> Iterator[Hypothesis]:
-        known = layer_errors(comparison.run, comparison.variant)
+        # Of two float models, the layers that compute alike are what a spoiled one stands apart from.
+        known = layer_errors(comparison.run, comparison.variant, all_float=True)
         cut_off = {layer.op for layer in saturated(known)}
         # What reads a tensor that is cut off is given less than the baseline's, and is not to blame for it.
         beside = comparison.interventions.beside(comparison.b)
