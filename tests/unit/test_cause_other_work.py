@@ -12,7 +12,7 @@ import pytest
 from planted.cases_language import linear, model
 from planted.litert_machine import Layer, Machine
 from planted.world import PlantedOp, PlantedVariant, World, hypotheses
-from qprof.findings.causes import inserted_conversions, other_kernels, other_settings, other_work
+from qprof.findings.causes import entered_delegate, inserted_conversions, other_kernels, other_settings, other_work
 from qprof.findings.causes.base import Cause, Hypothesis
 from qprof.record.manifest import VariantEntry
 from qprof.record.ops import FUSED
@@ -208,3 +208,37 @@ def test_the_same_format_at_another_rate_is_not_put_down_to_the_format(tmp_path:
     integers = op("a", 150.0, kernel="QS8", quantization="int8 weights, int8 activations")
     (hypothesis,) = found(tmp_path / "b", other_kernels.CAUSE, alike[0], variant("int8", [integers, MODEL[1]]))
     assert "in the kernels of int8 weights, int8 activations instead of float" in hypothesis.claim
+
+
+def test_kernels_that_quantize_at_run_time_and_are_faster_are_claimed_here(tmp_path: Path) -> None:
+    """int8 weights are a quarter of the bytes: a layer that is bound by them gains, whatever its activations cost."""
+    kernel = "Fully Connected (NC, QD8, F32, QC8W) GEMM"
+    faster = op("a", 60.0, kernel=kernel, quantization="int8 per-channel weights")
+    (hypothesis,) = found(
+        tmp_path / "a", other_kernels.CAUSE, variant("float32", MODEL), variant("int8", [faster, MODEL[1]])
+    )
+    assert "do the same work faster in int8" in hypothesis.claim
+    assert hypothesis.effect is not None and hypothesis.effect.value == pytest.approx(-340.0, rel=0.06)
+    assert hypothesis.intervention is not None  # nothing is converted around them, so their float form is foretold
+    slower = op("a", 900.0, kernel=kernel, quantization="int8 per-channel weights")
+    pair = variant("float32", MODEL), variant("int8", [slower, MODEL[1]])
+    assert found(tmp_path / "b", other_kernels.CAUSE, *pair) == []
+
+
+def test_ops_that_enter_the_delegate_are_claimed_and_the_gain_is_to_go_without_it(tmp_path: Path) -> None:
+    outside = op("a", 900.0, delegate=None, kernel="builtin")
+    pair = variant("float32", [outside, MODEL[1]]), variant("int8", MODEL)
+    (hypothesis,) = found(tmp_path, entered_delegate.CAUSE, *pair)
+    assert "1 op (CONV_2D) runs inside XNNPACK in int8 and outside of it in float32" in hypothesis.claim
+    assert hypothesis.effect is not None and hypothesis.effect.value == pytest.approx(-500.0, rel=0.06)
+    assert hypothesis.intervention is not None
+    prediction = hypothesis.intervention.prediction
+    assert prediction.versus == ("float32", "int8")
+    assert prediction.expected == pytest.approx(math.log(1220.0 / 720.0), rel=0.05)
+    assert [section["delegate"] for section in hypothesis.intervention.variants] == ["none", "none"]
+
+
+def test_nothing_enters_a_delegate_that_the_baseline_is_run_without(tmp_path: Path) -> None:
+    slow = [op("a", 1400.0, delegate=None, kernel="builtin"), op("b", 900.0, delegate=None, kernel="builtin")]
+    pair = variant("float32", slow, delegate="none"), variant("int8", MODEL)
+    assert found(tmp_path, entered_delegate.CAUSE, *pair, same_file=True) == []

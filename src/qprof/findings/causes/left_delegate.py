@@ -27,7 +27,7 @@ from qprof.stats.intervals import Interval
 #: Both without the delegate, a variant of which the ops inside were as fast as this is not told from the baseline.
 _CLEARLY_FASTER = math.log(0.95)
 #: What else differs between the two may be this part of what the ops lost, to be told from it.
-_REST = 0.25
+REST = 0.25
 
 
 class LeftDelegate:
@@ -145,7 +145,7 @@ def _none_left(
     found = comparison.decomposition
     others = [row for row in found.rows if row.mechanism in ("work", "conversions", "rate")] if found else []
     rest = math.fsum(abs(part.delta_us) for row in others for part in row.ops)
-    if rest > _REST * lost.value or comparison.latency is None:
+    if rest > REST * lost.value or comparison.latency is None:
         why = "these are all of its quantized ops, so that nothing is left with them in float"
         if comparison.b.section.get("file"):
             why = "a ready-made file cannot be quantized anew with these ops in float (--variants makes one that can)"

@@ -28,7 +28,7 @@ class OtherKernels:
     """Evidence: the ops' rate before and after. What must be refutable: that the variant with these ops left in float
     takes what the others take as they are, and these what they take in the baseline.
 
-    Kernels that quantize at run time have a cause of their own (`hybrid_kernels`)."""
+    Kernels that are slower since they quantize at run time have a cause of their own (`hybrid_kernels`)."""
 
     name = "other_kernels"
     title = "the same work at another rate"
@@ -42,7 +42,7 @@ class OtherKernels:
         parts = {part.name for part in row.ops}
         groups: dict[str, list[DifferenceRow]] = {}
         for one in comparison.table.rows:
-            if one.label in parts and one.a and one.b and not quantizes_at_run_time(one.b):
+            if one.label in parts and one.a and one.b and not _of_hybrid_kernels(one):
                 groups.setdefault(one.a.type, []).append(one)
         for op_type, rows in groups.items():
             effect = part_of(comparison, "rate", rows)
@@ -60,6 +60,11 @@ class OtherKernels:
                 mechanism="rate",
                 ops=row_refs(rows),
             )
+
+
+def _of_hybrid_kernels(row: DifferenceRow) -> bool:
+    slower = (row.b_us or 0.0) >= (row.a_us or 0.0)
+    return row.b is not None and quantizes_at_run_time(row.b) and slower
 
 
 def _rates(rows: Sequence[DifferenceRow]) -> list[float]:
@@ -160,7 +165,9 @@ def _against_control(
 
 def _conversions_us(comparison: Comparison, costs: OpCosts, rows: Sequence[DifferenceRow]) -> float | None:
     """Microseconds of quantizing and dequantizing all that these ops read and write, at the variant's own rate of
-    conversion; `None` where it converts nothing."""
+    conversion; 0 of kernels that take float and quantize at run time; `None` where it converts nothing."""
+    if all(row.b is not None and quantizes_at_run_time(row.b) for row in rows):
+        return 0.0
     assert comparison.table is not None  # rows are of it
     known = [row for row in comparison.table.rows if row.b and row.b.type in CONVERSIONS and row.b.activation_bytes]
     converted = math.fsum(row.b.activation_bytes or 0 for row in known if row.b)
