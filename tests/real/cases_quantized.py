@@ -31,7 +31,7 @@ def _images(folder: Path) -> list[Any]:
     return quantized.photographs(calibration(folder.parent) / "images")
 
 
-def _int8(folder: Path) -> Path:
+def int8_file(folder: Path) -> Path:
     quantized.static(base(folder), folder / "int8.tflite", _images(folder))
     return folder / "int8.tflite"
 
@@ -43,11 +43,11 @@ def _dynamic(folder: Path) -> None:
 
 
 def _weights_spoiled(folder: Path) -> None:
-    quantized.spoil_weights(_int8(folder), folder / "planted.tflite", "refine1_pointwise_1/", 2)
+    quantized.spoil_weights(int8_file(folder), folder / "planted.tflite", "refine1_pointwise_1/", 2)
 
 
 def _activation_spoiled(folder: Path) -> None:
-    quantized.spoil_activation(_int8(folder), folder / "planted.tflite", "stage3_block1_expand_1/", 1 / 12)
+    quantized.spoil_activation(int8_file(folder), folder / "planted.tflite", "stage3_block1_expand_1/", 1 / 12)
 
 
 def _per_tensor(folder: Path, spread: bool) -> None:
@@ -62,7 +62,7 @@ def _per_tensor(folder: Path, spread: bool) -> None:
 def _black(folder: Path) -> None:
     from PIL import Image
 
-    _int8(folder)
+    int8_file(folder)
     quantized.static(folder / "base.tflite", folder / "planted.tflite", quantized.black())
     (folder / "black").mkdir(exist_ok=True)
     for index in range(24):
@@ -70,19 +70,19 @@ def _black(folder: Path) -> None:
 
 
 def _wrong_range(folder: Path) -> None:
-    _int8(folder)
+    int8_file(folder)
     raw = [image * 127.5 + 127.5 for image in _images(folder)]
     quantized.static(folder / "base.tflite", folder / "planted.tflite", raw)
 
 
 def _one_scale(folder: Path) -> None:
-    _int8(folder)
+    int8_file(folder)
     edits.one_scale(folder / "base.tflite", folder / "joined.tflite")
     quantized.static(folder / "joined.tflite", folder / "joined8.tflite", _images(folder))
 
 
 def _wide_int8(folder: Path) -> None:
-    _int8(folder)
+    int8_file(folder)
     edits.widened(folder / "base.tflite", folder / "wide.tflite", "stage1_block1", 4)
     quantized.static(folder / "wide.tflite", folder / "planted.tflite", _images(folder))
 
@@ -125,15 +125,15 @@ def _settings(name: str, one: dict[str, Any], other: dict[str, Any], cores: int 
     file = planted.pop("file", "base.tflite")
     first = {"name": "base", "file": file, **one}
     second = {"name": "planted", "file": file, **other}
-    make = _int8 if file == "int8.tflite" else base
+    make = int8_file if file == "int8.tflite" else base
     return Case(name, make, (first, second), (Planted(truth=Timed(second, first), **planted),), cores=cores)
 
 
 CASES: tuple[Case, ...] = (
-    Case("int8_file", _int8, INT8_FILE, (_rate(INT8, FLOAT),)),
+    Case("int8_file", int8_file, INT8_FILE, (_rate(INT8, FLOAT),)),
     Case(
         "int8_made",
-        _int8,
+        int8_file,
         ({"name": "float32"}, {"name": "int8"}),
         (_rate(INT8, FLOAT),),
         model="base.tflite",
@@ -141,7 +141,7 @@ CASES: tuple[Case, ...] = (
     ),
     Case("dynamic_file", _dynamic, (BASE, {"name": "dynamic", "file": "dynamic.tflite"}), DYNAMIC),
     Case("dynamic_made", _dynamic, ({"name": "float32"}, {"name": "int8-dynamic"}), DYNAMIC, model="base.tflite"),
-    Case("int8_same_files", lambda f: edits.copied(_int8(f), f / "planted.tflite"), (INT8_FILE[1], PLANTED)),
+    Case("int8_same_files", lambda f: edits.copied(int8_file(f), f / "planted.tflite"), (INT8_FILE[1], PLANTED)),
     Case(
         "weights_spoiled",
         _weights_spoiled,
