@@ -182,6 +182,22 @@ def test_shared_buffers_count_once(tmp_path: Path) -> None:
     assert sum(part.bytes for part in stored.parts if part.name == "word_embeddings") == TABLE_BYTES
 
 
+def test_what_an_editor_left_behind_is_no_metadata(tmp_path: Path) -> None:
+    """A constant that was replaced, and whose bytes are still there."""
+    model = schema.ModelT.InitFromPackedBuf(tiny_conv_net(), 0)
+    left = schema.BufferT()
+    left.data = np.zeros(5000, np.uint8)
+    model.buffers.append(left)
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    (before, after) = (tmp_path / "before.tflite", tmp_path / "after.tflite")
+    before.write_bytes(tiny_conv_net())
+    after.write_bytes(bytes(builder.Output()))
+    found = difference(litert_parts.stored_files(before), litert_parts.stored_files(after))
+    assert row_of(found, "data that nothing in the model reads").delta_bytes == 5000
+    assert not any(row.delta_bytes >= 5000 for row in found.rows if row.what == "metadata")
+
+
 def test_blockwise_scales_are_scales(tmp_path: Path) -> None:
     graph = Graph()
     source = graph.input("source", (1, 64))

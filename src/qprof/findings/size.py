@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from qprof.record.manifest import VariantEntry
-from qprof.record.stored import PartKind, StoredFiles, StoredPart
+from qprof.record.stored import UNREAD, PartKind, StoredFiles, StoredPart
 from qprof.store.run import Run
 
 SizeKind = Literal["number format", "left in float", "same format", "only in one", PartKind, "unattributed"]
@@ -35,6 +35,9 @@ _KINDS: dict[PartKind, str] = {
     "metadata": "metadata",
     "file": "files beside the weights (tokenizer, configuration)",
 }
+
+
+_UNREAD = "data that nothing in the model reads (left behind by an editor)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,9 +198,13 @@ def _why(part: StoredPart | None, variant: VariantEntry) -> str:
 
 def _other_rows(a: StoredFiles, b: StoredFiles) -> Iterator[SizeRow]:
     for kind, what in _KINDS.items():
-        a_bytes, b_bytes = (sum(part.bytes for part in side.parts if part.kind == kind) for side in (a, b))
-        if a_bytes or b_bytes:
-            yield SizeRow(kind, what, a_bytes, b_bytes)
+        for told, unread in ((what, False), (_UNREAD, True)):
+            chosen = (
+                [p for p in side.parts if p.kind == kind and p.name.endswith(UNREAD) == unread] for side in (a, b)
+            )
+            a_bytes, b_bytes = (sum(part.bytes for part in parts) for parts in chosen)
+            if a_bytes or b_bytes:
+                yield SizeRow(kind, told, a_bytes, b_bytes)
 
 
 def _could_save(pairs: Sequence[_Pair]) -> int | None:

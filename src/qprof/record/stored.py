@@ -9,6 +9,9 @@ from msgspec import Struct, field
 #: "tensor": a constant of the model; "scales": scales, zero points and what else belongs to a number format;
 #: "structure": what describes the model (graph, names, headers); "metadata": what it carries along; "file": a file
 #: beside the weights.
+#: How the name ends of a part that no tensor and no table of the model refers to: an editor left it behind.
+UNREAD = ", which nothing names"
+
 PartKind = Literal["tensor", "scales", "structure", "metadata", "file"]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from qprof.errors import ModelError
-from qprof.record.stored import PartKind, StoredFiles, StoredPart
+from qprof.record.stored import UNREAD, PartKind, StoredFiles, StoredPart
 from qprof.runtimes.litert.flatbuffer import ACCESS_ERRORS, read_model
 from qprof.runtimes.litert.model_facts import SubgraphFacts
 
@@ -122,7 +122,7 @@ def _claims(model: Any, schema: Any, graphs: tuple[SubgraphFacts, ...]) -> Itera
     for i in range(model.BuffersLength()):
         place = _data(model.Buffers(i)) if i not in named else None
         if place is not None:
-            yield _Claim(*place, f"buffer {i}, which nothing names", "metadata")
+            yield _Claim(*place, f"buffer {i}{UNREAD}", "metadata")
 
 
 def _readers(graph: SubgraphFacts) -> dict[int, tuple[str, str]]:

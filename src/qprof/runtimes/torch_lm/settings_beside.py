@@ -54,12 +54,11 @@ def settings_of(entry: VariantEntry, baseline: VariantEntry) -> Sequence[OtherSe
             ("configuration", f"configuration ({CONFIG})", tuple(_configured(own.path, other.path))),
             ("tokenizer", "tokenizer", tuple(_tokenized(own.path, other.path))),
         )
-        found = [
+        return [
             OtherSettings(what, _section(entry, own, other, kind), differs) for kind, what, differs in kinds if differs
         ]
     except QprofError as error:
         return Impossible(f"its settings cannot be compared: {error}")
-    return found
 
 
 def with_settings(checkpoint: Checkpoint, other: Path, kind: Kind) -> Path:
