@@ -119,3 +119,14 @@ def test_bytes_of_packed_weights_are_not_changed(tmp_path: Path) -> None:
     options = {"batch": 1, "dtype": "bfloat16", "kernel": "torch-aten"}
     (hypothesis,) = found(pair(READING, options=options), tmp_path / "run")
     assert hypothesis.intervention is None and "quantized weights" in str(hypothesis.untestable)
+
+
+@pytest.mark.parametrize(
+    ("rate", "told"),
+    [
+        (80.0, "80.0 GB/s where L3 gives 90.3 GB/s at most"),
+        (95.2, "95.2 GB/s, more than the 90.3 GB/s that L3 gives: a part comes from a faster level"),
+    ],
+)
+def test_no_level_is_said_to_give_more_than_it_gives_at_most(rate: float, told: str) -> None:
+    assert memory_bound.against(rate, "L3", 90.3) == told

@@ -9,10 +9,10 @@ from msgspec import Struct, field
 #: "tensor": a constant of the model; "scales": scales, zero points and what else belongs to a number format;
 #: "structure": what describes the model (graph, names, headers); "metadata": what it carries along; "file": a file
 #: beside the weights.
+PartKind = Literal["tensor", "scales", "structure", "metadata", "file"]
+
 #: How the name ends of a part that no tensor and no table of the model refers to: an editor left it behind.
 UNREAD = ", which nothing names"
-
-PartKind = Literal["tensor", "scales", "structure", "metadata", "file"]
 
 
 class StoredPart(Struct, frozen=True, kw_only=True, omit_defaults=True):

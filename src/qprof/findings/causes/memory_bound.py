@@ -36,8 +36,7 @@ class MemoryBound:
             cause=self.name,
             claim=(
                 f"{found.share('memory'):.0%} of the time of {comparison.variant} goes into {len(ops)} ops bound by "
-                f"memory: {gigabytes / seconds:.1f} GB/s where {slowest.name} gives {slowest.value or 0.0:.1f} GB/s "
-                "at most"
+                f"memory: {against(gigabytes / seconds, slowest.name, slowest.value or 0.0)}"
             ),
             figure=LATENCY,
             effect=None,
@@ -49,6 +48,14 @@ class MemoryBound:
             intervention=intervention,
             untestable=untestable,
         )
+
+
+def against(rate: float, level: str, ceiling: float) -> str:
+    """A rate in GB/s beside what a level of memory gives. Ops may read more than that: a part of what they are counted
+    to move stays in a faster level."""
+    if rate <= ceiling:
+        return f"{rate:.1f} GB/s where {level} gives {ceiling:.1f} GB/s at most"
+    return f"{rate:.1f} GB/s, more than the {ceiling:.1f} GB/s that {level} gives: a part comes from a faster level"
 
 
 def _intervention(comparison: Comparison, found: Binding) -> tuple[Intervention | None, str | None]:

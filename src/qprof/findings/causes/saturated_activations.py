@@ -30,7 +30,7 @@ class SaturatedActivations:
             self.name,
             layers,
             f"{loses(comparison)} in {len(layers)} layer{'s' * (len(layers) > 1)} whose calibrated range cuts off a "
-            f"part of their numbers: {listed}",
+            f"part of {'their' if len(layers) > 1 else 'its'} numbers: {listed}",
             tuple(
                 Evidence(f"{what} of {layer.label}", value, unit, f"layer_errors.parquet: {column}")
                 for layer in layers[:_NAMED]
