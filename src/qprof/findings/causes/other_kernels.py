@@ -40,9 +40,10 @@ class OtherKernels:
             return
         costs = OpCosts(comparison)
         parts = {part.name for part in row.ops}
+        left_to_hybrid = _slower_by_quantizing(comparison.table.rows)
         groups: dict[str, list[DifferenceRow]] = {}
         for one in comparison.table.rows:
-            if one.label in parts and one.a and one.b and not _of_hybrid_kernels(one):
+            if one.label in parts and one.a and one.b and one.label not in left_to_hybrid:
                 groups.setdefault(one.a.type, []).append(one)
         for op_type, rows in groups.items():
             effect = part_of(comparison, "rate", rows)
@@ -62,9 +63,12 @@ class OtherKernels:
             )
 
 
-def _of_hybrid_kernels(row: DifferenceRow) -> bool:
-    slower = (row.b_us or 0.0) >= (row.a_us or 0.0)
-    return row.b is not None and quantizes_at_run_time(row.b) and slower
+def _slower_by_quantizing(rows: Sequence[DifferenceRow]) -> set[str]:
+    """Labels of the ops that quantize at run time, where they are slower all together: one claim is made of them."""
+    found = [row for row in rows if row.a and row.b and quantizes_at_run_time(row.b)]
+    inside = [row for row in found if row.b and row.b.delegate is not None]
+    slower = math.fsum((row.b_us or 0.0) - (row.a_us or 0.0) for row in inside) >= 0.0
+    return {row.label for row in found if slower or row not in inside}
 
 
 def _rates(rows: Sequence[DifferenceRow]) -> list[float]:
