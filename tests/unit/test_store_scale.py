@@ -262,10 +262,37 @@ def test_scores_that_are_kept_are_bounded(tmp_path: Path, monkeypatch: pytest.Mo
     path = tmp_path / "scores.parquet"
     scores.write_scores(path, score_rows())
     monkeypatch.setattr(scores, "_KEPT_SAMPLES", 11)
+    monkeypatch.setattr(scores, "_KEPT_NUMBERS", 11)
     found = scores.Scores(path)
-    first = found.by_sample("a", "correct")
+    first, column = found.by_sample("a", "correct"), found.column("a", "correct")
+    assert found.column("a", "correct") is column
     assert found.by_sample("b", "correct") and found.by_sample("a", "correct") is not first
     assert found.by_sample("a", "correct") == first
+    assert found.column("a", "correct") is not column
+
+
+def test_what_was_asked_for_last_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "scores.parquet"
+    scores.write_scores(path, [ScoreRow(name, "correct", s, 1.0) for name in "abc" for s in range(4)])
+    monkeypatch.setattr(scores, "_KEPT_SAMPLES", 8)
+    found = scores.Scores(path)
+    first = found.by_sample("a", "correct")
+    for other in "bc":
+        found.by_sample(other, "correct")
+        assert found.by_sample("a", "correct") is first
+
+
+@pytest.mark.parametrize("group_rows", [3, 1000])
+def test_a_column_of_scores_has_each_sample_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group_rows: int
+) -> None:
+    monkeypatch.setattr(scores, "GROUP_ROWS", group_rows)
+    scores.write_scores(tmp_path / "scores.parquet", iter(score_rows()))
+    samples, values = scores.Scores(tmp_path / "scores.parquet").column("a", "correct")
+    assert samples.tolist() == list(range(9, -1, -1))
+    assert values.tolist() == [7.0 if s == 4 else float(s % 2) for s in range(9, -1, -1)]
+    with pytest.raises(ValueError, match="read-only"):
+        values[0] = 2.0
 
 
 def test_a_run_without_scores_has_none() -> None:

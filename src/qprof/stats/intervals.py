@@ -240,6 +240,7 @@ def checked_blocks(
     return checked, ids, index
 
 
+@lru_cache(maxsize=4096)  # intervals and plans of one run ask for few of them, thousands of times
 def student_t_quantile(p: float, degrees: int) -> float:
     """Quantile of Student's t for a whole number of degrees of freedom, 0.5 <= p < 1, to 1e-10.
 

@@ -131,15 +131,23 @@ def scaled_change(log_ratio: Interval, baseline: float = 1.0) -> Interval:
 
 
 def paired_medians(
-    a_values: ArrayLike, a_rounds: ArrayLike, b_values: ArrayLike, b_rounds: ArrayLike, level: float = 0.95
+    a_values: ArrayLike,
+    a_rounds: ArrayLike,
+    b_values: ArrayLike,
+    b_rounds: ArrayLike,
+    level: float = 0.95,
+    medians: tuple[Interval, Interval] | None = None,
 ) -> PairedDifference:
     """Medians of A and B over all their rounds (95 %), and how B differs from A, paired by round, at `level`.
+    `medians`: of both, where they are known already.
 
     `log_ratio` is that of `round_log_ratios`, `difference` that of `RoundDifference`. Raises `ValueError` as they do.
     """
     ratio = round_log_ratios(a_values, a_rounds, b_values, b_rounds)
-    a = quantile_interval(a_values, a_rounds, method="expanded")
-    b = quantile_interval(b_values, b_rounds, method="expanded")
+    a, b = medians or (
+        quantile_interval(a_values, a_rounds, method="expanded"),
+        quantile_interval(b_values, b_rounds, method="expanded"),
+    )
     return PairedDifference(
         a=a,
         b=b,

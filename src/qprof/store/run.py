@@ -31,7 +31,7 @@ from qprof.store.blocks import StoredBlocks, block_files, read_block
 from qprof.store.manifests import read_manifest
 from qprof.store.op_scan import Chunk, Names, column_of, scan
 from qprof.store.readings import Readings
-from qprof.store.scores import Scores
+from qprof.store.scores import Column, Scores
 from qprof.store.times import OP_TIMES as OP_TIMES
 from qprof.store.times import Latencies as Latencies
 from qprof.store.times import OpTimes as OpTimes
@@ -183,6 +183,10 @@ class Run:
         """A score by sample, samples of which nothing is known left out: sample -> value, under the name of its rows
         ("correct", "log_likelihood", "first_rank", "tp50")."""
         return self._scores.by_sample(variant, metric)
+
+    def sample_column(self, variant: str, metric: str) -> Column:
+        """The same as arrays, only to be read: int32[n] samples, each once, and float64[n] values."""
+        return self._scores.column(variant, metric)
 
     def phases(self) -> list[Phase]:
         """The phases that the run's inferences come in, in order.

@@ -4,10 +4,13 @@ of them, which as objects would take a gigabyte."""
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from qprof.record.rows import SCORE_COLUMNS, ScoreRow
 from qprof.store import tables
@@ -16,8 +19,12 @@ from qprof.store.op_scan import column_of, groups_of
 
 #: Rows of a row group: some 20 MB of them as objects.
 GROUP_ROWS = 2**17
-#: Scores by sample that are kept for who asks again: some 100 MB.
-_KEPT_SAMPLES = 2**20
+#: Scores by sample that are kept for who asks again, as numbers and as mappings: at most 100 MB and 50 MB.
+_KEPT_NUMBERS = 2**23
+_KEPT_SAMPLES = 2**19
+
+#: Samples int32[n], each once, in the order of the file, and their values float64[n].
+Column = tuple[NDArray[np.int32], NDArray[np.float64]]
 
 
 def write_scores(path: Path, rows: Iterable[ScoreRow]) -> None:
@@ -47,7 +54,9 @@ class Scores:
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
-        self._known: dict[tuple[str, str], Mapping[int, float]] = {}
+        # What was asked for last stands last in both.
+        self._columns: dict[str, dict[str, Column]] = {}
+        self._known: dict[tuple[str, str], dict[int, float]] = {}
 
     def rows(self) -> Iterator[ScoreRow]:
         """All rows, in their order. Raises `StoreError` where the file is missing or damaged."""
@@ -69,24 +78,43 @@ class Scores:
                 found.append(ScoreRow(name, metric, None, chunk["value"][place].as_py()))
         return found
 
-    def by_sample(self, variant: str, metric: str) -> Mapping[int, float]:
-        """sample -> value, of the samples of which it is known; of several alike the last. Raises `StoreError`."""
-        place = (variant, metric)
-        if place not in self._known:
-            found: dict[int, float] = {}
-            for chunk in self._chunks({"variant": variant, "metric": metric}):
-                own = chunk["variant"].is_name(variant) & chunk["metric"].is_name(metric)
-                own &= chunk["sample"].is_valid().to_numpy(zero_copy_only=False)
-                own &= chunk["value"].is_valid().to_numpy(zero_copy_only=False)
-                samples, values = (chunk[name].fill_null(0).to_numpy()[own].tolist() for name in ("sample", "value"))
-                found.update(zip(samples, values, strict=True))
-            self._keep(place, found)
-        return self._known[place]
+    def column(self, variant: str, metric: str) -> Column:
+        """The samples of which a score is known, and its values; of several of one sample the last. Raises
+        `StoreError`."""
+        if variant in self._columns:
+            found = self._columns.pop(variant)
+        else:
+            found = self._read(variant)
+            more = sum(len(samples) for samples, _ in found.values())
+            _make_room(self._columns, lambda own: sum(len(s) for s, _ in own.values()), _KEPT_NUMBERS - more)
+        self._columns[variant] = found
+        return found.get(metric, (np.empty(0, np.int32), np.empty(0, np.float64)))
 
-    def _keep(self, place: tuple[str, str], found: Mapping[int, float]) -> None:
-        while self._known and sum(map(len, self._known.values())) + len(found) > _KEPT_SAMPLES:
-            del self._known[next(iter(self._known))]
+    def by_sample(self, variant: str, metric: str) -> Mapping[int, float]:
+        """The same as sample -> value. Raises `StoreError`."""
+        place = (variant, metric)
+        if place in self._known:
+            found = self._known.pop(place)
+        else:
+            samples, values = self.column(variant, metric)
+            found = dict(zip(samples.tolist(), values.tolist(), strict=True))
+            _make_room(self._known, len, _KEPT_SAMPLES - len(found))
         self._known[place] = found
+        return found
+
+    def _read(self, variant: str) -> dict[str, Column]:
+        """All scores by sample of a variant: they lie together."""
+        parts: dict[str, list[Column]] = {}
+        for chunk in self._chunks({"variant": variant}):
+            own = chunk["variant"].is_name(variant)
+            own &= chunk["sample"].is_valid().to_numpy(zero_copy_only=False)
+            own &= chunk["value"].is_valid().to_numpy(zero_copy_only=False)
+            samples, values = (chunk[name].fill_null(0).to_numpy()[own] for name in ("sample", "value"))
+            codes = chunk["metric"].codes[own]
+            for code in np.unique(codes).tolist():
+                chosen = codes == code
+                parts.setdefault(chunk["metric"].names[code], []).append((samples[chosen], values[chosen]))
+        return {metric: _each_once(found) for metric, found in parts.items()}
 
     def _chunks(self, equal: Mapping[str, str], *, whole: bool = False) -> Iterator[dict[str, Any]]:
         """Row groups that may hold such rows: names as `Names`, samples and values as Arrow arrays, which have gaps.
@@ -102,6 +130,24 @@ class Scores:
             chunk["sample"] = _numbers(self._path, table, "sample", "int32")
             chunk["value"] = _numbers(self._path, table, "value", "double")
             yield chunk
+
+
+def _each_once(parts: Sequence[Column]) -> Column:
+    samples, values = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
+    if np.any(samples[1:] <= samples[:-1]):
+        first = np.unique(samples, return_index=True)[1]
+        last = len(samples) - 1 - np.unique(samples[::-1], return_index=True)[1]
+        order = np.argsort(first)
+        samples, values = samples[first[order]], values[last[order]]
+    for array in (samples, values):
+        array.setflags(write=False)  # all who ask get the same arrays
+    return samples, values
+
+
+def _make_room(kept: dict[Any, Any], size: Callable[[Any], int], most: int) -> None:
+    """Drop of what is kept what was asked for longest ago, until so many numbers are left at most."""
+    while kept and sum(map(size, kept.values())) > most:
+        del kept[next(iter(kept))]
 
 
 def _numbers(path: Path, table: Any, name: str, kind: str) -> Any:
