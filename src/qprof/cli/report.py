@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
     data = given / DATA if given.is_dir() and not (given / "manifest.json").exists() else given
     if data.is_file():
         target = options.output or data.with_suffix(".html")
-        write_page(target, read_data(data))
+        write_page(target, read_data(data), follow=options.output is not None)
         print(target)
         return 0
     print(write_report(Run(find_run(reference)), reference, options.output))
@@ -79,7 +79,7 @@ def _write_across(references: Sequence[str], output: Path | None) -> Path:
     data = runs[0].folder / f"report-with-{'-'.join(run.name for run in runs[1:])}"[:_LONGEST]
     target = output or data.with_name(f"{data.name}.html")
     write_data(data.with_name(f"{data.name}.json"), report)
-    write_page(target, report)
+    write_page(target, report, follow=output is not None)
     return target
 
 
@@ -94,5 +94,5 @@ def write_report(
     report = build(run, explanation, run.name if reference in (None, "latest") else reference)
     target = output or run.folder / PAGE
     write_data(run.folder / DATA, report)
-    write_page(target, report)
+    write_page(target, report, follow=output is not None)
     return target

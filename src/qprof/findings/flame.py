@@ -14,7 +14,7 @@ import numpy as np
 from qprof.errors import StoreError
 from qprof.findings.measured import measured_variant, op_list
 from qprof.record.ops import OpMeta
-from qprof.store.files import read_json
+from qprof.store.files import read_bytes, read_json
 from qprof.store.run import Run
 
 #: The frame of the time that no op accounts for.
@@ -182,7 +182,7 @@ def read_folded(path: Path, name: str, phases: Sequence[str] = (), phase: str | 
     Raises `StoreError` where the file is damaged, or holds nothing of what is wanted.
     """
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+        lines = read_bytes(path).decode("utf-8", errors="replace").split("\n")
     except OSError as error:
         raise StoreError(f"{path}: cannot be read ({error.strerror})") from error
     stacks = []

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from qprof.errors import QprofError
+from qprof.errors import QprofError, StoreError
 from qprof.findings.causes.base import Hypothesis
 from qprof.findings.comparison import Comparison
 from qprof.findings.effects import LATENCY
@@ -198,6 +198,8 @@ def carry_out(run: Run, verification: Verification, progress: ProgressDisplay, a
     known = kept(run, verification)
     if known and not again:
         return known[-1]
+    if (run.folder / VERIFY).is_symlink():
+        raise StoreError(f"{run.folder / VERIFY}: is a link, which no run directory holds; copy what it links to here")
     profile = validate(verification.profile, source=f"verification {verification.name} of {run.folder}")
     folder = _interrupted(run, profile)
     if folder is not None:

@@ -18,7 +18,7 @@ from qprof.record.blocks import Block, BlockFacts, Samples
 from qprof.record.ops import OpEvents
 from qprof.record.readings import Reading, SensorTrace
 from qprof.store.damage import ARRAY_ERRORS
-from qprof.store.files import write_atomic
+from qprof.store.files import open_file, write_atomic
 
 #: Types of the arrays in a file.
 _DTYPES: dict[str, Any] = {
@@ -96,7 +96,7 @@ def read_predictions(path: Path, variant: str) -> dict[int, Any]:
 def _opened(path: Path) -> Iterator[Any]:
     """A block's arrays, each read when it is asked for; whatever a damaged file raises then becomes a `StoreError`."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with open_file(path) as stream, np.load(stream, allow_pickle=False) as arrays:
             yield arrays
     except ARRAY_ERRORS as error:
         what = " ".join(str(error).split()) or type(error).__name__

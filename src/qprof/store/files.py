@@ -8,6 +8,7 @@ import json
 import os
 import re
 import secrets
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
@@ -63,15 +64,35 @@ def write_json(path: Path, value: Any, indent: int | None = 1) -> None:
     write_atomic(path, lambda stream: stream.write(text.encode() + b"\n"))
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write text as UTF-8, atomically; a link is followed, what UTF-8 cannot hold is escaped. Raises `StoreError`."""
-    write_atomic(Path(os.path.realpath(path)), lambda stream: stream.write(text.encode("utf-8", "backslashreplace")))
+def write_text(path: Path, text: str, follow: bool = True) -> None:
+    """Write text as UTF-8, atomically; what UTF-8 cannot hold is escaped. A link that somebody named is followed; with
+    `follow` false, for a place in a folder that may be a stranger's, it is replaced. Raises `StoreError`."""
+    write_atomic(
+        Path(os.path.realpath(path)) if follow else path,
+        lambda stream: stream.write(text.encode("utf-8", "backslashreplace")),
+    )
+
+
+def open_file(path: Path) -> IO[bytes]:
+    """Open a file of a run directory for reading. Raises `OSError`, also for what is no file: of a stranger's run it
+    may be a pipe, which never ends, or a link to a device, which has no end either."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is a folder, a pipe or a device, and no file")
+    return open(descriptor, "rb")
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file of a run directory. Raises `OSError` as `open_file` does."""
+    with open_file(path) as stream:
+        return stream.read()
 
 
 def read_json(path: Path) -> Any:
     """Read a JSON file of the run directory. Raises `StoreError` where it is missing or damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_bytes(path).decode("utf-8"))
     except OSError as error:
         raise StoreError(f"{path}: cannot be read ({error.strerror}); is this a qprof run directory?") from error
     except (ValueError, RecursionError) as error:

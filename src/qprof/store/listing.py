@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
 from qprof.record.manifest import SCHEMA_VERSION
+from qprof.store.files import read_bytes
 from qprof.store.manifests import MANIFEST, read_manifest
 from qprof.store.upgrade import OLDEST
 
@@ -54,8 +54,7 @@ _DECODER = msgspec.json.Decoder(_Head)
 def listed(folder: Path) -> ListedRun:
     """What a list shows of a run. Raises `StoreError` for what is none, in the words of `read_manifest`."""
     try:
-        with open(os.path.join(folder, MANIFEST), "rb") as stream:
-            head = _DECODER.decode(stream.read())
+        head = _DECODER.decode(read_bytes(folder / MANIFEST))
         known = OLDEST <= head.schema_version <= SCHEMA_VERSION and bool(head.variants)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         known = False

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprof.errors import StoreError
+from qprof.store.files import open_file
 from qprof.store.tables import check_columns, damaged, damaged_parquet
 
 
@@ -75,7 +76,7 @@ def opened(path: Path, names: Sequence[str] = ()) -> Iterator[Any]:
     import pyarrow.parquet as pq
 
     try:
-        with open(path, "rb") as stream:  # a folder may be named as an address is: s3:x
+        with open_file(path) as stream:  # a folder may be named as an address is: s3:x
             schema = pq.read_schema(stream)
             coded = [name for name in names if name in schema.names and pa.types.is_string(schema.field(name).type)]
             stream.seek(0)

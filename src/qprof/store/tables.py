@@ -29,7 +29,7 @@ from qprof.record.rows import (
     PlausibilityRow,
     ScoreRow,
 )
-from qprof.store.files import write_atomic
+from qprof.store.files import open_file, write_atomic
 
 Row = TypeVar("Row")
 
@@ -138,7 +138,7 @@ def read_table(path: Path) -> Any:
     import pyarrow.parquet as pq
 
     try:
-        with open(path, "rb") as stream:  # a folder may be named as an address is: s3:x
+        with open_file(path) as stream:  # a folder may be named as an address is: s3:x
             # Arrow's threads, where they call back into Python to read, now and then abort or hang the process at its
             # end (apache/arrow issues 34314 and 50482).
             return pq.read_table(stream, use_threads=False, pre_buffer=False)

@@ -27,7 +27,7 @@ from qprof.store.blocks import (
     read_predictions,
     write_block,
 )
-from qprof.store.files import drop_temporaries, make_folder, store_error, write_atomic, write_json
+from qprof.store.files import drop_temporaries, make_folder, read_bytes, store_error, write_atomic, write_json
 from qprof.store.manifests import read_manifest, write_manifest
 from qprof.store.scores import write_scores
 from qprof.store.table_stream import write_block_tables
@@ -266,7 +266,7 @@ def _saved_rows(folder: Path, what: str, variant: str, kind: type[_Row]) -> list
     if not path.exists():
         return None
     try:
-        return msgspec.json.decode(path.read_bytes(), type=list[kind])  # type: ignore[valid-type]
+        return msgspec.json.decode(read_bytes(path), type=list[kind])  # type: ignore[valid-type]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise StoreError(f"{path}: damaged ({error}); remove it and resume the run") from error
     except OSError as error:

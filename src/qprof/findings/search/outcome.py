@@ -179,7 +179,7 @@ def _written(search: Search, shown: Sequence[Point], chosen: Point) -> dict[str,
             write_json(folder / f"{point.trial.name}.json", made.content)
     for name, points in (("chosen.toml", [chosen]), ("front.toml", shown)):
         found[name] = search.kept.folder / name
-        write_text(found[name], profile_text(search, points))
+        write_text(found[name], profile_text(search, points), follow=False)
     return found
 
 

@@ -23,7 +23,7 @@ from qprof.measure.parent.execution import resume, start
 from qprof.measure.profile import Profile, resolved, validate
 from qprof.measure.progress import ProgressDisplay
 from qprof.runtimes.interventions import Impossible, Section, short_digest
-from qprof.store.files import make_folder, read_json, write_json
+from qprof.store.files import make_folder, read_json, store_error, write_json
 from qprof.store.run import Run
 from qprof.tasks import registry as tasks
 
@@ -86,6 +86,7 @@ class SearchFolder:
     def open(cls, folder: Path) -> SearchFolder:
         """A search that was begun. Raises `StoreError` where there is none."""
         data = read_json(folder / _SEARCH)
+        _refuse_links(folder)
         if not isinstance(data, dict) or data.get("version") != _VERSION:
             raise StoreError(f"{folder / _SEARCH}: is no search of this version of qprof; begin a new one")
         try:
@@ -198,3 +199,15 @@ def _ended(trial: Trial, run: Run) -> Trial:
     entry = run.variant(trial.name)
     reason = str(entry.reason) if entry.failed else None
     return Trial(trial.number, trial.names, trial.why, None if entry.failed else run, trial.name, reason)
+
+
+def _refuse_links(folder: Path) -> None:
+    """Trials go on, and what is chosen is written, in whatever folder of a search a link leads to."""
+    places = [folder / name for name in (_SEARCH, _START, _TRIALS, _FRONT, "recipes")]
+    try:
+        inside = [path for place in places if place.is_dir() for path in place.iterdir()]
+        link = next((path for path in (*places, *inside, *(folder / _TRIALS).glob("*/*")) if path.is_symlink()), None)
+    except OSError as error:
+        raise store_error(folder, error) from error
+    if link is not None:
+        raise StoreError(f"{link}: is a link, which no search holds; copy the search with the files it links to")

@@ -13,7 +13,7 @@ import msgspec
 from qprof.errors import StoreError
 from qprof.report.page.data import REPORT_VERSION, Report
 from qprof.report.page.html import page
-from qprof.store.files import write_atomic, write_text
+from qprof.store.files import read_bytes, write_atomic, write_text
 
 DATA, PAGE, SCHEMA = "report.json", "report.html", "report.schema.json"
 
@@ -24,15 +24,15 @@ def write_data(path: Path, report: Report) -> None:
     write_atomic(path, lambda stream: stream.write(content + b"\n"))
 
 
-def write_page(path: Path, report: Report) -> None:
-    """Draw a report's page into a file. Raises `StoreError`."""
-    write_text(path, page(report))
+def write_page(path: Path, report: Report, follow: bool = True) -> None:
+    """Draw a report's page into a file; a link there is followed, or replaced. Raises `StoreError`."""
+    write_text(path, page(report), follow)
 
 
 def read_data(path: Path) -> Report:
     """A report's data. Raises `StoreError` for a file that is missing, damaged, or of a newer qprof."""
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
     except OSError as error:
         raise StoreError(f"{path}: cannot be read ({error.strerror}); make it with qprof report RUN") from error
     try:
