@@ -1,4 +1,4 @@
-"""The compiled core under AddressSanitizer and UndefinedBehaviorSanitizer, and the other builds of setup.py."""
+"""The compiled core under sanitizers of addresses, undefined behaviour and threads; the other builds of setup.py."""
 
 from __future__ import annotations
 
@@ -73,11 +73,12 @@ def test_no_sanitizer_has_anything_to_report(sanitized: tuple[Path, dict[str, st
     assert done.returncode == 0 and done.stdout.splitlines()[-1:] == ["all well"], report[-3000:]
 
 
-@pytest.mark.parametrize(
-    "suite",
-    ["test_coco_core.py", "test_coco_bootstrap.py", "test_coco_json.py", "test_coco_masks.py", "test_topk.py"],
-)
-def test_the_scoring_core_passes_its_tests_under_sanitizers(
+SUITES = ["test_coco_core.py", "test_coco_bootstrap.py", "test_coco_json.py", "test_coco_masks.py", "test_topk.py"]
+SUITES += ["test_compiled_sampler.py"]
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_the_core_passes_its_tests_under_sanitizers(
     sanitized: tuple[Path, dict[str, str]], tmp_path: Path, suite: str
 ) -> None:
     library, environment = sanitized
@@ -93,6 +94,24 @@ def test_the_scoring_core_passes_its_tests_under_sanitizers(
     report = done.stdout + done.stderr
     assert "Sanitizer" not in report and "runtime error:" not in report, report[-6000:]
     assert done.returncode == 0, report[-3000:]
+
+
+def test_the_samplers_threads_do_not_race(compiler: str, tmp_path: Path) -> None:
+    if library_of(compiler, "libtsan.so") is None:
+        pytest.skip("needs libtsan")
+    program = tmp_path / "sampler_threads"
+    folder = ROOT / "csrc/sampler"
+    sources = [str(TESTS / "sampler_threads.cpp"), *(str(path) for path in sorted(folder.glob("*.cpp")))]
+    flags = ["-std=c++20", "-O1", "-g", "-fsanitize=thread", f"-I{folder}", "-pthread"]
+    command = [compiler, *flags, *sources, "-ldl", "-o", str(program)]
+    built = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    assert built.returncode == 0, built.stderr[-3000:]
+    done = subprocess.run([str(program)], capture_output=True, text=True, timeout=300)
+    report = done.stdout + done.stderr
+    if "unexpected memory mapping" in report:
+        pytest.skip("ThreadSanitizer does not run on this kernel's memory layout")
+    assert "Sanitizer" not in report, report[-6000:]
+    assert done.returncode == 0 and done.stdout == "all well\n", report[-3000:]
 
 
 @pytest.mark.parametrize("switch", ["QPROF_DEBUG", "QPROF_COVERAGE"])
