@@ -20,8 +20,9 @@ DEBUG = os.environ.get("QPROF_DEBUG") == "1"
 SANITIZE = os.environ.get("QPROF_SANITIZE", "")
 COVERAGE = os.environ.get("QPROF_COVERAGE") == "1"
 
-COCO = ["_coco.pyx", "bootstrap.cpp", "category_matches.cpp", "curves.cpp", "evaluation.cpp", "grouping.cpp"]
-COCO += ["lookup.cpp", "matching.cpp", "overlaps.cpp", "resampling_plan.cpp", "score_order.cpp"]
+COCO = ["_coco.pyx", "bootstrap.cpp", "category_matches.cpp", "curve_walk.cpp", "curves.cpp", "evaluation.cpp"]
+COCO += ["grouping.cpp", "lookup.cpp", "matching.cpp", "overlaps.cpp", "reached.cpp", "resampling_plan.cpp"]
+COCO += ["score_order.cpp"]
 COCO_JSON = ["_coco_json.pyx", "column.cpp", "list.cpp", "members.cpp", "number_list.cpp", "numbers.cpp", "reader.cpp"]
 COCO_JSON += ["scan.cpp", "tables.cpp", "text.cpp"]
 MASKS = ["_masks.pyx", "boundary.cpp", "counts.cpp", "many.cpp", "polygon.cpp", "runs.cpp"]
