@@ -54,6 +54,10 @@ class Rows {
     }
     resize(capacity_ < 1024 ? 1024 : capacity_ * 2);
   }
+  // Room for about as many rows in all; only a guess, which costs no memory that is not written to.
+  void expect(size_t rows) {
+    if (rows > capacity_) resize(rows);
+  }
   void append(Table& other) {
     if (size_ + other.size() > capacity_) resize(size_ + other.size());
     self().columns(other, [&](auto& mine, auto& theirs) { mine.copy(size_, theirs, other.size()); });

@@ -33,9 +33,15 @@ struct EntrySyntaxError {
 // Reads the entry at p and those behind it that start before `until`.
 template <class List>
 Stop read_entries(const char* p, const char* until, List& list) {
+  // From this many bytes on, growing step by step costs more than a guess from the first entries.
+  constexpr ptrdiff_t kLarge = ptrdiff_t{1} << 20, kSample = 64;
+  const char* const first = p;
   try {
     for (;;) {
       p = skip_space(list.entry(p));
+      if (list.size() == kSample && until - p > kLarge) [[unlikely]] {
+        list.expect(static_cast<size_t>(kSample + (until - p) / ((p - first) / kSample) * 33 / 32));
+      }
       if (*p == ']') return {p + 1, true, nullptr};
       if (*p != ',') fail(p, "expected ',' or ']' after an entry");
       p = skip_space(p + 1);

@@ -11,6 +11,10 @@ const char* Detections::read(const char* const start) {
   int64_t& category = category_id[row];
   double& confidence = score[row];
   double* const box = bbox.row(row);
+  if (const char* end = alike_.read(start, image, category, box, confidence)) [[likely]] {
+    push();
+    return end;
+  }
   const char* end = read_members(start, [&](const char* p) {
     const Key key = read_key(p, &skipped);
     switch (key) {
@@ -25,6 +29,7 @@ const char* Detections::read(const char* const start) {
     return skip_value(p);
   });
   finish(start, members);
+  if (members.is_complete()) alike_.learn(start);
   return end;
 }
 

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "alike.h"
 #include "column.h"
 #include "members.h"
 
@@ -95,6 +96,9 @@ struct Detections : Entries<Detections> {
   }
   const char* read(const char* p);
   void join(Detections& other);
+
+ private:
+  Alike alike_;
 };
 
 struct Annotations : Entries<Annotations> {
