@@ -129,7 +129,8 @@ def _intervention(
     if isinstance(after, Impossible):
         return None, after.reason
     if finished:
-        return _against_control(comparison, costs, rows, after, converting=not alike)
+        floats = alike or all(row.b is not None and quantizes_at_run_time(row.b) for row in rows)
+        return _against_control(comparison, costs, rows, after, converting=not floats)
     gone = costs.difference(rows)
     converted = _conversions_us(comparison, costs, rows)
     if converted is None:
