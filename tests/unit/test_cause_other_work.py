@@ -85,6 +85,16 @@ def test_a_branch_that_nothing_reads_is_cut_off(tmp_path: Path, monkeypatch: pyt
     assert hypothesis.intervention is None and hypothesis.untestable == "its output would be of another shape"
 
 
+def test_nothing_is_foretold_to_get_slower_by_doing_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LiteRTInterventions, "bypassed", lambda *_: {"name": "cut", "file": "cut.tflite"})
+    pair = variant("float32", MODEL), variant("int8", [*MODEL, op("mod", 60.0, "FLOOR_MOD", macs=0)])
+    (hypothesis,) = found(tmp_path / "a", other_work.CAUSE, *pair)
+    assert hypothesis.intervention is not None and hypothesis.intervention.prediction.high < 0.0
+    monkeypatch.setattr(other_work, "in_their_train", lambda *_: (-300.0, 1.0))
+    (hypothesis,) = found(tmp_path / "b", other_work.CAUSE, *pair)
+    assert hypothesis.intervention is None and "in the other direction" in str(hypothesis.untestable)
+
+
 def test_ops_that_are_gone_make_the_variant_faster(tmp_path: Path) -> None:
     (hypothesis,) = found(tmp_path, other_work.CAUSE, variant("float32", MODEL), variant("int8", MODEL[:1]))
     assert hypothesis.claim.startswith("float32 has 1 CONV_2D that int8 has not: ")

@@ -159,6 +159,8 @@ def without_ops(
     whole = gone.value + share * beside
     more = (1.0 - share) * abs(beside)
     value, error = costs.without(whole, gone, costs.b_us if in_variant else costs.a_us, more)
+    if value >= 0.0:  # nothing gets slower by doing less: it is the noise of the others that is foretold
+        return None, "the ops behind them differ by more than these take, in the other direction"
     return Intervention(
         does=f"{does} {variant}",
         prediction=Prediction.point(LATENCY, variant, after["name"], value, error, relative=True),
