@@ -9,7 +9,7 @@ from case import Case, Planted, Scored, Timed
 from cases_edits import BASE, PLANTED, WORK, base
 from cases_quantized import DETECTION, FLOAT, LAYER, SCORED, int8_file
 
-SPOILED = "stage2_block1_expand"
+SPOILED = "refine1_pointwise"
 
 
 def _split(folder: Path) -> None:
@@ -29,7 +29,7 @@ CASES: tuple[Case, ...] = (
         "float_bias_lost",
         lambda folder: makers.bias_lost(base(folder), folder / "planted.tflite", f"{SPOILED}_1/"),
         (BASE, PLANTED),
-        (_score(LAYER, (r"stage2(_bloc|…)k1_expand",)),),
+        (_score(LAYER, (r"refine1(_|…)pointwise",)),),
         task=DETECTION,
         protocol=SCORED,
     ),
