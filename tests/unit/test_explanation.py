@@ -76,7 +76,7 @@ def test_an_explanation_is_told_and_kept(tmp_path: Path) -> None:
     assert explanation.choice.variant == "fast"
     assert explanation.dominated == {"base": Dominance("fast", ("latency",), ("accuracy", "size"), ("peak memory",))}
     text = "\n".join(explanation_lines(explanation))
-    assert "deploy fast: the fastest that keeps the limits (at most 1 points of accuracy lost)" in text
+    assert "deploy fast: the fastest that keeps the limits (at most 1 point of accuracy lost)" in text
     assert "accuracy 0.900" in text and "base: fast is better in latency, and equal in accuracy, size" in text
     assert [row["verdict"] for row in verdict_table(explanation).rows if row["figure"] == "latency"] == ["better"]
     save(run, explanation)
@@ -88,7 +88,7 @@ def test_an_explanation_is_told_and_kept(tmp_path: Path) -> None:
 def test_nobody_fits(tmp_path: Path) -> None:
     run = world(variant("base", 1000.0, RIGHT), variant("fast", 700.0, WRONG)).record(tmp_path / "run")
     text = "\n".join(explanation_lines(explain(run, limits=Limits(score_drop=0.01, latency_us=800.0))))
-    assert "no variant keeps the limits (at most 1 points of accuracy lost, p50 at most 800 µs)" in text
+    assert "no variant keeps the limits (at most 1 point of accuracy lost, p50 at most 800 µs)" in text
     assert "base does not fit: p50 1.01" in text and "fast does not fit: loses 20.00 points" in text
 
 

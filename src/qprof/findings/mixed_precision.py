@@ -27,8 +27,8 @@ class LayerCost:
     """One op of a variant by all that is known of it; `None`: not known.
 
     `own_sqnr_db`: its own error, `sqnr_db`: with that of all before it, `weight_sqnr_db`: of its weights alone.
-    `share`: of the profiled time of an inference. `energy_j`: that share of the inference's joules, since no sensor
-    sees a layer: modelled, from joules that are `energy_source`.
+    `share`: of the profiled time of an inference; of a layer timed in parts, that of all its parts. `energy_j`:
+    that share of the inference's joules, since no sensor sees a layer: modelled, from joules that are `energy_source`.
     """
 
     op: str
@@ -84,9 +84,15 @@ def layer_rows(run: Run, variant: str) -> list[LayerCost]:
             raise
         timed = {}
     joules, source = _joules(run, variant)
+    parts: dict[str, float] = {}
+    for row in timed.values():
+        if row.meta is not None and row.meta.parent is not None:
+            parts[row.meta.parent] = parts.get(row.meta.parent, 0.0) + row.share
     found = []
     for op in [*(op for op in metas if op in timed or op in errors), *(op for op in errors if op not in metas)]:
         meta, error, time = metas.get(op), errors.get(op), timed.get(op)
+        # A layer that was taken apart has no time of its own, and those of its parts; a container has one, or no error.
+        share = time.share if time else parts.get(op) if error and error.own_sqnr_db is not None else None
         named = meta or error
         assert named is not None  # the op is of one of them
         found.append(
@@ -99,11 +105,11 @@ def layer_rows(run: Run, variant: str) -> list[LayerCost]:
                 weight_sqnr_db=error.weight_sqnr_db if error else None,
                 own_saturated_share=error.own_saturated_share if error else None,
                 p50_us=time.p50_us if time else None,
-                share=time.share if time else None,
+                share=share,
                 weight_bytes=meta.weight_bytes if meta else None,
                 activation_bytes=meta.activation_bytes if meta else None,
-                energy_j=time.share * joules if time and joules is not None else None,
-                energy_source=source if time else None,
+                energy_j=share * joules if share is not None and joules is not None else None,
+                energy_source=source if share is not None else None,
             )
         )
     return found

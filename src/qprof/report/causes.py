@@ -67,7 +67,10 @@ def _unexplained_lines(comparison: ComparisonFindings, one: Unexplained) -> Iter
         return
     figure = "latency" if one.figure == LATENCY else one.figure
     difference, claimed, left = (_effect(value, one.figure, False) for value in (one.difference, one.claimed, one.left))
-    yield f"    of {difference} of {figure}, confirmed causes account for {claimed}; unexplained: {left}"
+    rest = one.difference - one.claimed
+    beyond = rest * one.difference < 0.0 and _effect(rest, one.figure, False) != _effect(0.0, one.figure, False)
+    told = f"the rest works against them: {_effect(rest, one.figure, False)}" if beyond else f"unexplained: {left}"
+    yield f"    of {difference} of {figure}, confirmed causes account for {claimed}; {told}"
 
 
 def finding_lines(finding: Finding, evidence: bool) -> Iterator[str]:

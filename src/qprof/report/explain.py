@@ -279,7 +279,8 @@ def _limits(explanation: Explanation) -> str:
     limits, parts = explanation.limits, []
     if limits.score_drop is not None:
         name = next((candidate.score_name for candidate in explanation.candidates), "accuracy")
-        points = f"at most {limits.score_drop * 100:g} points of {name} lost"
+        lost = limits.score_drop * 100
+        points = f"at most {lost:g} point{'s' * (lost != 1)} of {name} lost"
         grown = f"{name} at most {limits.score_drop * 100:g} % higher"
         parts.append(grown if name in LOWER_IS_BETTER else points)
     if limits.latency_us is not None:
@@ -291,10 +292,16 @@ def _limits(explanation: Explanation) -> str:
     return ", ".join(parts) or "none given"
 
 
+def _latency(explanation: Explanation, latency_us: float) -> str:
+    """Of a model that runs in several phases a request is judged, which runs them all."""
+    phases = {one.phase for one in explanation.comparisons}
+    return f"{duration(latency_us)} a request" if len(phases) > 1 else f"p50 {duration(latency_us)}"
+
+
 def _figures(explanation: Explanation, candidate: Candidate) -> str:
     parts: Sequence[str] = [
         *([f"{explanation.metric} {score_text(candidate.score)}"] if candidate.score is not None else []),
-        *([f"p50 {duration(candidate.latency_us)}"] if candidate.latency_us is not None else []),
+        *([_latency(explanation, candidate.latency_us)] if candidate.latency_us is not None else []),
         *([f"size {size(candidate.size_bytes)}"] if candidate.size_bytes is not None else []),
         *([f"peak memory {size(candidate.peak_memory_bytes)}"] if candidate.peak_memory_bytes is not None else []),
         *(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -90,8 +91,8 @@ def quantitative(field: str, title: str, **more: Any) -> Spec:
 _CHARACTER_PX, _LINE_PX = 6.3, 13.0
 _Align = Literal["left", "right"]
 _SIDES: tuple[tuple[_Align, int], ...] = (("left", 9), ("right", -9))
-_PLACES = [(align, dx, dy) for align, dx in _SIDES for dy in (-9, 11)]
-_PLACES += [(align, dx, dy) for dy in (-22, 24, -35, 37) for align, dx in _SIDES]
+#: Points nearer than this have their labels in one block.
+_NEAR_PX = 9.0
 _Box = tuple[float, float, float, float]
 
 
@@ -101,23 +102,48 @@ def place_labels(
     points: Sequence[tuple[float, float]],
     of: Sequence[tuple[float, float]],
     size: tuple[float, float],
+    avoid: Sequence[tuple[float, float, float, float]] = (),
 ) -> None:
     """Give each labelled value an "align", "dx" and "dy" so that labels neither cover each other nor points.
 
     `label`: the key of the text; `of`: where the labelled values are, `points`: where all are, in pixels from the upper
-    left; `size`: of the plot.
+    left; `size`: of the plot; `avoid`: boxes (left, top, right, bottom) of what else is drawn.
     """
-    taken: list[_Box] = [(x - 6, y - 6, x + 6, y + 6) for x, y in points]
-    for value, (x, y) in zip(labelled, of, strict=True):
-        width = _CHARACTER_PX * len(str(value[label]))
-        found: list[tuple[float, _Align, int, int, _Box]] = []
-        for align, dx, dy in _PLACES:
+    taken: list[_Box] = [*((x - 6, y - 6, x + 6, y + 6) for x, y in points), *avoid]
+    for group in _near(of):
+        x, y = of[group[0]]
+        width = _CHARACTER_PX * max(len(str(labelled[n][label])) for n in group)
+        height = _LINE_PX * (len(group) - 1)
+        found: list[tuple[float, _Align, int, float, _Box]] = []
+        for rank, (align, dx, dy) in enumerate(_places(height)):
             left = x + dx if align == "left" else x + dx - width
-            box = (left, y + dy - _LINE_PX / 2, left + width, y + dy + _LINE_PX / 2)
+            box = (left, y + dy - _LINE_PX / 2, left + width, y + dy + height + _LINE_PX / 2)
             outside = max(0.0, box[2] - size[0], -box[0]) + max(0.0, box[3] - size[1], -box[1])
-            found.append((sum(_overlap(box, other) for other in taken) + 20.0 * outside, align, dx, dy, box))
-        _, value["align"], value["dx"], value["dy"], box = min(found, key=lambda one: one[0])
+            covered = sum(_overlap(box, other) for other in taken)
+            found.append((covered + 20.0 * outside + 2.0 * rank, align, dx, dy, box))
+        _, align, dx, dy, box = min(found, key=lambda one: one[0])
+        for line, n in enumerate(group):
+            labelled[n].update(align=align, dx=dx, dy=round(dy + line * _LINE_PX, 1))
         taken.append(box)
+
+
+def _near(of: Sequence[tuple[float, float]]) -> list[list[int]]:
+    """Which of the points stand so close together that their labels make one block, in the order of their height."""
+    groups: list[list[int]] = []
+    for n, (x, y) in enumerate(of):
+        beside = (g for g in groups if all(math.hypot(x - of[m][0], y - of[m][1]) < _NEAR_PX for m in g))
+        group = next(beside, None)
+        if group is None:
+            groups.append([n])
+        else:
+            group.append(n)
+    return groups
+
+
+def _places(height: float) -> list[tuple[_Align, int, float]]:
+    """Where the first line of a block of that height may stand from its point, the best place first."""
+    rows = (-9.0 - height, 11.0, -height / 2, -22.0 - height, 24.0, -35.0 - height, 37.0)
+    return [(align, dx, dy) for dy in rows for align, dx in _SIDES]
 
 
 def labels(values: Sequence[Mapping[str, Any]], label: str, x: Spec, y: Spec) -> list[Spec]:

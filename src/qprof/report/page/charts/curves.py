@@ -27,7 +27,9 @@ def curve(run: RunReport, found: Curve, width: Width = "container") -> Spec:
         body: Spec = {
             "height": 220,
             "encoding": {
-                "x": quantitative("x", found.x, scale={"zero": False, "nice": False, "padding": 10}),
+                "x": quantitative(
+                    "x", found.x, scale={"zero": False, "nice": False, "padding": 10}, axis={"tickCount": 5}
+                ),
                 "y": y,
                 "color": tint,
             },

@@ -152,14 +152,17 @@ _WIDTH_PX = 380.0
 def _place_labels(values: list[dict[str, Any]]) -> None:
     """Labels side by side, where points lie close together."""
 
-    def position(key: str, size: float) -> list[float]:
-        found = [value[key] for value in values]
-        low, high = min(value[f"{key}_low"] for value in values), max(value[f"{key}_high"] for value in values)
+    def position(axis: str, bound: str, size: float) -> list[float]:
+        found = [value[axis + bound] for value in values]
+        low, high = min(value[f"{axis}_low"] for value in values), max(value[f"{axis}_high"] for value in values)
         return [0.06 * size + 0.88 * size * ((one - low) / (high - low) if high > low else 0.5) for one in found]
 
-    ys = [_HEIGHT_PX - y for y in position("y", _HEIGHT_PX)]
-    points = list(zip(position("x", _WIDTH_PX), ys, strict=True))
-    place_labels(values, "variant", points, points, (_WIDTH_PX, _HEIGHT_PX))
+    xs, lefts, rights = (position("x", bound, _WIDTH_PX) for bound in ("", "_low", "_high"))
+    ys, bottoms, tops = ([_HEIGHT_PX - y for y in position("y", bound, _HEIGHT_PX)] for bound in ("", "_low", "_high"))
+    points = list(zip(xs, ys, strict=True))
+    rules = [(left, y - 3, right, y + 3) for left, right, y in zip(lefts, rights, ys, strict=True)]
+    rules += [(x - 3, top, x + 3, bottom) for top, bottom, x in zip(tops, bottoms, xs, strict=True)]
+    place_labels(values, "variant", points, points, (_WIDTH_PX, _HEIGHT_PX), rules)
 
 
 def bars(run: RunReport, figure: str, width: Width = "container") -> Spec | None:

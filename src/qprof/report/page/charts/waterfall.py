@@ -54,7 +54,9 @@ def waterfall(pair: Pair, width: Width = "container") -> Spec | None:
         "title": None,
         "axis": {"domain": False, "ticks": False, "labelLimit": 220, "labelPadding": 8},
     }
-    domain = [max(cut, 0.0), high + 0.14 * (high - max(cut, 0.0))]
+    # Parts that save more than the whole reach below 0, until others give it back.
+    least = min(max(cut, 0.0), low)
+    domain = [least, high + 0.14 * (high - least)]
     x = quantitative(
         "from",
         f"time of an inference ({unit})",

@@ -42,7 +42,11 @@ def _protocol(run: Run) -> Iterator[Fact]:
     manifest = run.manifest
     task = manifest.task.section if manifest.task is not None else manifest.profile.task
     if manifest.samples is not None:
-        yield Fact(name="task", value=f"{task.get('kind', 'unknown')}, {manifest.samples} samples")
+        scored = len({row.sample for row in run.scores if row.sample is not None})
+        told = f"{scored} samples scored, {manifest.samples} timed"
+        if scored in (0, manifest.samples):
+            told = f"{manifest.samples} samples"
+        yield Fact(name="task", value=f"{task.get('kind', 'unknown')}, {told}")
     for name, value in msgspec.to_builtins(manifest.profile.protocol).items():
         if value is not None and value != "":
             yield Fact(name=_title(name), value=_text(name, value))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from msgspec.structs import replace
+
 from qprof.findings.choice import Candidate
 from qprof.findings.energy import EnergyTable
 from qprof.findings.explanation import Explanation
@@ -83,6 +85,20 @@ def score_name(run: Run) -> str:
     return "" if metric is None else DECIDING.get(metric, metric) if isinstance(DECIDING, dict) else metric
 
 
+#: Scores that a table shows at once, where there are times of several phases beside them.
+_SCORES = 2
+
+
+def _narrow(found: Grid, phases: int) -> Grid:
+    """With several phases, scores beyond the first ones and speeds, which say what times say, are folded away."""
+    if phases < 2:
+        return found
+    scores = [column.key for column in found.columns if column.key.startswith("score.")]
+    folded = {*scores[_SCORES:], *(f"speed.{n}" for n in range(phases))}
+    columns = [replace(one, minor=True) if one.key in folded else one for one in found.columns]
+    return replace(found, columns=columns)
+
+
 def tables(
     run: Run,
     explanation: Explanation,
@@ -92,7 +108,7 @@ def tables(
 ) -> dict[str, Grid]:
     """What `show`, `explain` and `energy` print above everything."""
     found = {
-        "summary": grid(summary_table(run, summaries), commands.of("show")),
+        "summary": _narrow(grid(summary_table(run, summaries), commands.of("show")), len(run.phases())),
         "verdicts": grid(verdict_table(explanation), commands.of("explain")),
         "energy": grid(energy_report(run, energy), commands.of("energy")),
     }
