@@ -49,6 +49,18 @@ def test_the_difference_is_found_and_adds_up(tmp_path: Path) -> None:
     assert lines[:3] == ["A: float32 of a", "B: float32 of b", "not the same:"]
 
 
+@pytest.mark.filterwarnings("error")
+def test_two_inferences_a_block_are_enough(tmp_path: Path) -> None:
+    ops = [PlantedOp("conv", "CONV_2D", 100.0)]
+    runs = [
+        World([PlantedVariant("float32", ops)], rounds=3, inferences=2, seed=seed).record(tmp_path / f"{seed}")
+        for seed in (1, 2)
+    ]
+    found = differ_across(runs[0], "float32", runs[1], "float32")
+    assert {row.label: row for row in found.rows}["conv"].a_us == pytest.approx(100.0, rel=0.2)
+    assert math.fsum(row.delta_us.value for row in found.rows) == pytest.approx(found.b_us - found.a_us)
+
+
 def test_the_interval_is_welch_s_and_more(tmp_path: Path) -> None:
     """Paired by round it would be far narrower: the noise of a round is common to the variants of a world."""
     stats = pytest.importorskip("scipy.stats")

@@ -201,7 +201,8 @@ class _Blocks:
         for number in rounds:
             inside = measured.profiled_round == number
             totals = measured.profiled_us[inside]
-            low, high = np.quantile(totals, (0.25, 0.75))
+            # Quartiles that are inferences themselves: of two, interpolated ones would leave none between them.
+            low, high = np.quantile(totals, 0.25, method="lower"), np.quantile(totals, 0.75, method="higher")
             middle = (totals >= low) & (totals <= high)
             op_us.append(measured.op_us[inside][middle].mean(axis=0))
             total_us.append(float(totals[middle].mean()))

@@ -113,6 +113,7 @@ def times(run: RunReport, phase: str, width: Width = "container") -> Spec | None
 def drift(run: RunReport, phase: str, width: Width = "container") -> Spec | None:
     """The median of every round, over that variant's median of all rounds: what drifts leaves 0 %."""
     found = [one for one in run.distributions if one.phase == phase and len(one.rounds) > 1]
+    rounds = sorted({median.round for one in found for median in one.rounds})
     if not found:
         return None
     names = [one.variant for one in found]
@@ -133,7 +134,8 @@ def drift(run: RunReport, phase: str, width: Width = "container") -> Spec | None
                 "field": "round",
                 "type": "quantitative",
                 "title": "round",
-                "axis": {"format": "d", "tickMinStep": 1, "grid": False},
+                "axis": {"format": "d", "tickMinStep": 1, "grid": False}
+                | ({"values": rounds} if len(rounds) <= 20 else {}),
                 "scale": {"nice": False, "padding": 8},
             },
             "y": quantitative("change", "median of the round against p50", axis={"format": "+.1%", "tickCount": 5}),
