@@ -113,6 +113,9 @@ def _notes(table: Layers, rows: Sequence[LayerRow]) -> list[str]:
         f"{table.inferences} profiled inferences; ops are {percent(total)} of the profiled time, the rest "
         f"({percent(table.rest_share)}) is the {owner} own",
     ]
+    if table.clean_us.value > 0:
+        together = percent(table.end_to_end_us.value / table.clean_us.value)
+        notes.append(f"ops and rest together are {together} of a clean inference")
     if len(rows) < len(table.rows):
         notes.append(f"{len(rows)} of {len(table.rows)} rows shown, {percent(shown)} of the time")
     if any(row.reason and row.runs != 0 for row in rows):

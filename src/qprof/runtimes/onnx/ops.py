@@ -13,14 +13,11 @@ from qprof.record.ops import FUSED, OpMeta
 from qprof.runtimes.onnx import op_types
 from qprof.runtimes.onnx.model_file import attributes, graphs_of, subgraphs
 from qprof.runtimes.onnx.names import SourceGraph, bare, constants_alone
+from qprof.runtimes.onnx.own_time import FLOOR_LOSS_US
 from qprof.runtimes.onnx.trace import Event
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
-
-#: ONNX Runtime rounds a kernel's time down to whole microseconds. What was lost lies between nothing and one: the
-#: estimate is half of one, which is as much as is not known.
-FLOOR_LOSS_US = 0.5
 
 _CPU = "CPUExecutionProvider"
 #: The type of an op that stands for all nodes that a provider has compiled into one.

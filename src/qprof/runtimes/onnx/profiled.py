@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter_ns, time_ns
 from typing import Any
@@ -19,10 +20,11 @@ from qprof.errors import ModelError
 from qprof.record.ops import SOURCES, OpEvents, OpMeta
 from qprof.runtimes.onnx import model_file
 from qprof.runtimes.onnx.names import SourceGraph, distinct_names
-from qprof.runtimes.onnx.ops import FLOOR_LOSS_US, PARTITION, OpList, OptimizedNode, describe_ops, optimized_nodes
+from qprof.runtimes.onnx.ops import PARTITION, OpList, OptimizedNode, describe_ops, optimized_nodes
+from qprof.runtimes.onnx.own_time import own_times, profile_cost
 from qprof.runtimes.onnx.sections import OnnxOptions
 from qprof.runtimes.onnx.session import OnnxModel, runtime_errors
-from qprof.runtimes.onnx.trace import Event, read_inferences
+from qprof.runtimes.onnx.trace import Inference, read_inferences
 
 _SOURCE = SOURCES.index("kernel")
 
@@ -54,6 +56,8 @@ class ProfiledOnnxModel(OnnxModel):
         self._writable = path.stat().st_size < _MOST_WRITTEN and not model_file.external_files(path, proto)
         self._runs, self._numbers = 0, {}  # type: int, dict[int, tuple[int, int]]
         self._kept: list[OpEvents] = []
+        self._taken_ns: dict[int, int] = {}
+        self.timing_ns: NDArray[np.int64] = np.zeros(0, np.int64)
         self._unknown = 0
         self._last: list[NDArray[Any]] = []
         self._list = OpList([], {}, 0)
@@ -92,14 +96,15 @@ class ProfiledOnnxModel(OnnxModel):
 
     def discover(self) -> list[OpMeta]:
         """Run one inference on the present inputs and learn what ran; returns the op list."""
-        self._kept = []
+        self._kept, self._taken_ns = [], {}
         self.begin(0)
         self.invoke()
         inferences, _ = self._ended()
-        events = inferences[-1] if inferences else []
+        events = inferences[-1].kernels if inferences else []
         if not events:
             raise ModelError(f"{self.path}: ONNX Runtime's profile holds no kernel; ops are not timed")
         source, optimized = self._graphs()
+        profile_cost(self.options.threads)  # known before anything is measured
         self._list = describe_ops(events, optimized, source)
         self.ops = self._list.ops
         self._reopen()
@@ -135,6 +140,8 @@ class ProfiledOnnxModel(OnnxModel):
             raise ModelError(f"{self.path}: ops are timed before they were discovered")
         self._collect()
         kept, self._kept = self._kept, []
+        taken, self._taken_ns = self._taken_ns, {}
+        self.timing_ns = np.array([taken.get(n, 0) for n in range(max(taken, default=-1) + 1)], np.int64)
         names = ("inference", "op", "start_ns", "duration_ns", "source")
         return OpEvents(**{name: np.concatenate([getattr(part, name) for part in kept]) for name in names})
 
@@ -144,7 +151,7 @@ class ProfiledOnnxModel(OnnxModel):
         self._kept.append(self._events(inferences, began_ns))
         self._reopen()
 
-    def _ended(self) -> tuple[list[list[Event]], int]:
+    def _ended(self) -> tuple[list[Inference], int]:
         with runtime_errors(self.path, "profile"):
             began_ns = int(self.session.get_profiling_start_time_ns())
             file = Path(self.session.end_profiling())
@@ -168,16 +175,20 @@ class ProfiledOnnxModel(OnnxModel):
         self.session = self._open("")
         self._bind()
 
-    def _events(self, inferences: Sequence[Sequence[Event]], began_ns: int) -> OpEvents:
+    def _events(self, inferences: Sequence[Inference], began_ns: int) -> OpEvents:
         numbers: list[int] = []
         ops: list[int] = []
         times: list[tuple[int, int]] = []
-        places = self._list.places
+        places, cost = self._list.places, profile_cost(self.options.threads)
         # What a provider has compiled is called otherwise in every session; its order stays.
         partitions = [place for place, op in enumerate(self.ops) if op.type == PARTITION]
         for run, (inference, offset_ns) in self._numbers.items():
             compiled = iter(partitions)
-            for event in inferences[run]:
+            own = own_times(inferences[run], cost)
+            self._taken_ns[inference] = own.taken_ns
+            for event, start_ns, duration_ns in zip(
+                inferences[run].kernels, own.start_ns, own.duration_ns, strict=True
+            ):
                 unnamed = partitions and event.node.startswith(event.args.provider)
                 place = next(compiled, None) if unnamed else places.get(event.node)
                 if place is None:
@@ -185,13 +196,13 @@ class ProfiledOnnxModel(OnnxModel):
                     continue
                 numbers.append(inference)
                 ops.append(place)
-                times.append((began_ns + offset_ns + 1000 * event.ts, 1000 * event.dur))
+                times.append((began_ns + offset_ns + start_ns, duration_ns))
         both: NDArray[np.int64] = np.array(times, np.int64).reshape(-1, 2)
         return OpEvents(
             inference=np.array(numbers, np.int32),
             op=np.array(ops, np.int32),
             start_ns=both[:, 0],
-            duration_ns=both[:, 1] + int(1000 * FLOOR_LOSS_US),
+            duration_ns=both[:, 1],
             source=np.full(len(both), _SOURCE, np.uint8),
         )
 
@@ -207,6 +218,7 @@ class ProfiledOnnxModel(OnnxModel):
 
     def timing_facts(self) -> dict[str, Any]:
         """What the manifest keeps of the instrumentation."""
+        cost = profile_cost(self.options.threads)
         providers = sorted({op.delegate or "CPU" for op in self.ops if op.kernel != "(fused)"})
         return {
             "facts": {
@@ -215,6 +227,7 @@ class ProfiledOnnxModel(OnnxModel):
                 "nodes_that_run": self._list.nodes,
                 "providers": providers,
                 "lost_events": self._unknown,
+                "profile_costs_us": {key: round(value, 3) for key, value in asdict(cost).items()},
             }
         }
 

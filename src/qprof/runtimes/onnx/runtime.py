@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from qprof.errors import ModelError
 from qprof.record.model import Model, RunOptions
 from qprof.record.sections import FileVariantSection, ModelSection, VariantSection
@@ -84,6 +87,11 @@ class OnnxRuntime(base.Runtime):
         from qprof.runtimes.onnx.profiled import ProfiledOnnxModel
 
         return ProfiledOnnxModel(path, _own(options))
+
+    def timing_ns(self, model: base.ProfiledModel) -> NDArray[np.int64] | None:
+        from qprof.runtimes.onnx.profiled import ProfiledOnnxModel
+
+        return model.timing_ns if isinstance(model, ProfiledOnnxModel) else None
 
     def maker(self, model: ModelSection, device: str) -> base.VariantMaker:
         return OnnxMaker(model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -41,8 +42,16 @@ class Event(msgspec.Struct, frozen=True):
         return self.name.removesuffix(_KERNEL)
 
 
-def read_inferences(path: Path) -> list[list[Event]]:
-    """The kernels of every inference, in the order in which they began. Raises `ModelError`."""
+@dataclass(frozen=True, slots=True)
+class Inference:
+    """Its kernels, in the order in which they began, and how long it took as a whole."""
+
+    duration_us: int
+    kernels: Sequence[Event]
+
+
+def read_inferences(path: Path) -> list[Inference]:
+    """All inferences of a session. Raises `ModelError`."""
     try:
         events = msgspec.json.decode(path.read_bytes(), type=list[Event], strict=False)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -60,4 +69,4 @@ def read_inferences(path: Path) -> list[list[Event]]:
             at += 1
         if runs and event.ts >= runs[at].ts:
             found[at].append(event)
-    return found
+    return [Inference(run.dur, events) for run, events in zip(runs, found, strict=True)]
