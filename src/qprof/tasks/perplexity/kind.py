@@ -22,14 +22,15 @@ class PerplexitySection(TextSection, frozen=True, forbid_unknown_fields=True, kw
 
     `documents`: a text file is one document ("whole"), or cut at titles as WikiText has them ("titles", or "auto" where
     there are any); every row of the others is one. `limit`: the first so many documents. `max_length`: tokens of a
-    window, the model's own limit unless that is above 2048. Calibration takes other text, `calibration_data`, or the
-    last fifth of `data`. `samples` prompts are timed, each `batch` rows of `prompt_tokens` tokens, and
-    `generated_tokens` are decoded behind it.
+    window, the model's own limit unless that is above 2048. `bos`: whether a text begins with that token. Calibration
+    takes other text, `calibration_data`, or the last fifth of `data`. `samples` prompts are timed, each `batch` rows of
+    `prompt_tokens` tokens, and `generated_tokens` are decoded behind it.
     """
 
     kind: Literal["perplexity"] = "perplexity"
     documents: Literal["auto", "whole", "titles"] = "auto"
     max_length: Annotated[int, Meta(ge=2)] | None = None
+    bos: Literal["auto", "add", "none"] = "auto"
     batch_tokens: Positive = 1024
 
 
@@ -54,6 +55,7 @@ class PerplexityKind(TextKind[PerplexitySection]):
             section.source(),
             cut=section.documents,
             max_length=section.max_length,
+            bos=section.bos,
             limit=section.limit,
             batch_tokens=section.batch_tokens,
             calibration=section.calibration_source(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter_ns
@@ -12,10 +13,10 @@ from numpy.typing import NDArray
 
 from qprof.errors import DataError
 from qprof.record.model import LanguageModel
-from qprof.tasks.base import Scores
+from qprof.tasks.base import Alternative, SampleParts, Scores, TrialScore
 from qprof.tasks.lastword.batching import padded, plan
 from qprof.tasks.lastword.data import Source, digest
-from qprof.tasks.lastword.protocols import Encoder
+from qprof.tasks.lastword.protocols import BOS, Encoder
 from qprof.tasks.lastword.text_task import Batch, BoundText, TextTask, check_vocabulary
 from qprof.tasks.perplexity.documents import Cut, Document, held_back, read_documents
 from qprof.tasks.perplexity.scoring import Predicted, predicted, scored
@@ -23,6 +24,12 @@ from qprof.tasks.perplexity.windows import Window, windows_of
 
 #: Tokens of a window where neither the task nor the model sets a limit: lm-evaluation-harness's own default.
 DEFAULT_LENGTH = 2048
+#: What a text begins with under each rule for the token that begins one.
+_RULES = {
+    "auto": "a text begins as its tokenizer has it, behind a token to predict its first one from",
+    "add": "a text begins with one beginning-of-sequence token",
+    "none": "a text begins with no special token, and its own first token is not predicted",
+}
 #: Part of the text that is left to calibration where no other text is named for it.
 HELD_BACK = 0.2
 
@@ -40,8 +47,9 @@ class PerplexityTask(TextTask[_Bound]):
 
     What is scored are windows, numbered from 0 through all documents; the samples that are timed are prompts of the
     same text, `samples` times `batch` rows of `prompt_tokens` tokens. Calibration takes pieces of `calibration`, or,
-    where `hold_back` says so, of the last fifth of `data`, which is not scored then. A text begins with the special
-    tokens that the tokenizer puts there, as with lm-evaluation-harness. Raises `DataError`.
+    where `hold_back` says so, of the last fifth of `data`, which is not scored then. With `bos` = "auto", a text begins
+    with the special tokens that the tokenizer puts there, behind one more to predict them from, as with
+    lm-evaluation-harness; with "add" with one token that begins a text, with "none" with none. Raises `DataError`.
     """
 
     name = title = "perplexity"
@@ -52,6 +60,7 @@ class PerplexityTask(TextTask[_Bound]):
         *,
         cut: Cut = "auto",
         max_length: int | None = None,
+        bos: str = "auto",
         limit: int | None = None,
         batch_tokens: int = 1024,
         calibration: Source | None = None,
@@ -61,7 +70,10 @@ class PerplexityTask(TextTask[_Bound]):
         prompt_tokens: int = 64,
         batch: int = 1,
     ) -> None:
+        if bos not in BOS:
+            raise DataError(f"bos = {bos!r} is not one of {', '.join(BOS)}: choose one")
         super().__init__(samples, batch, prompt_tokens)
+        self._bos = bos
         self._max_length, self._batch_tokens = max_length, batch_tokens
         self._calibration, self._calibration_tokens, self._cut = calibration, calibration_tokens, cut
         self._source = data
@@ -123,6 +135,38 @@ class PerplexityTask(TextTask[_Bound]):
             )
         return scored(predictions)
 
+    # -- its settings, tried ------------------------------------------------------------------------------------------
+
+    trial_score = TrialScore("log-likelihood of a byte", "nats")
+
+    def alternatives(self) -> Sequence[Alternative]:
+        """The other rules for the token that begins a text; those that change no window are left out."""
+        bound = self._require_bound()
+        found, seen = [], [[(window.tokens, window.start) for window in bound.windows]]
+        for rule in BOS:
+            if rule == self._bos or (rule == "add" and bound.tokenizer.bos_token_id is None):
+                continue
+            other = copy.copy(self)
+            other._bos = rule
+            try:
+                other._bound = other._in_windows(bound)
+            except DataError:  # no token to begin with, or nothing behind the first one
+                continue
+            windows = [(window.tokens, window.start) for window in other._bound.windows]
+            if windows in seen or len(windows) != len(bound.windows):  # samples are windows: the same ones are compared
+                continue
+            seen.append(windows)
+            found.append(Alternative(setting=f'task.bos = "{rule}"', says=_RULES[rule], task=other))
+        return found
+
+    def trial_parts(self, predictions: Mapping[int, Any]) -> SampleParts:
+        samples = sorted(predictions)
+        known = [predictions[sample]["log_likelihood"] for sample in samples]
+        if None in known:
+            raise DataError(f"{known.count(None)} of {len(known)} windows have logits that are not finite")
+        sizes = np.array([predictions[sample]["bytes"] for sample in samples], np.float64)
+        return SampleParts(samples, np.array(known, np.float64), sizes)
+
     def _parts(self, window: Window) -> tuple[float, float]:
         """Words and bytes of a window: its part of its document's."""
         share = window.predicted / self._require_bound().tokens[window.document]
@@ -132,23 +176,39 @@ class PerplexityTask(TextTask[_Bound]):
     # -- the samples that are timed -----------------------------------------------------------------------------------
 
     def _bind(self, model: LanguageModel) -> _Bound:
-        encoder = Encoder(model.tokenizer)
-        prefix = model.tokenizer.bos_token_id
-        prefix = model.tokenizer.eos_token_id if prefix is None else prefix
-        if prefix is None:
-            raise DataError(
-                f"{self._source.location}: the tokenizer has neither a token that begins a text nor one that ends it, "
-                "so there is nothing to predict the first token from; give the model its own tokenizer"
-            )
-        ids = encoder.encode([one.text for one in self._documents])
+        return self._in_windows(model)
+
+    def _in_windows(self, model: LanguageModel | _Bound) -> _Bound:
+        """The text in windows, as this task's rule has it."""
+        encoder = Encoder(model.tokenizer, self._bos)
+        texts = [one.text for one in self._documents]
+        ids = encoder.bare(texts) if self._bos != "auto" else encoder.encode(texts)
         for document, tokens in zip(self._documents, ids, strict=True):
             check_vocabulary(tokens, model.vocabulary, document.where)
         length = self._length(model.max_tokens)
-        windows = [window for n, tokens in enumerate(ids) for window in windows_of(n, tokens, int(prefix), length)]
+        first, rest = self._first_tokens(model.tokenizer, ids)
+        windows = [
+            window for n, tokens in enumerate(rest) if tokens for window in windows_of(n, tokens, first[n], length)
+        ]
         if not windows:
             raise DataError(f"{self._source.location}: its tokenizer makes no token of it: give other text")
-        sizes = [len(tokens) for tokens in ids]
+        sizes = [len(tokens) for tokens in rest]
         return _Bound(model.tokenizer, model.vocabulary, model.max_tokens, encoder, windows, sizes)
+
+    def _first_tokens(self, tokenizer: Any, ids: Sequence[list[int]]) -> tuple[list[int], list[list[int]]]:
+        """Of each document the token that its first one is predicted from, and what is predicted."""
+        if self._bos == "none":
+            return [tokens[0] if tokens else 0 for tokens in ids], [tokens[1:] for tokens in ids]
+        prefix = tokenizer.bos_token_id
+        # With "add" there is one: the encoder refuses that rule without.
+        prefix = tokenizer.eos_token_id if prefix is None else prefix
+        if prefix is None:
+            raise DataError(
+                f"{self._source.location}: the tokenizer has neither a token that begins a text nor one that ends it, "
+                "so there is nothing to predict the first token from; give the model its own tokenizer, or set bos = "
+                '"none"'
+            )
+        return [int(prefix)] * len(ids), list(ids)
 
     def _length(self, max_tokens: int | None) -> int:
         """Tokens of a window that a model takes in."""
