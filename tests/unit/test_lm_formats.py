@@ -140,7 +140,8 @@ def write_adapter(folder: Path, base_name: str, **changed: Any) -> dict[str, Any
 def test_an_adapter_is_merged_with_its_base(tmp_path: Path, named: str) -> None:
     pytest.importorskip("peft")
     source = save_llama(tmp_path / "base")
-    deltas = write_adapter(tmp_path / "adapter", str(source) if named == "absolute" else "base")
+    base_name = str(source) if named == "absolute" else "base"
+    deltas = write_adapter(tmp_path / "adapter", base_name, megatron_config=None, megatron_core="megatron.core")
     assert RUNTIME.accepts(tmp_path / "adapter") and RUNTIME.is_finished(tmp_path / "adapter")
     variant = made(tmp_path / "adapter")
     expected = {name: tensor.numpy() for name, tensor in load_module(source).module.state_dict().items()}
@@ -161,6 +162,13 @@ def test_adapters_that_cannot_be_merged(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="an adapter of the kind PROMPT_TUNING; qprof merges LoRA adapters alone"):
         made(tmp_path / "b")
     write_adapter(tmp_path / "c", str(source))
+    for name, changed in (
+        ("megatron", {"megatron_config": {"x": 1}, "megatron_core": "antigravity"}),
+        ("core", {"megatron_core": "antigravity"}),
+    ):
+        write_adapter(tmp_path / name, str(source), **changed)
+        with pytest.raises(ModelError, match="names a Python module to be imported"):
+            made(tmp_path / name)
     (tmp_path / "c" / "adapter_model.safetensors").rename(tmp_path / "c" / "adapter_model.bin")
     with pytest.raises(ModelError, match=r"has adapter_model.bin, which is pickled: .*safe_serialization=True"):
         made(tmp_path / "c")

@@ -24,6 +24,8 @@ from qprof.store.cache import Cache, file_sha256, json_sha256
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PACKAGES = ("torch", "transformers", "safetensors", "peft")
 _REVISION = 1
+#: What peft writes into every adapter, and does not import without a megatron_config.
+_MEGATRON = "megatron.core"
 
 
 class LoRAFormat(Format):
@@ -88,6 +90,12 @@ def _read(path: Path) -> dict[str, Any]:
     if str(config.get("peft_type")).upper() != "LORA":
         raise ModelError(
             f"{path}: an adapter of the kind {config.get('peft_type')}; qprof merges LoRA adapters alone, so merge it "
+            "yourself and name the result"
+        )
+    if config.get("megatron_config") or config.get("megatron_core") not in (None, _MEGATRON):
+        # peft imports the module that the file names.
+        raise ModelError(
+            f"{file}: names a Python module to be imported (megatron_core), which qprof does not do; merge the adapter "
             "yourself and name the result"
         )
     return config
