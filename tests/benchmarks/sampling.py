@@ -1,22 +1,33 @@
-"""What sampling costs: RAPL zones in real files and this machine's /proc, read while the main thread sleeps.
+"""What sampling costs: RAPL zones in files, this machine's /proc and a fake GPU, read while the main thread sleeps.
 
-Prints what waking a thread 100 times a second costs without reading anything; then for each rate the share of one core
-that the sampling thread took by its own clock, that of the whole process by getrusage as a check, and the cost of a
-reading. Reach: under 1 % of one core at 100 Hz.
+Prints what waking a thread 100 times a second costs without reading anything; then for each rate, by Python's threads
+and by the compiled one, the share of one core that the sampling threads took by their own clocks, that of the whole
+process by getrusage as a check, deadlines that were missed, and the cost of a reading. At last, what each of the two
+does to a loop that is timed beside it (on one core, where the process is bound to one: `taskset -c 1`). Reach: the
+compiled sampler under 0.5 % of one core at 100 Hz.
 
-    python tests/benchmarks/sampling.py [--seconds 10] [--rates 10 100 1000] [--threads]
+    python tests/benchmarks/sampling.py [--seconds 10] [--rates 10 100 1000] [--threads] [--blocks 20]
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import statistics
+import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import fake_nvml
 from qprof.probes.base import JoinedProbe, Probe
+from qprof.probes.compiled import available
 from qprof.probes.host import open_host
+from qprof.probes.nvml import FAST_FIGURES, open_nvml
 from qprof.probes.rapl import open_rapl
 from qprof.probes.sampler import Sampler
 
@@ -27,26 +38,56 @@ ZONES = {
     "intel-rapl:1:0": "dram",
     "intel-rapl:2": "psys",
 }
-REACH_HZ, REACH_SHARE = 100.0, 0.01
+REACH_HZ, REACH_SHARE = 100.0, 0.005
+#: A timed piece of the loop that is disturbed, and a block of such pieces.
+PIECE_S, BLOCK_S = 200e-6, 0.5
+
+Opener = Callable[[], list[Probe]]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--rates", type=float, nargs="+", default=[10.0, 100.0, 1000.0])
-    parser.add_argument("--threads", action="store_true", help="count context switches of every thread too")
+    parser.add_argument("--threads", action="store_true", help="count context switches of every thread too (in Python)")
+    parser.add_argument("--blocks", type=int, default=20, help="of the disturbed loop, for each of the three")
     options = parser.parse_args()
     figures = ("load", "pressure", "frequency") + (("threads",) if options.threads else ())
+    samplers = (False, True) if available() else (False,)
     within = True
     print(f"waking alone at {REACH_HZ:g} Hz: {waking_share(options.seconds / 2):.2%}")
-    print(f"{'Hz':>6} {'threads':>9} {'process':>9} {'readings/s':>11}  per reading")
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, fake_gpu(Path(folder)) as gpu:
         make_zones(Path(folder))
+
+        def opened() -> list[Probe]:
+            pid = os.getpid() if options.threads else None
+            files = JoinedProbe("rapl+host", [open_rapl(Path(folder)), open_host(pid, figures=figures)])
+            return [files, *([open_nvml(figures=FAST_FIGURES, environ={})] if gpu else [])]
+
+        print(f"{'Hz':>6} {'sampler':>9} {'threads':>9} {'process':>9} {'readings/s':>11} {'missed':>7}  per reading")
         for rate in options.rates:
-            files = JoinedProbe("rapl+host", [open_rapl(Path(folder)), open_host(os.getpid(), figures=figures)])
-            share = measure([files], rate, options.seconds)
-            within &= rate != REACH_HZ or share < REACH_SHARE
+            for compiled in samplers:
+                share = measure(opened(), rate, options.seconds, compiled)
+                within &= rate != REACH_HZ or not compiled or share < REACH_SHARE
+        disturb(opened, samplers, options.blocks)
     return 0 if within else 1
+
+
+@contextlib.contextmanager
+def fake_gpu(folder: Path) -> Iterator[bool]:
+    """Whether there is one: it takes a C compiler and nvidia-ml-py."""
+    try:
+        import pynvml  # noqa: F401
+    except ImportError:
+        library = None
+    else:
+        library = fake_nvml.build(folder)
+    if library is None:
+        print("no GPU: it takes a C compiler and nvidia-ml-py")
+        yield False
+        return
+    with fake_nvml.installed(library):
+        yield True
 
 
 def make_zones(root: Path) -> None:
@@ -65,20 +106,69 @@ def waking_share(seconds: float) -> float:
     return (time.thread_time() - before) / (time.perf_counter() - began)
 
 
-def measure(probes: list[Probe], rate_hz: float, seconds: float) -> float:
+def measure(probes: list[Probe], rate_hz: float, seconds: float, compiled: bool) -> float:
     """Share of one core by the threads' own clocks."""
-    sampler = Sampler(probes, rate_hz)
+    sampler = Sampler(probes, rate_hz, compiled=compiled)
     before, began = time.process_time(), time.perf_counter()
     with sampler:
         time.sleep(seconds)
     whole = (time.process_time() - before) / (time.perf_counter() - began)
-    share = sum(cost.cpu_share or 0.0 for cost in sampler.costs)
-    per_reading = ", ".join(f"{cost.probe} {(cost.mean_read_ns or 0.0) / 1000:.0f} us" for cost in sampler.costs)
-    taken = sum(cost.reads for cost in sampler.costs) / seconds
-    print(f"{rate_hz:6g} {share:9.2%} {whole:9.2%} {taken:11.0f}  {per_reading}")
+    costs = sampler.costs
+    share = sum(cost.cpu_share or 0.0 for cost in costs)
+    per_reading = ", ".join(f"{cost.probe} {(cost.mean_read_ns or 0.0) / 1000:.0f} us" for cost in costs)
+    taken, missed = sum(cost.reads for cost in costs) / seconds, sum(cost.skipped for cost in costs)
+    names = "+".join(sorted({cost.sampler for cost in costs}))
+    print(f"{rate_hz:6g} {names:>9} {share:9.2%} {whole:9.2%} {taken:11.0f} {missed:7}  {per_reading}")
     for missing in sampler.missing:
         print(f"       missing {missing.probe}: {missing.reason}")
     return share
+
+
+def disturb(opened: Opener, samplers: tuple[bool, ...], blocks: int) -> None:
+    """Blocks of a timed loop without a sampler and with each, in turn, so that what drifts does so for all."""
+    turns = calibrate()
+    kinds: list[bool | None] = [None, *samplers]
+    pieces: dict[bool | None, list[float]] = {kind: [] for kind in kinds}
+    means: dict[bool | None, list[float]] = {kind: [] for kind in kinds}
+    for _ in range(blocks):
+        for kind in kinds:
+            with contextlib.nullcontext() if kind is None else Sampler(opened(), REACH_HZ, compiled=kind):
+                times = timed_block(turns)
+            pieces[kind] += times
+            means[kind].append(statistics.fmean(times))
+    print(f"a loop timed in pieces of {PIECE_S * 1e6:.0f} us beside a sampler at {REACH_HZ:g} Hz, over none beside it")
+    print(f"{'sampler':>9} {'mean':>8} {'median':>8} {'99 %':>8}")
+    for kind in samplers:
+        mean = statistics.median(with_ / without for with_, without in zip(means[kind], means[None], strict=True))
+        median, most = (quantile(pieces[kind], q) / quantile(pieces[None], q) for q in (0.5, 0.99))
+        print(f"{'compiled' if kind else 'python':>9} {mean - 1:+8.2%} {median - 1:+8.2%} {most - 1:+8.2%}")
+
+
+def calibrate() -> int:
+    """Turns of the work that take a piece's time."""
+    began = time.perf_counter()
+    work(1_000_000)
+    return max(1, round(1_000_000 * PIECE_S / (time.perf_counter() - began)))
+
+
+def work(turns: int) -> int:
+    total = 0
+    for turn in range(turns):
+        total += turn
+    return total
+
+
+def timed_block(turns: int) -> list[float]:
+    times: list[float] = []
+    end = time.perf_counter() + BLOCK_S
+    while (began := time.perf_counter()) < end:
+        work(turns)
+        times.append(time.perf_counter() - began)
+    return times
+
+
+def quantile(values: list[float], q: float) -> float:
+    return sorted(values)[int(q * (len(values) - 1))]
 
 
 if __name__ == "__main__":
