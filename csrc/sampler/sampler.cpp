@@ -141,7 +141,8 @@ void* Sampler::enter_watching(void* of) {
 
 void Sampler::read_until_stopped(uint64_t generation) noexcept {
   const Locked locked(mutex_);
-  int64_t cpu_before = 0;
+  // Asked for from outside, where the cost is to be told: to ask at every turn would be a part of it.
+  if (generation_ == generation) counting_ = pthread_getcpuclockid(pthread_self(), &cpu_clock_) == 0;
   while (generation_ == generation) {
     Line* line = next_line();
     if (line == nullptr) break;
@@ -153,10 +154,11 @@ void Sampler::read_until_stopped(uint64_t generation) noexcept {
     // A probe is read at least once, even where the sampler is stopped at once.
     if (stop_ && line->state.reads + line->state.failed > 0) break;
     if (!take_turn(*line)) break;
-    const int64_t cpu = own_cpu_ns();
-    line->state.cpu_ns += cpu - std::exchange(cpu_before, cpu);
   }
-  if (generation_ == generation) ended_ = true;
+  if (generation_ == generation) {
+    stop_counting();
+    ended_ = true;
+  }
   --threads_;
   pthread_cond_broadcast(&changed_);
 }
@@ -170,7 +172,7 @@ void Sampler::watch() noexcept {
     pthread_cond_timedwait(&changed_, &mutex_, &next);
     replace_hung();
     const int64_t cpu = own_cpu_ns();
-    lines_.front()->state.cpu_ns += cpu - std::exchange(cpu_before, cpu);
+    cpu_before_ns_ += cpu - std::exchange(cpu_before, cpu);
   }
   --threads_;
   pthread_cond_broadcast(&changed_);
@@ -197,10 +199,19 @@ void Sampler::replace_hung() noexcept {
 
 // With the lock held. What the thread may still read is thrown away; its probe is its own from now on.
 void Sampler::leave_behind(Loss loss) noexcept {
+  stop_counting();
   reading_->state.lost = loss;
   reading_ = nullptr;
   ++generation_;
 }
+
+// With the lock held, before the thread that reads ends or is left behind.
+void Sampler::stop_counting() noexcept {
+  cpu_before_ns_ = cpu_ns();
+  counting_ = false;
+}
+
+int64_t Sampler::cpu_ns() const noexcept { return cpu_before_ns_ + (counting_ ? nanoseconds(cpu_clock_) : 0); }
 
 void Sampler::ask_to_stop() noexcept {
   const Locked locked(mutex_);
@@ -266,6 +277,7 @@ bool Sampler::take_turn(Line& line) noexcept {
   reading_ = nullptr;
   const int64_t now = now_ns();
   ProbeState& state = line.state;
+  state.busy_ns += now - began;
   state.longest_late_ns = std::max(state.longest_late_ns, began - line.due_ns);
   try {
     keep(line, turn, now - began);
@@ -314,7 +326,14 @@ void Sampler::keep_failures(Line& line, const Turn& turn) {
 ProbeState Sampler::state(size_t number) {
   const Locked locked(mutex_);
   replace_hung();
-  return lines_.at(number)->state;
+  ProbeState found = lines_.at(number)->state;
+  int64_t busy = 0;
+  for (const auto& line : lines_) busy += line->state.busy_ns;
+  if (busy > 0) {
+    const double share = static_cast<double>(found.busy_ns) / static_cast<double>(busy);
+    found.cpu_ns = static_cast<int64_t>(share * static_cast<double>(cpu_ns()));
+  }
+  return found;
 }
 
 std::vector<PartState> Sampler::parts(size_t number) {

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <pthread.h>
+#include <time.h>
 
 #include <cstdint>
 #include <memory>
@@ -34,7 +35,8 @@ struct ProbeState {
   int64_t read_ns = 0;
   int64_t longest_read_ns = 0;
   int64_t longest_late_ns = 0;  // from a deadline to the read that it was for
-  int64_t cpu_ns = 0;
+  int64_t busy_ns = 0;          // in all turns
+  int64_t cpu_ns = 0;           // of the sampler's threads, in proportion to `busy_ns`
   int64_t last_seen_ns = 0;
   Loss lost = Loss::kNone;
   size_t last_failing_group = 0;
@@ -115,6 +117,8 @@ class Sampler : public std::enable_shared_from_this<Sampler> {
   void keep_failures(Line& line, const Turn& turn);
   void replace_hung() noexcept;
   void leave_behind(Loss loss) noexcept;
+  void stop_counting() noexcept;
+  int64_t cpu_ns() const noexcept;
 
   Options options_;
   std::vector<std::unique_ptr<Line>> lines_;
@@ -130,6 +134,9 @@ class Sampler : public std::enable_shared_from_this<Sampler> {
   size_t threads_ = 0;       // that have not ended
   Line* reading_ = nullptr;  // what is being read
   int64_t reading_since_ns_ = 0;
+  bool counting_ = false;  // `cpu_clock_` is that of the thread that reads, which has not ended
+  clockid_t cpu_clock_ = CLOCK_MONOTONIC;
+  int64_t cpu_before_ns_ = 0;  // of other threads
 };
 
 }  // namespace qprof::sampler

@@ -11,9 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 class State(NamedTuple):
-    """How a probe does. `cpu_ns`: of the thread, while it had to do with this probe; `wall_ns`: from the start to the
-    last turn; `longest_late_ns`: from a deadline to the reading that it was for; `skipped`: deadlines that had passed
-    by the time that the turn before them ended; `lost`: why it is read no more."""
+    """How a probe does.
+
+    `cpu_ns`: its part of the threads' CPU time, by how long its turns took; `wall_ns`: from the start to the last turn;
+    `longest_late_ns`: from a deadline to the reading that it was for; `skipped`: deadlines that had passed by the time
+    that the turn before them ended; `lost`: why it is read no more.
+    """
 
     reads: int
     failed: int

@@ -37,7 +37,7 @@ class SamplingCost:
     """What reading one probe cost: the CPU time of its thread, and how long a reading took.
 
     `sampler`: "compiled" or "python", by which of the two it was read. One compiled thread reads several probes: each
-    has the time that its turns took, and that of the wake-ups before them.
+    has its part of the thread's time, by how long its turns took.
     """
 
     probe: str
