@@ -121,7 +121,7 @@ class Bootstrap {
  private:
   // Plans of all classes together would take more memory than all that they are made from; and what is run again and
   // again is to stay in the cache.
-  static constexpr size_t kMostBytes = size_t{16} << 20;
+  static constexpr size_t kMostBytes = size_t{4} << 20;
   // Marks: 64 KB of counts.
   static constexpr size_t kStretch = 1'024;
 
