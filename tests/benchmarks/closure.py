@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +36,7 @@ def closed(run: Run, variant: str, phase: str) -> tuple[float, float, float, flo
     return float(np.median(own)), rest, float(np.median(found.clean_us)), ratio
 
 
-def by_round(values: NDArray[np.float64], rounds: NDArray[np.int64]) -> dict[int, float]:
+def by_round(values: NDArray[np.float64], rounds: NDArray[Any]) -> dict[int, float]:
     return {int(number): float(np.median(values[rounds == number])) for number in np.unique(rounds)}
 
 

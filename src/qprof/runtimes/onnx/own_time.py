@@ -66,7 +66,8 @@ def cost_of(found: dict[tuple[int, int], tuple[float, float, float]]) -> Profile
     few, many = _NODES
 
     def by_node(inputs: int) -> NDArray[np.float64]:
-        return (np.array(found[inputs, many]) - np.array(found[inputs, few])) / (many - few)
+        difference: NDArray[np.float64] = np.subtract(found[inputs, many], found[inputs, few])
+        return difference / (many - few)
 
     bare, profiled, kernel = zip(*(by_node(inputs) for inputs in _INPUTS), strict=True)
     inside = [max(0.0, kernel[n] + FLOOR_LOSS_US - bare[n]) for n in range(len(_INPUTS))]
