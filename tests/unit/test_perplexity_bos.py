@@ -78,3 +78,4 @@ def test_the_rule_is_a_key_of_the_profile(tmp_path: Path) -> None:
     built = KIND.build(section, ())
     built.bind(bound)
     assert built.sequence(0) == one.sequence(0)
+    assert KIND.settings_tried

@@ -39,6 +39,7 @@ class PerplexityKind(TextKind[PerplexitySection]):
 
     name = "perplexity"
     section = PerplexitySection
+    settings_tried = True
 
     def check(self, section: PerplexitySection) -> None:
         if not section.data:
