@@ -32,7 +32,7 @@ def check(text: str) -> None:
     """What is read is what Python reads, to the last bit, by one thread as by several."""
     rows: list[dict[str, Any]] = json.loads(text)
     for threads in (1, 3):
-        found = _coco_json.read_results(text.encode(), threads)
+        found: Any = _coco_json.read_results(text.encode(), threads)
         assert found["image_id"].tolist() == [int(row["image_id"]) for row in rows]
         assert found["category_id"].tolist() == [int(row["category_id"]) for row in rows]
         for name, shape in (("bbox", (-1, 4)), ("score", (-1,))):
