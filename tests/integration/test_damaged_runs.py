@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from qprof.cli.main import main
+from qprof.errors import StoreError
+from qprof.findings.verify import VERIFY, Verification, carry_out, profile_again
+from qprof.measure.progress import SilentProgress
+from qprof.store.run import Run
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "campaigns"))
+
+import run_folders
 
 #: Table -> a command that reads it.
 TABLES = {
@@ -173,3 +183,73 @@ def test_parts_that_a_kill_left_in_a_finished_run_are_dropped(
     assert main(["run", "--resume", "r"]) == 0
     assert "nothing is left to run" in capsys.readouterr().err
     assert not (damaged / "parts").exists()
+
+
+@pytest.mark.parametrize("what", ["pipe", "device", "folder"])
+@pytest.mark.parametrize("name", ["manifest.json", "samples.parquet", "ops.parquet", "report.json"])
+def test_what_is_no_file_is_not_read(damaged: Path, capsys: pytest.CaptureFixture[str], name: str, what: str) -> None:
+    """A pipe never ends, and what a link to a device gives has no end."""
+    if name == "report.json":
+        assert main(["report", "r"]) == 0
+        capsys.readouterr()
+    (damaged / name).unlink()
+    if what == "pipe":
+        os.mkfifo(damaged / name)
+    elif what == "device":
+        (damaged / name).symlink_to("/dev/zero")
+    else:
+        (damaged / name).mkdir()
+    commands = {"report.json": ["plot", "r", "latency", "-o", "f.svg"], "ops.parquet": ["layers", "r", "-v", "b"]}
+    code = main(commands.get(name, ["show", "r"]))
+    told = capsys.readouterr().err
+    if name == "report.json":
+        assert code in (0, 2)  # the figure may be drawn from the run itself
+    else:
+        # A folder without a manifest that is a file is no run.
+        assert code == 2 and told.count("\n") == 1 and (name in told or "no such run" in told)
+
+
+def test_a_page_is_not_written_through_a_link_in_the_run(damaged: Path, tmp_path: Path) -> None:
+    thesis, named = tmp_path / "thesis.txt", tmp_path / "named.html"
+    thesis.write_text("years of work")
+    for place in ("report.html", "report.json", "findings.json"):
+        (damaged / place).unlink(missing_ok=True)
+        (damaged / place).symlink_to(thesis)
+    assert main(["report", "r"]) == 0
+    assert main(["explain", "-q", "r"]) == 0
+    assert thesis.read_text() == "years of work"
+    page = damaged / "report.html"
+    assert not page.is_symlink() and page.read_text().lower().startswith("<!doctype html>")
+    named.symlink_to(tmp_path / "page.html")  # one that somebody names is followed, as ever
+    assert main(["report", "r", "-o", str(named)]) == 0
+    assert named.is_symlink() and (tmp_path / "page.html").is_file()
+
+
+def test_verifications_are_not_made_behind_a_link(
+    damaged: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "mine").mkdir()
+    shutil.rmtree(damaged / VERIFY, ignore_errors=True)
+    (damaged / VERIFY).symlink_to(tmp_path / "mine")
+    run = Run(damaged)
+    with pytest.raises(StoreError, match="verify: is a link"):
+        carry_out(run, Verification("1", profile_again(run), ()), SilentProgress())
+    assert list((tmp_path / "mine").iterdir()) == []
+
+
+def test_events_of_inferences_that_are_not_there_are_told(damaged: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = pq.read_table(damaged / "samples.parquet")
+    places = enumerate(zip(table["kind"].to_pylist(), table["variant"].to_pylist(), strict=True))
+    last = max(place for place, of in places if of == ("profiled", "b"))
+    kept = [place for place in range(table.num_rows) if place != last]
+    pq.write_table(table.take(kept), damaged / "samples.parquet")
+    assert main(["layers", "r", "-v", "b"]) == 2
+    told = capsys.readouterr().err
+    assert "samples.parquet: damaged (it lacks inferences" in told and told.count("\n") == 1
+
+
+def test_a_slice_of_the_campaign(small_run: Path) -> None:
+    """tests/campaigns/run_folders.py, on few copies."""
+    found = run_folders.campaign(small_run, run_folders.COMMANDS, 6, seed=0)
+    assert [text for text in found if text.startswith(("WRONG", "DIED"))] == []
+    assert found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ from qprof.findings.search.trials import Asked, SearchFolder, Trial
 from qprof.measure.progress import SilentProgress
 
 TRIAL_S = 10.0
+VALID = {"name": "a", "model": {"path": "embedded:shapes_detector.tflite"}, "variants": ["float32", "int8"]}
 LAYERS = [f"layer{number}" for number in range(8)]
 
 
@@ -113,3 +115,42 @@ def test_a_folder_that_is_no_search_or_in_use_is_refused(tmp_path: Path) -> None
     model = {"name": "a", "model": {"path": "embedded:shapes_detector.tflite"}, "variants": ["float32", "int8"]}
     with pytest.raises(StoreError, match="exists already"):
         SearchFolder.create(tmp_path, Asked(profile=model, variant="int8", figure="size"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"profile": {}},
+        {"profile": {**VALID, "protocol": {"layer_errors": {"a": 1}}}},
+        {"profile": {**VALID, "protocol": []}},
+        {"variant": 5},
+    ],
+)
+def test_a_damaged_search_is_told_in_one_line(tmp_path: Path, change: dict[str, Any]) -> None:
+    SearchFolder.create(tmp_path / "s", Asked(profile=VALID, variant="int8", figure="size"))
+    place = tmp_path / "s" / "search.json"
+    written = json.loads(place.read_text())
+    written["asked"] |= change
+    place.write_text(json.dumps(written))
+    with pytest.raises(StoreError, match=r"search\.json: damaged") as caught:
+        SearchFolder.open(tmp_path / "s")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_search_without_what_has_defaults_is_whole(tmp_path: Path) -> None:
+    SearchFolder.create(tmp_path / "s", Asked(profile=VALID, variant="int8", figure="size"))
+    assert SearchFolder.open(tmp_path / "s").asked.profile["protocol"]["rounds"] > 0
+
+
+@pytest.mark.parametrize("place", ["trials", "trials/001", "trials/001/run", "start", "front", "recipes"])
+def test_a_search_does_not_go_on_behind_a_link(tmp_path: Path, place: str) -> None:
+    SearchFolder.create(tmp_path / "s", Asked(profile=VALID, variant="int8", figure="size"))
+    SearchFolder.open(tmp_path / "s")
+    link = tmp_path / "s" / place
+    if link.exists():
+        link.rmdir()
+    link.parent.mkdir(exist_ok=True)
+    (tmp_path / "mine").mkdir()
+    link.symlink_to(tmp_path / "mine")
+    with pytest.raises(StoreError, match="is a link"):
+        SearchFolder.open(tmp_path / "s")

@@ -115,7 +115,12 @@ def _op_matrices(
         wanted = chunk["block"].astype(np.int64) * width + chunk["inference"]
         # Events of one inference stand together: it is looked up once.
         first = np.flatnonzero(np.concatenate([[True], wanted[1:] != wanted[:-1]]))
-        row = np.repeat(order[np.searchsorted(ordered, wanted[first])], np.diff([*first, len(wanted)]))
+        place = np.searchsorted(ordered, wanted[first])
+        if not len(ordered) or np.any(ordered[np.minimum(place, len(ordered) - 1)] != wanted[first]):
+            raise StoreError(
+                "samples.parquet: damaged (it lacks inferences that ops.parquet has events of); restore it or run anew"
+            )
+        row = np.repeat(order[place], np.diff([*first, len(wanted)]))
         low, high = int(row.min()) * op_count, (int(row.max()) + 1) * op_count
         cell = row * op_count + chunk["op"] - low
         times[low:high] += np.bincount(cell, chunk["duration_ns"], high - low)

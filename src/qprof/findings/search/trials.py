@@ -9,13 +9,13 @@ FOLDER/front/               the best of all, measured side by side at the end
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from qprof.errors import ModelError, StoreError
+from qprof.errors import ModelError, ProfileError, StoreError
 from qprof.findings.comparison import interventions_of
 from qprof.findings.search.space import Cost
 from qprof.findings.verify import measured_again, scores_alone
@@ -90,8 +90,10 @@ class SearchFolder:
         if not isinstance(data, dict) or data.get("version") != _VERSION:
             raise StoreError(f"{folder / _SEARCH}: is no search of this version of qprof; begin a new one")
         try:
-            return cls(folder, msgspec.convert(data.get("asked"), Asked), msgspec.convert(data.get("looks"), list[str]))
-        except msgspec.ValidationError as error:
+            asked = msgspec.convert(data.get("asked"), Asked)
+            asked = replace(asked, profile=plain(validate(asked.profile, source="what is searched for")))
+            return cls(folder, asked, msgspec.convert(data.get("looks"), list[str]))
+        except (msgspec.ValidationError, ProfileError) as error:
             raise StoreError(f"{folder / _SEARCH}: damaged ({error}); begin a new search") from error
 
     def save(self) -> None:
