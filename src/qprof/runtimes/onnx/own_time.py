@@ -10,6 +10,7 @@ profile is all that a node can take, and what it adds beyond that with the profi
 from __future__ import annotations
 
 import functools
+import secrets
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -85,7 +86,9 @@ class _Chain:
     def __init__(self, inputs: int, nodes: int, threads: int, folder: Path) -> None:
         model = _chain(inputs, nodes)
         self._bare = _session(model, threads)
-        self._profiled = _session(model, threads, enable_profiling=True, profile_file_prefix=str(folder / "cost"))
+        # ONNX Runtime puts the second behind it: two chains of one second would write into one file.
+        prefix = str(folder / f"cost-{secrets.token_hex(8)}")
+        self._profiled = _session(model, threads, enable_profiling=True, profile_file_prefix=prefix)
         self._runs = [_bound(session) for session in (self._bare, self._profiled)]
         self._us: tuple[list[float], list[float]] = ([], [])
 

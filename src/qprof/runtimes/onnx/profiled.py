@@ -6,6 +6,7 @@ each block has a session of its own, made outside of every clock, and a long blo
 
 from __future__ import annotations
 
+import secrets
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -66,7 +67,8 @@ class ProfiledOnnxModel(OnnxModel):
 
     def _open(self, model: str | bytes, **settings: Any) -> Any:
         """As `OnnxModel`, with the profile on; the first session also writes the graph that it runs."""
-        prefix = str(Path(self._folder.name) / "profile")
+        # ONNX Runtime puts the second behind it: two sessions of one second would write into one file.
+        prefix = str(Path(self._folder.name) / f"profile-{secrets.token_hex(8)}")
         writes = Path(self._folder.name) / "optimized.onnx"
         first = self._writable and not writes.exists() and self.options.provider in ("cpu", "cuda")
         more = {"optimized_model_filepath": str(writes)} if first else {}
