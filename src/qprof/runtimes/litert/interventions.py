@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -128,33 +128,23 @@ class LiteRTInterventions(Interventions):
     ) -> Section | Impossible:
         from qprof.runtimes.litert.constants_from import constants_from
 
-        try:
-            file = constants_from(_path(entry), _path(baseline), pairs)
-        except QprofError as error:
-            return Impossible(f"its constants cannot be replaced: {error}")
-        return _as_file(entry, f"constants-{_digest(name for name, _ in pairs)}", file)
+        return _from_both(entry, baseline, pairs, constants_from, "constants", "its constants cannot be replaced")
 
     def ops_from(
         self, entry: VariantEntry, baseline: VariantEntry, pairs: Sequence[tuple[str, str]]
     ) -> Section | Impossible:
         from qprof.runtimes.litert.ops_from import ops_from
 
-        try:
-            file = ops_from(_path(entry), _path(baseline), pairs)
-        except QprofError as error:
-            return Impossible(f"its ops cannot be replaced by those of {baseline.name}: {error}")
-        return _as_file(entry, f"ops-{_digest(name for name, _ in pairs)}", file)
+        cannot = f"its ops cannot be replaced by those of {baseline.name}"
+        return _from_both(entry, baseline, pairs, ops_from, "ops", cannot)
 
     def converted_alike(
         self, entry: VariantEntry, baseline: VariantEntry, pairs: Sequence[tuple[str, str]]
     ) -> Section | Impossible:
         from qprof.runtimes.litert.ops_from import converted_alike
 
-        try:
-            file = converted_alike(_path(entry), _path(baseline), pairs)
-        except QprofError as error:
-            return Impossible(f"nothing can be converted as by the ops of {baseline.name}: {error}")
-        return _as_file(entry, f"converted-{_digest(name for name, _ in pairs)}", file)
+        cannot = f"nothing can be converted as by the ops of {baseline.name}"
+        return _from_both(entry, baseline, pairs, converted_alike, "converted", cannot)
 
     def patched(
         self, entry: VariantEntry, baseline: VariantEntry, pairs: Sequence[tuple[str, str]]
@@ -240,6 +230,22 @@ def _integer_io_of(section: Section) -> Section | Impossible:
         return changed(section, "int8-io", file=str(bypassed(path, names)))
     except QprofError as error:
         return Impossible(f"the conversions of the ready-made file cannot be cut off: {error}")
+
+
+def _from_both(
+    entry: VariantEntry,
+    baseline: VariantEntry,
+    pairs: Sequence[tuple[str, str]],
+    make: Callable[[Path, Path, Sequence[tuple[str, str]]], Path],
+    what: str,
+    cannot: str,
+) -> Section | Impossible:
+    """The variant that runs what is made of its own file and of the baseline's."""
+    try:
+        file = make(_path(entry), _path(baseline), pairs)
+    except QprofError as error:
+        return Impossible(f"{cannot}: {error}")
+    return _as_file(entry, f"{what}-{_digest(name for name, _ in pairs)}", file)
 
 
 def _as_file(entry: VariantEntry, what: str, file: Path) -> dict[str, Any]:
