@@ -146,9 +146,13 @@ class _Teller:
         return f"{told}; the file is another as well, and only a run that changes one of the two can tell them apart"
 
 
+#: What a layer is divided into has no name of its own in a model.
+_PARTS = {"dequantize": "unpackings of weights", "other in linear": "other parts of linears"}
+
+
 def counted(parts: Iterable[OpPart], numbers: bool = True) -> str:
     """ "17 DEPTHWISE_CONV_2D", "2 QUANTIZE and 2 DEQUANTIZE": the most frequent types, the others as "3 others"."""
-    types = Counter(part.type for part in parts).most_common()
+    types = Counter(_PARTS.get(part.type, part.type) for part in parts).most_common()
     told = [f"{count} {name}" if numbers else name for name, count in types[:_TYPES_TOLD]]
     others = sum(count for _, count in types[_TYPES_TOLD:])
     told += [f"{others} other{'s' * (others > 1)}"] if others else []
