@@ -94,7 +94,7 @@ def process(rank: int, folder: Path, given: argparse.Namespace) -> None:
     evaluator.accumulate()
     evaluator.summarize()
     if rank == 0:
-        arrays = {}
+        arrays: dict[str, Any] = {}
         for kind, each in evaluator.coco_eval.items():
             arrays[f"{kind} stats"] = np.asarray(each.stats, float)
             for name in ("precision", "recall", "scores"):
