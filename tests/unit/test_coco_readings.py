@@ -14,7 +14,7 @@ import pytest
 from qprof.cli.main import main
 from qprof.errors import DataError
 from qprof.tasks.coco import files
-from qprof.tasks.coco.analysis.plausible import crowded_images, readings
+from qprof.tasks.coco.analysis.plausible import crowded_images, empty_boxes, readings
 from qprof.tasks.coco.evaluate import evaluate
 
 IMAGES, CATEGORIES = 30, [2, 3, 5, 7]
@@ -70,6 +70,11 @@ def truths_as_corners(truth: dict[str, Any], found: list[dict[str, Any]]) -> Non
         row["bbox"] = [x, y, x + width, y + height]
 
 
+def truths_of_negative_height(truth: dict[str, Any], found: list[dict[str, Any]]) -> None:
+    for row in truth["annotations"]:
+        row["bbox"][3] *= -1
+
+
 MISTAKES = {
     "boxes of the detections are corners (x1, y1, x2, y2)": boxes(lambda b, _: [b[0], b[1], b[0] + b[2], b[1] + b[3]]),
     "boxes of the detections are centres (cx, cy, width, height)": boxes(
@@ -89,6 +94,11 @@ MISTAKES = {
         ]
     ),
     "boxes of the annotations are corners (x1, y1, x2, y2)": truths_as_corners,
+    "boxes of the detections have sizes of the wrong sign": boxes(lambda b, _: [b[0], b[1], -b[2], b[3]]),
+    "boxes of the detections are given from another corner, with sizes below 0": boxes(
+        lambda b, _: [b[0] + b[2], b[1] + b[3], -b[2], -b[3]]
+    ),
+    "boxes of the annotations have sizes of the wrong sign": truths_of_negative_height,
     "category ids of the detections are smaller by 1": categories(lambda n: n - 1),
     "category ids of the detections count the annotations' categories from 0": categories(CATEGORIES.index),
     "category ids of the detections stand for others (2 for 5, 3 for 2, 5 for 7, 7 for 3)": categories(
@@ -129,6 +139,31 @@ def test_more_objects_than_detections_are_counted() -> None:
         key = row["image_id"], row["category_id"]
         counts[key] = counts.get(key, 0) + 1
     assert (images, most) == (len({i for (i, _), n in counts.items() if n > 3}), max(counts.values()))
+
+
+def test_boxes_without_size_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    truth, found = world()
+    assert empty_boxes(evaluate(truth, found)) == (0, 0)
+    truth["annotations"][3]["bbox"][2] = 0.0
+    truth["annotations"][4] |= {"iscrowd": 1, "bbox": [1.0, 1.0, 0.0, 5.0]}  # nobody is to find a crowd
+    found[7]["bbox"][3] = 0.0
+    found[8]["bbox"][2] = -4.0
+    assert empty_boxes(evaluate(truth, found)) == (1, 2)
+    (tmp_path / "gt.json").write_text(json.dumps(truth))
+    (tmp_path / "dt.json").write_text(json.dumps(found))
+    assert main(["eval", "coco", str(tmp_path / "gt.json"), str(tmp_path / "dt.json"), "--no-intervals"]) == 0
+    told = capsys.readouterr().out
+    assert "gt.json: 1 annotations have a box whose width or height is 0 or less" in told
+    assert "dt.json: 2 detections have a box whose width or height is 0 or less, so that they find nothing" in told
+
+
+def test_masks_need_no_boxes() -> None:
+    truth, found = world()
+    for row in (*truth["annotations"], *found):
+        x, y, width, height = row["bbox"]
+        row["segmentation"] = [[x, y, x + width, y, x + width, y + height, x, y + height]]
+        row["bbox"] = [0.0, 0.0, 0.0, 0.0]
+    assert empty_boxes(evaluate(truth, found, iou_type="segm")) == (0, 0)
 
 
 def test_the_command_tells_it_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

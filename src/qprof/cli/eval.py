@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
     from qprof.findings.coco_table import Resampling, figure_rows
     from qprof.probes.machine import available_cores
     from qprof.report.coco import CSV_COLUMNS, CSV_COLUMNS_PAIR, coco_json, coco_tables, csv_rows
-    from qprof.report.coco_readings import crowd_lines, reading_lines
+    from qprof.report.coco_readings import crowd_lines, empty_lines, reading_lines
     from qprof.report.export import write_csv, write_json
     from qprof.report.table import print_table
     from qprof.report.terminal import print_lines
@@ -93,7 +93,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         write_json(sys.stdout, coco_json(a, b, names, rows, how) | {"readings": explained})
         return 0
-    print_lines([*reading_lines(explained), *crowd_lines(names, results)], sys.stdout)
+    print_lines([*reading_lines(explained), *crowd_lines(names, results), *empty_lines(names, results)], sys.stdout)
     for number, table in enumerate(coco_tables(a, b, names, rows, how)):
         if number:
             print()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from qprof.tasks.coco.analysis.plausible import Reading, crowded_images
+from qprof.tasks.coco.analysis.plausible import Reading, crowded_images, empty_boxes
 from qprof.tasks.coco.result import CocoResult
 
 #: Readings that are told of one file; what is less likely only adds lines.
@@ -31,3 +31,18 @@ def crowd_lines(names: Sequence[str], results: Sequence[CocoResult]) -> Iterator
             f"note  {images:,} images hold more than {max(limits)} objects of one category, up to {most:,}, and no "
             f"more detections are counted in {' and '.join(names)}: AR cannot reach 1; --max-dets {more} counts them"
         )
+
+
+def empty_lines(names: Sequence[str], results: Sequence[CocoResult]) -> Iterator[str]:
+    """Boxes without width or height: of the annotations once, of the detections by file."""
+    wanted = empty_boxes(results[0])[0]
+    if wanted:
+        yield f"note  {_without_size(results[0].truth.source, wanted, 'annotations', 'they cannot be found')}"
+    for name, result in zip(names, results, strict=True):
+        found = empty_boxes(result)[1]
+        if found:
+            yield f"note  {_without_size(name, found, 'detections', 'they find nothing')}"
+
+
+def _without_size(source: str, count: int, what: str, so: str) -> str:
+    return f"{source}: {count:,} {what} have a box whose width or height is 0 or less, so that {so}"

@@ -88,6 +88,16 @@ def crowded_images(result: CocoResult) -> tuple[int, int]:
     return len(np.unique(beyond)), int(counts.max())
 
 
+def empty_boxes(result: CocoResult) -> tuple[int, int]:
+    """How many annotations that are to be found, and how many detections, have a width or height of 0 or less: no box
+    overlaps these. None where masks or keypoints are compared."""
+    if result.truth.shapes is not None:
+        return 0, 0
+    scored = (result.truth_image >= 0) & (result.truth_category >= 0) & (result.truth.crowd == 0)
+    wanted = int((result.truth.boxes[scored, 2:] <= 0).any(axis=1).sum())
+    return wanted, int((result.detections.boxes[:, 2:] <= 0).any(axis=1).sum())
+
+
 def _some(image_ids: NDArray[np.int64]) -> NDArray[np.int64]:
     if len(image_ids) <= MOST_IMAGES:
         return image_ids
@@ -103,6 +113,13 @@ def _changes(result: CocoResult) -> Iterator[tuple[str, str, GroundTruth, Detect
         boxes = read(truth.boxes)
         area = boxes[:, 2] * boxes[:, 3]
         yield f"boxes of the annotations are {says}", remedy, replace(truth, boxes=boxes, area=area), found
+    for says, read in _NEGATIVE:
+        if (found.boxes[:, 2:] < 0).any():
+            boxes = read(found.boxes.astype(np.float64))
+            yield f"boxes of the detections {says}", _WRITE_SIZES, truth, replace(found, boxes=boxes, area=None)
+        if (truth.boxes[:, 2:] < 0).any():
+            mended = replace(truth, boxes=read(truth.boxes), area=np.abs(truth.area))
+            yield f"boxes of the annotations {says}", _WRITE_SIZES, mended, found
     yield from _shares(truth, found)
     yield from _categories(truth, found)
 
@@ -180,6 +197,16 @@ def _swapped(boxes: Boxes) -> Boxes:
     return boxes[:, [1, 0, 3, 2]]
 
 
+def _turned(boxes: Boxes) -> Boxes:
+    return np.column_stack([boxes[:, :2] + np.minimum(boxes[:, 2:], 0), np.abs(boxes[:, 2:])])
+
+
+_WRITE_SIZES = "write the left upper corner, and width and height above 0"
+#: What negative widths and heights stand for.
+_NEGATIVE: tuple[tuple[str, Callable[[Boxes], Boxes]], ...] = (
+    ("have sizes of the wrong sign", lambda boxes: np.column_stack([boxes[:, :2], np.abs(boxes[:, 2:])])),
+    ("are given from another corner, with sizes below 0", _turned),
+)
 #: What boxes are, how to mend them, and x, y, width, height of them.
 _BOXES: tuple[tuple[str, str, Callable[[Boxes], Boxes]], ...] = (
     ("corners (x1, y1, x2, y2)", "write x, y, width, height", _corners),
