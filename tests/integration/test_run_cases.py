@@ -54,3 +54,19 @@ def test_it_runs_and_its_ops_add_up(qprof: CommandLine, model: Path, given: bool
     rest_us = (1.0 - rows) * whole.end_to_end_us.value
     assert rows <= 1.02
     assert rows >= 0.9 or rest_us <= CALL_US, f"{rows:.1%} of {whole.end_to_end_us.value:.3g} us"
+
+
+def test_a_detector_that_is_always_right_has_an_ap_of_1(qprof: CommandLine) -> None:
+    done = qprof("run", CASES / "yolo_form.toml", *QUICK, "-o", "out")
+    assert done.code == 0, done.err
+    found = Run(qprof.folder / "out")
+    assert [found.score(name, "AP") for name in ("float32", "int8-dynamic")] == [1.0, 1.0]
+
+
+def test_pixels_that_are_given_calibrate(qprof: CommandLine) -> None:
+    wanted = [word for word in QUICK if "layer_errors" not in word]
+    model, pixels = CASES / "pixels.tflite", CASES / "pixels_image.npy"
+    done = qprof("run", model, "--variants", "float32,int8", "--inputs", pixels, *wanted, "-o", "out")
+    assert done.code == 0, done.err
+    layers_db = [row.sqnr_db for row in Run(qprof.folder / "out").layer_errors if row.sqnr_db is not None]
+    assert len(layers_db) >= 5 and min(layers_db) > 20.0
