@@ -26,7 +26,8 @@ def _case(name: str, words: tuple[str, ...], **changes: Any) -> Case:
 
 
 CASES: tuple[Case, ...] = (
-    _case("lm_rope_base", ("rope_theta",), rope_parameters={"rope_theta": 100.0, "rope_type": "default"}),
-    _case("lm_norm_epsilon", ("rms_norm_eps",), rms_norm_eps=0.5),
+    # The layers that compute with a setting are where it does its harm: to name them is right as well.
+    _case("lm_rope_base", ("rope_theta", "rotary_emb"), rope_parameters={"rope_theta": 100.0, "rope_type": "default"}),
+    _case("lm_norm_epsilon", ("rms_norm_eps", "layernorm"), rms_norm_eps=0.5),
     _case("lm_head_count", ("num_attention_heads",), num_attention_heads=8, num_key_value_heads=8, head_dim=16),
 )
