@@ -29,7 +29,7 @@ CASES: tuple[Case, ...] = (
         "float_bias_lost",
         lambda folder: makers.bias_lost(base(folder), folder / "planted.tflite", f"{SPOILED}_1/"),
         (BASE, PLANTED),
-        (_score(LAYER, (r"refine1(_|…)pointwise",)),),
+        (_score(LAYER, (r"refine(1_|…)pointwise",)),),
         task=DETECTION,
         protocol=SCORED,
     ),
