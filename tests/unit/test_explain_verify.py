@@ -440,10 +440,21 @@ def test_a_verification_is_not_made_again_where_the_run_itself_was_disturbed(
 
     busy = Doubt("int8", "inference", "busy", "others used the processor", withholds=True)
     monkeypatch.setattr(judgement, "doubts", lambda run: [busy] if disturbed and run is was else [])
-    monkeypatch.setattr(carried_out, "kept", lambda *_: [])
+    monkeypatch.setattr(carried_out, "recorded", lambda _: [])
     monkeypatch.setattr(carried_out, "carry_out", carry_out_moved)
     runs_that_test(was, plan, True, SilentProgress())  # type: ignore[arg-type]
     assert len(made) == runs, "what the machine was in the run itself, no repetition mends"
+
+
+def test_claims_that_one_kept_run_tests_are_given_that_very_run(recorded: tuple[Run, list[Path]]) -> None:
+    """What is told of a run, and what is computed of it, is so once."""
+    run, _ = recorded
+    both = [claim(run=run), claim(run=run, b="int8+y", variants=[{"name": "int8+y", "method": "int8"}])]
+    (plan,) = plan_verification(run, both)
+    carry_out(run, plan, SilentProgress())
+    tested = runs_that_test(run, plan, False, SilentProgress())
+    assert isinstance(tested, dict) and tested.keys() == set(both)
+    assert tested[both[0]] is tested[both[1]]
 
 
 def test_only_claims_that_found_another_machine_are_tested_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -460,7 +471,7 @@ def test_only_claims_that_found_another_machine_are_tested_once_more(monkeypatch
         return (moved, as_before)[len(asked) - 1]
 
     monkeypatch.setattr(judgement, "doubts", lambda run: [])
-    monkeypatch.setattr(carried_out, "kept", lambda *_: [])
+    monkeypatch.setattr(carried_out, "recorded", lambda _: [])
     monkeypatch.setattr(carried_out, "carry_out", carry_out_next)
     tested = runs_that_test(was, plan, True, SilentProgress())  # type: ignore[arg-type]
     assert tested == {claims[0]: as_before, claims[1]: moved}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from qprof.errors import QprofError
 from qprof.findings.judgement import checked, disturbed
-from qprof.findings.verify import Claim, Verification, carry_out, kept, narrowed
+from qprof.findings.verify import Claim, Verification, carry_out, holds, narrowed, recorded
 from qprof.measure.progress import ProgressDisplay
 from qprof.store.run import Run
 
@@ -22,7 +22,12 @@ def runs_that_test(
     One claim may have found the machine as it was and another not: only what belongs to these is run once more. Claims
     that no run tests are left out. An error where the first run fails.
     """
-    runs = {claim: kept(run, narrowed(run, plan, [claim])) for claim in plan.claims}
+    # Read once: what is computed of a run is kept with it, and claims that it tests alike share that.
+    known = recorded(run)
+    runs: dict[Claim, list[Run]] = {}
+    for claim in plan.claims:
+        wanted = narrowed(run, plan, [claim]).profile
+        runs[claim] = [one for profile, one in known if holds(profile, wanted)]
     try:
         while verify and (left := [claim for claim in plan.claims if _once_more(claim, runs[claim])]):
             again = carry_out(run, narrowed(run, plan, left), progress, again=True)

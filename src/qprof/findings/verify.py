@@ -157,7 +157,7 @@ def profile_again(run: Run) -> dict[str, Any]:
 
 def kept(run: Run, verification: Verification) -> list[Run]:
     """The finished runs that hold all of this verification, and perhaps more, the oldest first."""
-    return [one for profile, one in recorded(run) if _holds(profile, verification.profile)]
+    return [one for profile, one in recorded(run) if holds(profile, verification.profile)]
 
 
 def recorded(run: Run) -> list[tuple[Any, Run]]:
@@ -166,7 +166,7 @@ def recorded(run: Run) -> list[tuple[Any, Run]]:
     return sorted((one for one in found if one[1].complete), key=lambda one: one[1].manifest.created)
 
 
-def _holds(known: Any, wanted: Mapping[str, Any]) -> bool:
+def holds(known: Any, wanted: Mapping[str, Any]) -> bool:
     """Whether a profile, as it was written by whatever version, measures all that another one does, with the same
     baseline; one that is none does not."""
     if not isinstance(known, dict):

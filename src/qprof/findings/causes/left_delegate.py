@@ -108,16 +108,16 @@ def _intervention(
     kept = in_float(comparison, rows)
     if isinstance(kept, Impossible):
         return _all_outside(comparison, costs, lost) if finished else (None, kept.reason)
+    types = ", ".join(_types(rows))
+    does = f"leave these ops ({types}) in float"
+    if finished:
+        does = f"put {comparison.baseline}'s ops ({types}) in their place"
     # Inside, they take what they take in the baseline; what they owe to their neighbours outside goes as well.
     beside, share = in_their_train(comparison, lost.value)
     more = math.hypot(SURROUNDINGS * costs.of_baseline(rows).value, (1.0 - share) * beside)
     value, error = costs.without(lost.value + share * beside, lost, costs.b_us, more)
     return Intervention(
-        does=(
-            f"put {comparison.baseline}'s ops ({', '.join(_types(rows))}) in their place, which {_delegate(rows)} takes"
-            if finished
-            else f"leave these ops ({', '.join(_types(rows))}) in float, which {_delegate(rows)} takes"
-        ),
+        does=f"{does}, which {_delegate(rows)} takes",
         prediction=Prediction.point(LATENCY, comparison.variant, kept["name"], value, error, relative=True),
         variants=(kept,),
     ), None
