@@ -21,6 +21,18 @@ from qprof.store.run import Run
 from qprof.store.writer import RunWriter, save_scores
 
 UUID = "GPU-11111111-aaaa"
+#: Overrides of a real run that is short and measures energy all the same.
+QUICK = (
+    "protocol.rounds=3",
+    "protocol.block_ms=2",
+    "protocol.profiled_block_ms=2",
+    "protocol.warmup_max_s=0.05",
+    "protocol.energy_rounds=2",
+    "protocol.energy_block_s=0.3",
+    "protocol.stacks_s=0",
+    "protocol.layer_errors=0",
+    "protocol.ceilings=false",
+)
 #: What happens to a channel's readings on their way: times, values and the windows in; times and values out.
 Fault = Callable[[np.ndarray, np.ndarray, "list[Placed]"], tuple[np.ndarray, np.ndarray]]
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from energy_runs import QUICK
 from qprof.measure.command_line import profile_for
 from qprof.measure.parent import blocks as measure
 from qprof.measure.parent.execution import resume, start
@@ -23,17 +24,6 @@ from qprof.store.run import Run
 from sensor_fakes import Constant, SteppedCounter, vanishes_at
 
 WATTS = 30.0
-QUICK = (
-    "protocol.rounds=3",
-    "protocol.block_ms=2",
-    "protocol.profiled_block_ms=2",
-    "protocol.warmup_max_s=0.05",
-    "protocol.energy_rounds=2",
-    "protocol.energy_block_s=0.3",
-    "protocol.stacks_s=0",
-    "protocol.layer_errors=0",
-    "protocol.ceilings=false",
-)
 
 
 class Meter:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from energy_runs import QUICK
 from qprof.measure.command_line import profile_for
 from qprof.measure.parent import blocks as measure
 from qprof.measure.parent.execution import start
@@ -25,17 +26,6 @@ from qprof.store.run import Run
 
 WATTS = 30.0
 RANGE_UJ = 40_000_000
-QUICK = (
-    "protocol.rounds=3",
-    "protocol.block_ms=2",
-    "protocol.profiled_block_ms=2",
-    "protocol.warmup_max_s=0.05",
-    "protocol.energy_rounds=2",
-    "protocol.energy_block_s=0.3",
-    "protocol.stacks_s=0",
-    "protocol.layer_errors=0",
-    "protocol.ceilings=false",
-)
 
 
 @contextmanager
