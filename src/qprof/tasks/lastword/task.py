@@ -22,7 +22,7 @@ from qprof.tasks.lastword.predictions import Prediction, predictions_of
 from qprof.tasks.lastword.protocols import BOS, LAMBADA_OPENAI, PROTOCOLS, Encoded, Encoder
 from qprof.tasks.lastword.questions import skip_notes, with_last_word, without_last
 from qprof.tasks.lastword.scoring import scored
-from qprof.tasks.lastword.text_task import Batch, BoundText, TextTask, check_vocabulary
+from qprof.tasks.lastword.text_task import Batch, BoundText, TextTask, check_vocabulary, log_likelihoods
 
 #: What a text begins with under each of `BOS`.
 _RULES = {
@@ -172,10 +172,7 @@ class LastWordTask(TextTask[_Bound]):
 
     def trial_parts(self, predictions: Mapping[int, Any]) -> SampleParts:
         samples = sorted(predictions)
-        known = [predictions[sample]["log_likelihood"] for sample in samples]
-        if None in known:
-            raise DataError(f"{known.count(None)} of {len(known)} rows have logits that are not finite")
-        return SampleParts(samples, np.array(known, np.float64), np.ones(len(samples)))
+        return SampleParts(samples, log_likelihoods(predictions, samples, "rows"), np.ones(len(samples)))
 
     # -- the samples that are timed -----------------------------------------------------------------------------------
 

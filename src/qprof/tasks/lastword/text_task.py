@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -53,6 +53,15 @@ class BoundText:
 
 
 Bound = TypeVar("Bound", bound=BoundText)
+
+
+def log_likelihoods(predictions: Mapping[int, Any], samples: Sequence[int], what: str) -> NDArray[np.float64]:
+    """float64[samples]: what was predicted of each, `what` in words ("rows"). Raises `DataError` where one is not
+    finite."""
+    known = [predictions[sample]["log_likelihood"] for sample in samples]
+    if None in known:
+        raise DataError(f"{known.count(None)} of {len(known)} {what} have logits that are not finite")
+    return np.array(known, np.float64)
 
 
 class TextTask(Task, Generic[Bound]):

@@ -17,7 +17,7 @@ from qprof.tasks.base import Alternative, SampleParts, Scores, TrialScore
 from qprof.tasks.lastword.batching import padded, plan
 from qprof.tasks.lastword.data import Source, digest
 from qprof.tasks.lastword.protocols import BOS, Encoder
-from qprof.tasks.lastword.text_task import Batch, BoundText, TextTask, check_vocabulary
+from qprof.tasks.lastword.text_task import Batch, BoundText, TextTask, check_vocabulary, log_likelihoods
 from qprof.tasks.perplexity.documents import Cut, Document, held_back, read_documents
 from qprof.tasks.perplexity.scoring import Predicted, predicted, scored
 from qprof.tasks.perplexity.windows import Window, windows_of
@@ -161,11 +161,9 @@ class PerplexityTask(TextTask[_Bound]):
 
     def trial_parts(self, predictions: Mapping[int, Any]) -> SampleParts:
         samples = sorted(predictions)
-        known = [predictions[sample]["log_likelihood"] for sample in samples]
-        if None in known:
-            raise DataError(f"{known.count(None)} of {len(known)} windows have logits that are not finite")
+        known = log_likelihoods(predictions, samples, "windows")
         sizes = np.array([predictions[sample]["bytes"] for sample in samples], np.float64)
-        return SampleParts(samples, np.array(known, np.float64), sizes)
+        return SampleParts(samples, known, sizes)
 
     def _parts(self, window: Window) -> tuple[float, float]:
         """Words and bytes of a window: its part of its document's."""
