@@ -9,6 +9,8 @@
 
 #include <atomic>
 #include <cstdio>
+#include <filesystem>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <thread>
@@ -35,13 +37,23 @@ void require(bool holds, const char* what) {
   std::exit(1);
 }
 
+// What a test and its sensor share. Not on the test's stack, which others would write to while a thread of the sampler
+// that was left behind still ends.
+struct Told {
+  std::atomic<bool> hangs = false;
+  std::atomic<int> sensors = 0;
+};
+
 // A sensor that hangs where it is told to.
 class Hanging : public Source {
  public:
-  explicit Hanging(std::atomic<bool>& hangs) : hangs_(hangs) {}
+  explicit Hanging(std::shared_ptr<Told> told) : told_(std::move(told)) { ++told_->sensors; }
+  ~Hanging() override { --told_->sensors; }
+  Hanging(const Hanging&) = delete;
+  Hanging& operator=(const Hanging&) = delete;
   size_t channels() const noexcept override { return 1; }
   bool read(double* values, Failure& failure) noexcept override {
-    while (hangs_.load()) pause(kMs);
+    while (told_->hangs.load()) pause(kMs);
     if (++reads_ % 3 == 0) {
       failure.fault = Fault::kForm;
       failure.content.assign("a reading that is none");
@@ -52,7 +64,7 @@ class Hanging : public Source {
   }
 
  private:
-  std::atomic<bool>& hangs_;
+  const std::shared_ptr<Told> told_;
   int reads_ = 0;
 };
 
@@ -76,7 +88,7 @@ class TemporaryFile {
   int descriptor;
 };
 
-std::shared_ptr<Sampler> made(const TemporaryFile& file, std::atomic<bool>& hangs, bool alone) {
+std::shared_ptr<Sampler> made(const TemporaryFile& file, const std::shared_ptr<Told>& told, bool alone) {
   Options options;
   options.timeout_ns = 50 * kMs;
   options.failures_in_a_row = 1000;
@@ -91,7 +103,7 @@ std::shared_ptr<Sampler> made(const TemporaryFile& file, std::atomic<bool>& hang
   }
   const size_t hanging = sampler->add_probe(2 * kMs);
   sampler->probe(hanging).add_group();
-  sampler->probe(hanging).add_part(std::make_unique<Hanging>(hangs), 0);
+  sampler->probe(hanging).add_part(std::make_unique<Hanging>(told), 0);
   return sampler;
 }
 
@@ -140,8 +152,9 @@ void forget(Sampler& sampler, const std::atomic<bool>& done) {
 
 void run_and_hang() {
   const TemporaryFile file;
-  std::atomic<bool> hangs = false, done = false;
-  std::shared_ptr<Sampler> sampler = made(file, hangs, false);
+  const auto told = std::make_shared<Told>();
+  std::atomic<bool> done = false;
+  std::shared_ptr<Sampler> sampler = made(file, told, false);
   sampler->start();
   std::vector<std::thread> askers;
   for (const auto ask : {ask_for_states, ask_for_failures, ask_for_windows, forget})
@@ -150,7 +163,7 @@ void run_and_hang() {
     file.write(number);
     pause(kMs);
   }
-  hangs = true;
+  told->hangs = true;
   while (sampler->state(1).lost == Loss::kNone) pause(kMs);
   const uint64_t reads = sampler->state(0).reads;
   for (int number = 0; sampler->state(0).reads < reads + 20; ++number) {
@@ -163,42 +176,51 @@ void run_and_hang() {
   require(sampler->state(0).lost == Loss::kNone, "the others are not");
   done = true;
   for (std::thread& asker : askers) asker.join();
-  hangs = false;
+  told->hangs = false;
   sampler->wait_for_all();
 }
 
 // Dropped by its owner while it reads, and while it hangs: the last of its threads takes it away.
 void drop() {
   const TemporaryFile file;
-  std::atomic<bool> hangs = false;
   for (const bool hanging : {false, true}) {
-    std::shared_ptr<Sampler> sampler = made(file, hangs, false);
+    const auto told = std::make_shared<Told>();
+    std::shared_ptr<Sampler> sampler = made(file, told, false);
     sampler->start();
     pause(5 * kMs);
-    hangs = hanging;
+    told->hangs = hanging;
     pause(5 * kMs);
     sampler->ask_to_stop();
-    const std::weak_ptr<Sampler> watched = sampler;
     sampler.reset();
     pause(2 * kMs);
-    hangs = false;
-    while (!watched.expired()) pause(kMs);
+    told->hangs = false;
+    // Not std::weak_ptr::expired(): it tells that the sampler is gone, but is not ordered after what its threads did.
+    while (told->sensors.load() > 0) pause(kMs);
   }
 }
 
 // The end is asked for while the only sensor hangs.
 void end_while_hanging() {
   const TemporaryFile file;
-  std::atomic<bool> hangs = false;
-  std::shared_ptr<Sampler> sampler = made(file, hangs, true);
+  const auto told = std::make_shared<Told>();
+  std::shared_ptr<Sampler> sampler = made(file, told, true);
   sampler->start();
   while (sampler->state(0).reads == 0) pause(kMs);
-  hangs = true;
+  told->hangs = true;
   pause(5 * kMs);
   sampler->ask_to_stop();
   require(sampler->wait_for_end(20 * kMs), "patience ends");
-  hangs = false;
+  told->hangs = false;
   sampler->wait_for_all();
+}
+
+bool a_thread_of_the_sampler_lives() {
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+    std::string name;
+    std::getline(std::ifstream(task.path() / "comm"), name);
+    if (name.starts_with("qprof ")) return true;
+  }
+  return false;
 }
 
 }  // namespace
@@ -209,6 +231,8 @@ int main() {
     drop();
     end_while_hanging();
   }
+  // They are detached: one that still ends while the program does would end in what is no longer there.
+  while (a_thread_of_the_sampler_lives()) pause(kMs);
   std::puts("all well");
   return 0;
 }
