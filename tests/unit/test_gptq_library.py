@@ -47,14 +47,22 @@ rows = [[np.random.default_rng(seed).integers(2, 258, (1, 32))] for seed in rang
 maker = RUNTIME.maker(ModelSection(path=sys.argv[1]), "cpu")
 made = maker.make(GPTQVariant(name="gptq-4bit"), base.Calibration(lambda: rows, "d"))
 quantized = state()
-RUNTIME.load(made.path, TorchLMOptions(**made.run))
+import accelerate
+from accelerate.utils import modeling
+files = []
+written = modeling.offload_weight
+modeling.offload_weight = lambda weight, name, *rest, **more: files.append(name) or written(weight, name, *rest, **more)
+loads = accelerate.load_checkpoint_in_model
+model = RUNTIME.load(made.path, TorchLMOptions(**made.run))
+assert accelerate.load_checkpoint_in_model is loads
+addresses = [tensor.data_ptr() % 64 for tensor in model.module.parameters()]
 loaded = state()
 switches = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
 time.sleep(1.5)
 wakes = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw - switches
 states = {"before": before, "imported": imported, "quantized": quantized, "loaded": loaded}
 with open(sys.argv[2], "w") as stream:
-    json.dump({**states, "wakes": wakes}, stream)
+    json.dump({**states, "wakes": wakes, "written": files, "addresses": addresses}, stream)
 """
 
 
@@ -84,6 +92,8 @@ def test_import_quantization_and_loading_go_unnoticed(tmp_path: Path) -> None:
     assert found["imported"] == found["before"]
     assert found["quantized"] == found["before"]
     assert found["loaded"] == found["before"]
+    assert found["written"] == [], "a weight went through a file of its own"
+    assert set(found["addresses"]) == {0}
     assert found["wakes"] <= 5  # the thread that redraws progress bars would wake 15 times
 
 

@@ -17,6 +17,7 @@ from qprof.findings.comparison import Comparison
 from qprof.record.manifest import VariantEntry
 from qprof.runtimes.interventions import Impossible, OtherSettings
 from qprof.runtimes.torch_lm.interventions import TorchLMInterventions
+from qprof.runtimes.torch_lm.settings_beside import TOKENS_FACT
 
 
 def entry(name: str, folder: Path, **options: Any) -> VariantEntry:
@@ -86,6 +87,32 @@ def test_a_tokenizer_that_makes_other_tokens_is_taken_from_the_baseline(tmp_path
     made = Path(found.section["file"])
     assert (made / "tokenizer.json").read_bytes() == (folders[0] / "tokenizer.json").read_bytes()
     assert json.loads((made / "config.json").read_text()) == json.loads((source / "config.json").read_text())
+
+
+def test_tokens_that_the_workers_told_are_compared_without_loading_a_tokenizer(tmp_path: Path) -> None:
+    folders = write_checkpoint(tmp_path / "a"), write_checkpoint(tmp_path / "b")
+    (folders[1] / "tokenizer.json").write_text("written otherwise, and no tokenizer at all")
+
+    def compared(own: list[int] | None, other: list[int] | None) -> list[OtherSettings]:
+        variant, base = (entry(name, folder) for name, folder in zip(("variant", "base"), folders[::-1], strict=True))
+        variant.facts, base.facts = {TOKENS_FACT: own}, {TOKENS_FACT: other}
+        found = TorchLMInterventions().settings_of(variant, base)
+        assert not isinstance(found, Impossible), found
+        return list(found)
+
+    assert compared([5, 6, 7], [5, 6, 7]) == []
+    assert compared(None, [5, 6, 7]) == []  # a tokenizer that does not take the text tells nothing
+    (found,) = compared([5, 7, 6], [5, 6, 7])
+    assert found.differs == (("tokens of one text", "5, 6, 7, ... (3)", "5, 7, 6, ... (3)"),)
+
+
+def test_a_loaded_model_tells_the_tokens_of_its_tokenizer() -> None:
+    pytest.importorskip("transformers")
+    from qprof.runtimes.torch_lm.load import load_module
+
+    loaded = load_module(embedded.path("passages_lm"))
+    tokens = loaded.facts[TOKENS_FACT]
+    assert len(tokens) > 10 and tokens == loaded.tokenizer(loaded.tokenizer.decode(tokens))["input_ids"]
 
 
 def _shifted(vocabulary: dict[str, int]) -> dict[str, int]:

@@ -133,3 +133,26 @@ def _tame_logbar() -> None:
     # The thread that redraws has no way out, but it looks up here how long to sleep next.
     logbar._REFRESH_INTERVAL_SECONDS = _FOREVER_S
     logbar._print = lambda *arguments, **keywords: None
+
+
+@contextlib.contextmanager
+def loading_without_disk() -> Iterator[None]:
+    """While inside, the weights that gptqmodel loads stay in memory. It has accelerate write each into a file of its own
+    and read it again, to have room for a second model: four fifths of the loading of a small one is waiting for the
+    disk."""
+    import accelerate
+
+    load = accelerate.load_checkpoint_in_model
+
+    def without_disk(model: Any, *arguments: Any, **keywords: Any) -> Any:
+        found = load(model, *arguments, **{**keywords, "offload_state_dict": False})
+        # What was read lies in the pages of the file, at any address: let it be memory like that of other models.
+        for tensor in (*model.parameters(), *model.buffers()):
+            tensor.data = tensor.data.clone()
+        return found
+
+    accelerate.load_checkpoint_in_model = without_disk
+    try:
+        yield
+    finally:
+        accelerate.load_checkpoint_in_model = load

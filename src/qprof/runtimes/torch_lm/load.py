@@ -14,6 +14,7 @@ from qprof.runtimes.torch_lm.architecture import attention_for, refuse_encoder
 from qprof.runtimes.torch_lm.checkpoint import Checkpoint, QuantizedFormat, inspect, normalised, origin
 from qprof.runtimes.torch_lm.dequantized import dequantize_linears
 from qprof.runtimes.torch_lm.kernels import DEQUANTIZED, KERNELS, Kernel, default_dtype, device_kind, kernel_for
+from qprof.runtimes.torch_lm.settings_beside import TOKENS_FACT, tokens_of_text
 from qprof.runtimes.torch_lm.text_config import text_alone
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -61,6 +62,7 @@ def load_module(path: Path, *, device: str = "cpu", dtype: str = "", kernel: str
     loaded.module.eval().requires_grad_(False)
     loaded.facts |= {"dtype": loaded.dtype, "kernel": loaded.kernel, "load_seconds": time.perf_counter() - started}
     loaded.facts |= module_facts(loaded.module, device)
+    loaded.facts[TOKENS_FACT] = tokens_of_text(loaded.tokenizer)
     return loaded
 
 
@@ -122,14 +124,15 @@ def _load_by_gptqmodel(checkpoint: Checkpoint, path: Path, device: str, dtype: s
     try:
         with tool_output_to_log():
             gptqmodel = library.import_gptqmodel()
-            return gptqmodel.GPTQModel.load(
-                str(path),
-                device=device if ":" in device or device == "cpu" else f"{device}:0",
-                backend=gptqmodel.BACKEND[kernel.backend],
-                dtype=getattr(torch, dtype),
-                attn_implementation=attention_for(checkpoint.path),
-                local_files_only=True,
-            ).model
+            with library.loading_without_disk():
+                return gptqmodel.GPTQModel.load(
+                    str(path),
+                    device=device if ":" in device or device == "cpu" else f"{device}:0",
+                    backend=gptqmodel.BACKEND[kernel.backend],
+                    dtype=getattr(torch, dtype),
+                    attn_implementation=attention_for(checkpoint.path),
+                    local_files_only=True,
+                ).model
     except (RuntimeError, ValueError, TypeError, KeyError, OSError, ImportError, NotImplementedError) as error:
         raise _load_error(checkpoint, error) from error
 

@@ -40,6 +40,8 @@ _NOT_COMPUTED_WITH = frozenset(
 )
 #: A text that most of what a tokenizer does shows in: spaces, capitals, digits, accents, a line's end.
 _TEXT = "The quick brown Fox, 12 345 times!  It jumped;\nna\u00efve as ever."
+#: Where a loaded model's facts hold what its tokenizer makes of it.
+TOKENS_FACT = "tokens_of_text"
 _LONGEST_TOLD = 40
 _MOST_IDS = 6
 
@@ -52,7 +54,7 @@ def settings_of(entry: VariantEntry, baseline: VariantEntry) -> Sequence[OtherSe
         own, other = (inspect(model_of(one)) for one in (entry, baseline))
         kinds: tuple[tuple[Kind, str, tuple[tuple[str, str, str], ...]], ...] = (
             ("configuration", f"configuration ({CONFIG})", tuple(_configured(own.path, other.path))),
-            ("tokenizer", "tokenizer", tuple(_tokenized(own.path, other.path))),
+            ("tokenizer", "tokenizer", tuple(_tokenized((own.path, entry), (other.path, baseline)))),
         )
         return [
             OtherSettings(what, _section(entry, own, other, kind), differs) for kind, what, differs in kinds if differs
@@ -124,19 +126,35 @@ def _flat(value: Any, before: str = "") -> dict[str, Any]:
     return found
 
 
-def _tokenized(own: Path, other: Path) -> Iterator[tuple[str, str, str]]:
+def tokens_of_text(tokenizer: Any) -> list[int] | None:
+    """What a tokenizer makes of one text, by which tokenizers are told apart; `None` where it cannot take the text."""
+    try:
+        return [int(token) for token in tokenizer(_TEXT)["input_ids"]]
+    except Exception:  # one that knows only some characters raises whatever its library has for the others
+        return None
+
+
+def _tokenized(own: tuple[Path, VariantEntry], other: tuple[Path, VariantEntry]) -> Iterator[tuple[str, str, str]]:
     """How the two make tokens of one text, where that differs."""
-    files = [{name: _content(folder / name) for name in TOKENIZER_FILES} for folder in (own, other)]
+    files = [{name: _content(folder / name) for name in TOKENIZER_FILES} for folder, _ in (own, other)]
     if files[0] == files[1]:
         return
-    from qprof.runtimes.torch_lm.load import load_tokenizer
-
     try:
-        mine, theirs = (list(load_tokenizer(folder)(_TEXT)["input_ids"]) for folder in (own, other))
+        mine, theirs = (_tokens(*one) for one in (own, other))
     except ImportError:
         return  # without transformers nothing can be said of it
-    if mine != theirs:
+    if mine is not None and theirs is not None and mine != theirs:
         yield "tokens of one text", _ids(theirs), _ids(mine)
+
+
+def _tokens(folder: Path, entry: VariantEntry) -> list[int] | None:
+    """As its worker told when it loaded the model; a variant that told nothing is loaded here, which takes seconds."""
+    if TOKENS_FACT in entry.facts:
+        known: list[int] | None = entry.facts[TOKENS_FACT]
+        return known
+    from qprof.runtimes.torch_lm.load import load_tokenizer
+
+    return tokens_of_text(load_tokenizer(folder))
 
 
 def _content(path: Path) -> bytes | None:
