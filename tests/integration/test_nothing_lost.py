@@ -95,6 +95,52 @@ def test_a_scorer_that_dies_loses_no_prediction(breakable: CommandLine, models: 
     assert (starts(run, "a"), starts(run, "b")) == before
 
 
+def test_of_variants_in_one_process_the_death_of_one_is_not_that_of_the_others(
+    breakable: CommandLine, models: Path
+) -> None:
+    breakable.environment["BREAK"] = "block:b.tflite"
+    files = [models / f"{name}.tflite" for name in "ab"]
+    shutil.copyfile(models / "a.tflite", breakable.folder / "c.tflite")
+    together = ("--set", "protocol.own_process=false")
+    done = breakable("run", *files, breakable.folder / "c.tflite", *QUICK, *together, "-o", "r")
+    assert done.code == 1, done.err
+    run = Run(breakable.folder / "r")
+    assert run.complete and "killed by SIGKILL (out of memory?) during 'block'" in str(run.variant("b").reason)
+    for name in "ac":
+        assert not run.variant(name).failed
+        per_round = run.latency(name, "clean").round
+        assert set(per_round.tolist()) == set(range(run.manifest.profile.protocol.rounds)), "no round is missing"
+        assert run.variant(name).memory.peak_rss_above_runtime_bytes is None
+        assert "shares its process" in run.variant(name).memory.missing["peak_rss_bytes"]
+    assert sorted(path.name for path in (run.folder / "logs").glob("?.log")) == ["a.log", "c.log"]
+
+
+def test_variants_with_threads_of_their_own_share_no_process(qprof: CommandLine, models: Path) -> None:
+    text = f"""
+        name = "p"
+        variants = [
+            {{ name = "one", file = "{models / "a.tflite"}" }},
+            {{ name = "same", file = "{models / "b.tflite"}" }},
+            {{ name = "two", file = "{models / "a.tflite"}", threads = 2 }},
+        ]
+        [task]
+        kind = "latency"
+        [protocol]
+        own_process = false
+        rounds = 1
+        block_ms = 1
+        warmup_max_s = 0.1
+        energy = "off"
+        stacks_s = 0
+        ceilings = false
+    """
+    (qprof.folder / "p.toml").write_text(textwrap.dedent(text))
+    done = qprof("run", "p.toml", "-o", "r")
+    assert done.code == 0, done.err
+    logs = {path.stem for path in (qprof.folder / "r" / "logs").glob("*.log")}
+    assert logs & {"one", "same", "two"} == {"one", "two"}
+
+
 def test_a_variant_that_failed_in_a_finished_run_is_tried_again(breakable: CommandLine, models: Path) -> None:
     breakable.environment["BREAK"] = "block:b.tflite"
     done = breakable("run", models / "a.tflite", models / "b.tflite", *QUICK, "-o", "r")

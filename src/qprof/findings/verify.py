@@ -37,7 +37,11 @@ _LATENCY_ALONE = {
     "layer_errors": 0,
     "ceilings": False,
     "plausibility": 0,
+    # What most of them take longest for is importing what they are run with.
+    "own_process": False,
 }
+#: Keys that say how it was measured, not what.
+_HOW = ("own_process",)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,7 +98,8 @@ def narrowed(run: Run, verification: Verification, claims: Sequence[Claim]) -> V
 
 def measured_again(protocol: Mapping[str, Any]) -> dict[str, Any]:
     """The protocol of a run inside another: enough rounds for an interval, and nothing that the other has already."""
-    return {**_fixed(protocol), **_LATENCY_ALONE, "rounds": max(_LEAST_ROUNDS, _fixed(protocol)["rounds"])}
+    rounds = max(_LEAST_ROUNDS, _fixed(protocol)["rounds"])
+    return {**_fixed(protocol), **_LATENCY_ALONE, "own_process": True, "rounds": rounds}
 
 
 def scores_alone(protocol: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,7 +148,8 @@ def _profile(run: Run, claims: Sequence[Claim]) -> dict[str, Any]:
     data["variants"] = [dict(section) for section in wanted.values()]
     data["name"] = f"{data['name']}-verify"
     timed = first.prediction.figure == LATENCY
-    again = {**measured_again(data["protocol"]), "scored": False} if timed else scored_again(data["protocol"])
+    timed_again = {**measured_again(data["protocol"]), "scored": False, "own_process": False}
+    again = timed_again if timed else scored_again(data["protocol"])
     data["protocol"] = {**again, **first.protocol}
     data["task"] = merged({"task": data["task"]}, {"task": first.task})["task"]
     return data
@@ -184,9 +190,15 @@ def holds(known: Any, wanted: Mapping[str, Any]) -> bool:
 
 def _covers(known: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     own, needed = known.get("variants"), wanted["variants"]
-    if {**known, "variants": None} != {**wanted, "variants": None} or not isinstance(own, list) or not own:
+    if _but_variants(known) != _but_variants(wanted) or not isinstance(own, list) or not own:
         return False
     return bool(own[0] == needed[0]) and all(section in own for section in needed)
+
+
+def _but_variants(profile: Mapping[str, Any]) -> dict[str, Any]:
+    protocol = profile.get("protocol")
+    kept = {key: value for key, value in protocol.items() if key not in _HOW} if isinstance(protocol, dict) else None
+    return {**profile, "variants": None, "protocol": kept}
 
 
 def carry_out(run: Run, verification: Verification, progress: ProgressDisplay, again: bool = False) -> Run:

@@ -121,7 +121,13 @@ class LoadedAnswer(Struct, frozen=True, kw_only=True):
     notes: list[str]
 
 
-class LoadVariant(Request[LoadedAnswer], frozen=True, kw_only=True, tag="load"):
+class OfVariant(Request[Answer], frozen=True, kw_only=True):
+    """A request about one of the variants that a worker holds; `name`: of which."""
+
+    name: str = ""
+
+
+class LoadVariant(OfVariant[LoadedAnswer], frozen=True, kw_only=True, tag="load"):
     """Load a variant, and bind the task to it."""
 
     answer = LoadedAnswer
@@ -140,7 +146,7 @@ class InstrumentedAnswer(Struct, frozen=True, kw_only=True):
     notes: list[str] = field(default_factory=list)
 
 
-class Instrument(Request[InstrumentedAnswer], frozen=True, kw_only=True, tag="instrument"):
+class Instrument(OfVariant[InstrumentedAnswer], frozen=True, kw_only=True, tag="instrument"):
     """Time the ops of the loaded variant in profiled blocks."""
 
     answer = InstrumentedAnswer
@@ -153,7 +159,7 @@ class WarmedUpAnswer(Struct, frozen=True, kw_only=True):
     samples: Samples
 
 
-class WarmUp(Request[WarmedUpAnswer], frozen=True, kw_only=True, tag="warmup"):
+class WarmUp(OfVariant[WarmedUpAnswer], frozen=True, kw_only=True, tag="warmup"):
     """Run a phase until it is steady, or until `max_s` is spent."""
 
     answer = WarmedUpAnswer
@@ -171,7 +177,7 @@ class BlockAnswer(Struct, frozen=True, kw_only=True):
     readings: list[Reading] = field(default_factory=list)
 
 
-class MeasureBlock(Request[BlockAnswer], frozen=True, kw_only=True, tag="block"):
+class MeasureBlock(OfVariant[BlockAnswer], frozen=True, kw_only=True, tag="block"):
     """Run `samples` over and over until the block lasted `min_ms` and had `min_repetitions` inferences. `keep`: what
     the first pass predicts is scored. `chosen`: the samples of a scored block are the task's own numbers, in any order,
     and not places in the order in which the task runs all of them."""
@@ -195,12 +201,18 @@ class NotesAnswer(Struct, frozen=True, kw_only=True):
     decoding: DecodeCheck | None = None
 
 
-class CollectNotes(Request[NotesAnswer], frozen=True, kw_only=True, tag="notes"):
+class CollectNotes(OfVariant[NotesAnswer], frozen=True, kw_only=True, tag="notes"):
     """Asked once, when all blocks are done. `decoding`: whether a text task's targets are decoded once more."""
 
     decoding: bool = True
 
     answer = NotesAnswer
+
+
+class Forget(Request[Done], frozen=True, kw_only=True, tag="forget"):
+    """Let go of every variant that is loaded, and of the memory that they took."""
+
+    answer = Done
 
 
 # -- after the blocks -------------------------------------------------------------------------------------------------
@@ -355,6 +367,7 @@ AnyRequest = (
     | WarmUp
     | MeasureBlock
     | CollectNotes
+    | Forget
     | ScoreVariant
     | Tabulate
     | CompareLayers

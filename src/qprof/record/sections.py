@@ -71,7 +71,9 @@ class ProtocolSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     yet. `plausibility`: scored samples on which the baseline is tried with other settings of its task (labels, boxes,
     preprocessing), 0 for none. `output_samples`: inputs on which the outputs of a variant are compared with the
     baseline's, 0 for none; where it is left out, up to 1000 for a task without labels and none for others. `alone`:
-    whether a block waits while another run of the same user measures on this machine. `budget_s`: seconds of measuring
+    whether a block waits while another run of the same user measures on this machine. `own_process`: whether each
+    variant has a process of its own; where it has not, those that one process can run share it, what one of them takes
+    of memory is not told, and the run starts sooner. `budget_s`: seconds of measuring
     (from the first round on, without waiting for other runs); `margin`: relative difference of latencies that counts as
     none. With either, the run goes on until every verdict on latency is decided at the margin (2 % where none is
     given), the budget is spent or there were `rounds` rounds, 48 where the profile does not say. `samples`: of the data
@@ -101,6 +103,7 @@ class ProtocolSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     plausibility: Annotated[int, Meta(ge=0, le=10_000)] = 50
     output_samples: Annotated[int, Meta(ge=0, le=100_000)] | None = None
     alone: bool = True
+    own_process: bool = True
     budget_s: Annotated[float, Meta(gt=0, le=10_000_000)] | None = None
     margin: Annotated[float, Meta(gt=0, lt=1)] | None = None
     samples: Positive | None = None

@@ -4,16 +4,17 @@ errors, and the machine's ceilings."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
 from qprof.errors import ModelError, QprofError
 from qprof.measure.parent.ceilings import machine_ceilings
-from qprof.measure.parent.jobs import Jobs
-from qprof.measure.parent.two_models import require_memory
+from qprof.measure.parent.jobs import Job, Jobs, at_once
+from qprof.measure.parent.two_models import fit_together, require_memory
 from qprof.measure.parent.variants import loaded_variant
 from qprof.measure.progress import ProgressDisplay
-from qprof.measure.requests import CompareLayers, TryAlternatives
+from qprof.measure.requests import ComparedAnswer, CompareLayers, PlausibilityAnswer, TryAlternatives
 from qprof.record.manifest import LayersCompared, VariantEntry
 from qprof.record.ops import OpMeta
 from qprof.record.rows import LayerErrorRow, PlausibilityRow
@@ -55,46 +56,52 @@ class AfterBlocks:
             except QprofError as error:
                 self._note(f"the ceilings of {runtime.name} are not known: {error}")
 
-    def compare_layers(self, jobs: Jobs, entries: Sequence[VariantEntry]) -> None:
-        """Every variant's layers with those of the baseline, on a few samples."""
+    def check(self, jobs: Jobs, entries: Sequence[VariantEntry]) -> None:
+        """The baseline on a few samples, with the settings of its task as they are and changed: one that is broken
+        itself is no measure for the others. And every variant's layers with those of the baseline."""
         baseline = self._manifest.baseline
-        if not self._protocol.layer_errors or baseline.failed:
-            return
-        for entry in entries:
+        asked: list[tuple[VariantEntry, Job[Any]]] = []
+        if (request := self._alternatives(baseline)) is not None:
+            asked.append((baseline, Job("check of the baseline", request, self._protocol.timeout_s)))
+        for entry in entries if self._protocol.layer_errors and not baseline.failed else ():
             if entry is baseline or layer_errors_saved(self._writer.folder, entry.name):
                 continue
-            self._progress.phase("comparing layers", f"variant {entry.name}")
             try:
-                self._compare(jobs, baseline, entry)
+                compared = self._comparison(baseline, entry)
             except QprofError as error:
-                entry.notes.append(f"its layers were not compared with the baseline's: {error}")
-                self._progress.note(f"{entry.name}: its layers were not compared: {error}")
+                self._not_compared(entry, error)
+                continue
+            asked.append((entry, Job("comparison of layers", compared, self._protocol.timeout_s)))
+        together = at_once() if fit_together(baseline, entries) else 1
+        for (entry, _), answer in zip(asked, jobs.ask_all([job for _, job in asked], together), strict=True):
+            if entry is baseline:
+                self._keep_alternatives(entry, answer)
+            else:
+                self._keep_comparison(entry, answer)
 
-    def check_baseline(self, jobs: Jobs) -> None:
-        """The baseline on a few samples, with the settings of its task as they are and changed: one that is broken
-        itself is no measure for the others."""
-        baseline, task = self._manifest.baseline, self._manifest.task
+    def _alternatives(self, baseline: VariantEntry) -> TryAlternatives | None:
+        task = self._manifest.task
         wanted = self._protocol.plausibility if self._protocol.scored else 0
         if not wanted or baseline.failed or task is None or not tasks.get(task.kind).settings_tried:
-            return
+            return None
         if plausibility_saved(self._writer.folder, baseline.name):
-            return
+            return None
         self._progress.phase("checking the baseline", f"variant {baseline.name} with other settings of its task")
-        request = TryAlternatives(
+        return TryAlternatives(
             name=baseline.name, baseline=loaded_variant(baseline), task=task, samples=wanted, max_s=_MOST_TRYING_S
         )
-        try:
-            answer = jobs.ask("check of the baseline", request, timeout_s=self._protocol.timeout_s)
-        except QprofError as error:
-            baseline.notes.append(f"it was not checked whether it is broken itself: {error}")
-            self._progress.note(f"{baseline.name}: was not checked: {error}")
+
+    def _keep_alternatives(self, baseline: VariantEntry, answer: PlausibilityAnswer | QprofError) -> None:
+        if isinstance(answer, QprofError):
+            baseline.notes.append(f"it was not checked whether it is broken itself: {answer}")
+            self._progress.note(f"{baseline.name}: was not checked: {answer}")
             return
         baseline.plausibility = answer.facts
         baseline.notes += [note for note in answer.notes if note not in baseline.notes]
         self._writer.save_manifest()  # before the rows, which say that all of it is done
         save_plausibility(self._writer.folder, baseline.name, msgspec.convert(answer.rows, list[PlausibilityRow]))
 
-    def _compare(self, jobs: Jobs, baseline: VariantEntry, entry: VariantEntry) -> None:
+    def _comparison(self, baseline: VariantEntry, entry: VariantEntry) -> CompareLayers:
         if entry.runtime != baseline.runtime:
             raise ModelError(
                 f"it is run by {entry.runtime} and the baseline by {baseline.runtime}, whose layers hold no tensors in "
@@ -102,7 +109,7 @@ class AfterBlocks:
             )
         require_memory(baseline, entry, "protocol.layer_errors")
         assert self._manifest.task is not None  # it was prepared before anything was measured
-        request = CompareLayers(
+        return CompareLayers(
             name=entry.name,
             baseline=loaded_variant(baseline),
             variant=loaded_variant(entry),
@@ -110,11 +117,20 @@ class AfterBlocks:
             pairs=self._pairs(baseline.name, entry.name),
             samples=self._protocol.layer_errors,
         )
-        answer = jobs.ask("comparison of layers", request, timeout_s=self._protocol.timeout_s)
+
+    def _keep_comparison(self, entry: VariantEntry, answer: ComparedAnswer | QprofError) -> None:
+        self._progress.phase("comparing layers", f"variant {entry.name}")
+        if isinstance(answer, QprofError):
+            self._not_compared(entry, answer)
+            return
         rows = msgspec.convert(answer.rows, list[LayerErrorRow])
         save_layer_errors(self._writer.folder, entry.name, rows)
         entry.notes += [note for note in answer.notes if note not in entry.notes]
         entry.layer_errors = LayersCompared(samples=answer.samples, seconds=answer.seconds)
+
+    def _not_compared(self, entry: VariantEntry, error: QprofError) -> None:
+        entry.notes.append(f"its layers were not compared with the baseline's: {error}")
+        self._progress.note(f"{entry.name}: its layers were not compared: {error}")
 
     def _pairs(self, baseline: str, variant: str) -> list[tuple[str, str]]:
         """Which op of the baseline is which of the variant; nothing where the ops of one were not told."""

@@ -12,7 +12,7 @@ from qprof.errors import ProfileError, QprofError, StoreError
 from qprof.measure.models import model_path
 from qprof.measure.parent.after_blocks import AfterBlocks
 from qprof.measure.parent.blocks import Measurement
-from qprof.measure.parent.jobs import Jobs
+from qprof.measure.parent.jobs import Job, Jobs, at_once
 from qprof.measure.parent.output_distances import OutputComparison
 from qprof.measure.parent.process import Bounds, closing_worker
 from qprof.measure.parent.sensors import Estimator, SampledProbe, Sensors, open_probes, open_watch
@@ -143,11 +143,10 @@ class Execution:
             with self._sensors(estimator) as sensors:
                 Measurement(self._writer, self._profile, self._crew, sensors, self._progress).run()
         self._collect_notes()
-        self._crew.stop()
         after = AfterBlocks(self._writer, self._protocol, self._progress)
-        with Jobs(self._logs / "layers.log", self._bounds) as jobs:
-            after.check_baseline(jobs)
-            after.compare_layers(jobs, self._crew.living())
+        # They have imported what the jobs need, which takes seconds.
+        with Jobs(self._logs / "layers.log", self._bounds, self._crew.released(at_once())) as jobs:
+            after.check(jobs, self._crew.living())
         after.find_ceilings(self._crew.living())
         self._finish()
 
@@ -190,31 +189,32 @@ class Execution:
     def _finish(self) -> None:
         # In another process: predictions and tables are large, and the parent is to stay small.
         with Jobs(self._logs / "score.log", self._bounds) as jobs:
-            for entry in self._crew.living() if self._protocol.scored else ():
-                self._progress.phase("scoring", f"variant {entry.name}")
-                self._score(jobs, entry)
+            self._score(jobs, self._crew.living() if self._protocol.scored else ())
         count_scored(self._manifest)
         with Jobs(self._logs / "outputs.log", self._bounds) as jobs:
             OutputComparison(self._writer, self._protocol, self._progress).run(jobs, self._crew.living())
         self._progress.phase("writing", "tables")
         self._writer.finalize(SOURCES, self._tabulate)
 
-    def _score(self, jobs: Jobs, entry: VariantEntry) -> None:
+    def _score(self, jobs: Jobs, entries: Sequence[VariantEntry]) -> None:
         folder = str(self._writer.folder.absolute())
-        request = ScoreVariant(folder=folder, variant=entry.name, task=self._crew.task)
-        entry.unscored = None
-        try:
-            answer = jobs.ask(f"scoring of {entry.name}", request)
-        except StoreError:
-            raise
-        except QprofError as error:
-            # What it predicted is kept: it can be scored again.
-            entry.unscored = str(error)
-            self._progress.note(f"{entry.name}: not scored: {error}")
-            return
-        if answer.columns:
-            self._manifest.score_columns = answer.columns
-        entry.notes += [note for note in answer.notes if note not in entry.notes]
+        asked = [
+            Job(f"scoring of {entry.name}", ScoreVariant(folder=folder, variant=entry.name, task=self._crew.task))
+            for entry in entries
+        ]
+        for entry, answer in zip(entries, jobs.ask_all(asked), strict=True):
+            self._progress.phase("scoring", f"variant {entry.name}")
+            entry.unscored = None
+            if isinstance(answer, StoreError):
+                raise answer
+            if isinstance(answer, QprofError):
+                # What it predicted is kept: it can be scored again.
+                entry.unscored = str(answer)
+                self._progress.note(f"{entry.name}: not scored: {answer}")
+                continue
+            if answer.columns:
+                self._manifest.score_columns = answer.columns
+            entry.notes += [note for note in answer.notes if note not in entry.notes]
 
     def _tabulate(self, folder: Path, variants: Sequence[str], sources: Sequence[str]) -> list[BlockEntry]:
         request = Tabulate(folder=str(folder.absolute()), variants=list(variants), sources=list(sources))

@@ -166,10 +166,19 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """End the worker at once."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        self.kill_process()
         self._process.wait()
         self._channel.close()
+
+    def kill_process(self) -> None:
+        """The same, of a worker that another thread asks something: that one is told, and closes what is left."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    @property
+    def lives(self) -> bool:
+        """Whether the process is there."""
+        return self._process.poll() is None
 
     def _cause_of_death(self) -> str:
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from qprof.errors import ModelError
 from qprof.probes.machine import available_memory_bytes
 from qprof.record.manifest import VariantEntry
@@ -18,3 +20,9 @@ def require_memory(baseline: VariantEntry, entry: VariantEntry, setting: str) ->
             f"both files have {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB of memory are free, too little to hold "
             f"both with their activations; {setting} = 0 leaves the comparison out"
         )
+
+
+def fit_together(baseline: VariantEntry, entries: Sequence[VariantEntry]) -> bool:
+    """Whether there is memory to compare two variants with the baseline at the same time."""
+    sizes, free = sorted(entry.bytes or 0 for entry in entries), available_memory_bytes()
+    return free is None or 2 * (baseline.bytes or 0) + sum(sizes[-2:]) <= _MOST_MEMORY * free

@@ -18,13 +18,14 @@ from qprof.measure.requests import (
     LoadVariant,
     MadeAnswer,
     MakeVariant,
+    OfVariant,
     Preload,
     PreparedAnswer,
     PrepareTask,
     Request,
 )
 from qprof.probes.machine import packages
-from qprof.record.manifest import Making, PreparedTask, VariantEntry
+from qprof.record.manifest import Making, Memory, PreparedTask, VariantEntry
 from qprof.record.sections import FileVariantSection, VariantSection
 from qprof.runtimes import registry
 from qprof.runtimes.base import Asked
@@ -32,10 +33,17 @@ from qprof.store.files import make_folder
 from qprof.store.writer import RunWriter
 from qprof.tasks import registry as tasks
 
+_IN_ONE = "it shares its process with other variants (protocol.own_process)"
+_OF_A_PROCESS = ("rss_bytes", "pss_bytes", "peak_rss_bytes", "device_peak_bytes")
+
 
 class Crew:
-    """One worker process per variant, and what the manifest says of each. `scored`: samples that are predicted in
-    passes of their own, 0 where the timed ones are scored. `bounds`: of each worker."""
+    """The worker processes of the variants, and what the manifest says of each. `scored`: samples that are predicted in
+    passes of their own, 0 where the timed ones are scored. `bounds`: of each worker.
+
+    Every variant has a process of its own, unless the protocol says otherwise. Of several in one, the death of that
+    process is the failure of the one that was asked; the others are loaded once more, each by itself.
+    """
 
     def __init__(self, writer: RunWriter, profile: Profile, progress: ProgressDisplay, bounds: Bounds) -> None:
         self._writer = writer
@@ -44,6 +52,8 @@ class Crew:
         self._protocol = profile.protocol
         self._progress = progress
         self._workers: dict[str, WorkerProcess] = {}
+        self._shared: dict[tuple[Any, ...], WorkerProcess] = {}
+        self._bereft: set[str] = set()
         self._logs = writer.folder / "logs"
         self._bounds = bounds
         self._calibration_digest = ""
@@ -52,17 +62,38 @@ class Crew:
 
     def stop(self) -> None:
         """End all workers."""
-        for worker in self._workers.values():
+        for worker in {*self._workers.values(), *self._shared.values()}:
             worker.stop()
         self._workers.clear()
+        self._shared.clear()
+
+    def released(self, count: int) -> list[WorkerProcess]:
+        """Of the processes of the variants, so many that can be used for something else; all others are ended. One that
+        has a library of its own in it is none: such a library may change how others are run."""
+        own = [entry for entry in self.living() if not entry.making.run.get("library")]
+        fit = dict.fromkeys(self._workers[entry.name] for entry in own if entry.name in self._workers)
+        kept = [worker for worker in fit if worker.lives][:count]
+        self._workers = {name: one for name, one in self._workers.items() if one not in kept}
+        self._shared = {key: one for key, one in self._shared.items() if one not in kept}
+        self.stop()
+        return kept
 
     def ask(self, entry: VariantEntry, request: Request[Answer]) -> Answer:
         """Ask a variant's worker, within the protocol's time limit. Raises what the worker does."""
-        return self._workers[entry.name].ask(request, timeout_s=self._protocol.timeout_s)
+        worker = self._worker(entry)
+        worker.label = f"variant {entry.name}"
+        if isinstance(request, OfVariant):
+            request = msgspec.structs.replace(request, name=entry.name)
+        return worker.ask(request, timeout_s=self._protocol.timeout_s)
 
     def pid(self, entry: VariantEntry) -> int:
         """The process of a variant's worker."""
-        return self._workers[entry.name].pid
+        return self._worker(entry).pid
+
+    def _worker(self, entry: VariantEntry) -> WorkerProcess:
+        if entry.name in self._bereft:
+            self._load_again(entry)
+        return self._workers[entry.name]
 
     def living(self) -> list[VariantEntry]:
         """The manifest's entries of the variants that have not failed."""
@@ -146,16 +177,47 @@ class Crew:
             return maker
         _keep_made(entry, made)
         # Importing a runtime takes seconds: this variant's worker does it while the next variant is made.
-        self._new_worker(entry).post(Preload(runtime=made.runtime, run=made.run))
+        preload = Preload(runtime=made.runtime, run=made.run)
+        if self._protocol.own_process:
+            self._new_worker(entry).post(preload)
+            return maker
+        # What a library or the number of threads changes in a process, it changes for all that is loaded there.
+        alike = (made.runtime, made.run.get("library"), entry.section.get("threads"))
+        if alike not in self._shared:
+            self._shared[alike] = self._new_worker(entry)
+            self._shared[alike].post(preload)
+        self._workers[entry.name] = self._shared[alike]
         return maker
 
     def _new_worker(self, entry: VariantEntry) -> WorkerProcess:
-        former = self._workers.pop(entry.name, None)
-        if former is not None:
-            former.stop()
+        self._drop_worker(entry)
         worker = WorkerProcess(f"variant {entry.name}", self._logs / f"{entry.name}.log", self._bounds)
         self._workers[entry.name] = worker
         return worker
+
+    def _drop_worker(self, entry: VariantEntry, gone: bool = True) -> None:
+        """End a variant's process, `gone` or not; one that others are in only where it is gone. They get another, each
+        its own, when they are asked next."""
+        worker = self._workers.pop(entry.name, None)
+        if worker is None:
+            return
+        others = [name for name, one in self._workers.items() if one is worker]
+        if others and not gone:
+            return
+        worker.stop()
+        self._shared = {key: one for key, one in self._shared.items() if one is not worker}
+        for name in others:
+            del self._workers[name]
+        self._bereft.update(others)
+
+    def _load_again(self, entry: VariantEntry) -> None:
+        """Load a variant whose process died of another one."""
+        self._bereft.discard(entry.name)
+        self._new_worker(entry)
+        instrumented = entry.instrumented
+        self._load(entry)
+        if instrumented:
+            self._instrument(entry)
 
     def _runtime_packages(self) -> list[str]:
         used = sorted({str(entry.runtime) for entry in self.living()})
@@ -186,7 +248,14 @@ class Crew:
         entry.notes += [note for note in loaded.notes if note not in self._manifest.notes]
         entry.inputs, entry.outputs, entry.phases = loaded.inputs, loaded.outputs, loaded.phases
         entry.structure, entry.facts = loaded.structure, loaded.facts
-        entry.memory, entry.scored = loaded.memory, loaded.scored
+        entry.memory, entry.scored = self._memory(loaded.memory), loaded.scored
+
+    def _memory(self, found: Memory) -> Memory:
+        """What is known of a variant's memory: what its process grew by, only where it is alone there."""
+        if self._protocol.own_process:
+            return found
+        missing = found.missing | dict.fromkeys(_OF_A_PROCESS, _IN_ONE)
+        return Memory(footprint_bytes=found.footprint_bytes, missing=missing)
 
     def _task_of(self, entry: VariantEntry) -> PreparedTask:
         """The run's task; for a variant with a batch of its own, with prompts of so many rows."""
@@ -222,9 +291,8 @@ class Crew:
     def fail(self, entry: VariantEntry, error: QprofError) -> None:
         """Record why a variant is out; its kept blocks stay, the others go on."""
         entry.status, entry.reason = "failed", str(error)
-        worker = self._workers.pop(entry.name, None)
-        if worker is not None:
-            worker.stop()
+        self._bereft.discard(entry.name)
+        self._drop_worker(entry, gone=isinstance(error, WorkerError))
         self._writer.save_manifest()
         self._progress.note(f"variant {entry.name} failed: {error}")
 

@@ -65,6 +65,13 @@ def _total(sizes: list[int | None]) -> int | None:
     return sum(known) if len(known) == len(sizes) else None
 
 
+def let_go() -> None:
+    """Give the system what this process has no use for any more, of what was there when a variant was loaded, too."""
+    gc.unfreeze()
+    gc.collect()
+    _hand_back()
+
+
 def _hand_back() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's; other C libraries hand back by themselves
     if trim is not None:

@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 
 
 class Server:
-    """What one worker can be asked. Libraries are imported where they are needed: its memory is its variant's."""
+    """What one worker can be asked. Libraries are imported where they are needed: its memory is its variant's, or
+    theirs, where it holds several."""
 
     def __init__(self) -> None:
-        self._bench: Bench | None = None
+        self._benches: dict[str, Bench] = {}
         self._estimator: CarbonEstimator | NoCarbon | None = None
 
     @singledispatchmethod
@@ -56,24 +57,33 @@ class Server:
     def _load(self, request: requests.LoadVariant) -> requests.LoadedAnswer:
         from qprof.measure.worker.bench import Bench
 
-        self._bench = Bench(request)
-        return self._bench.describe()
+        self._benches.pop(request.name, None)
+        bench = self._benches[request.name] = Bench(request)
+        return bench.describe()
 
     @answer.register
     def _instrument(self, request: requests.Instrument) -> requests.InstrumentedAnswer:
-        return self._loaded().instrument()
+        return self._loaded(request).instrument()
 
     @answer.register
     def _warm_up(self, request: requests.WarmUp) -> requests.WarmedUpAnswer:
-        return self._loaded().warm_up(request.phase, request.max_s)
+        return self._loaded(request).warm_up(request.phase, request.max_s)
 
     @answer.register
     def _block(self, request: requests.MeasureBlock) -> requests.BlockAnswer:
-        return self._loaded().block(request)
+        return self._loaded(request).block(request)
 
     @answer.register
     def _notes(self, request: requests.CollectNotes) -> requests.NotesAnswer:
-        return self._loaded().notes(request.decoding)
+        return self._loaded(request).notes(request.decoding)
+
+    @answer.register
+    def _forget(self, request: requests.Forget) -> requests.Done:
+        from qprof.measure.worker.memory_growth import let_go
+
+        self._benches.clear()
+        let_go()
+        return requests.Done()
 
     @answer.register
     def _score(self, request: requests.ScoreVariant) -> requests.ScoredAnswer:
@@ -139,10 +149,10 @@ class Server:
         readings = to_readings(estimator.end(), time.perf_counter_ns())
         return requests.EstimatorAnswer(missing=list(estimator.missing), readings=readings)
 
-    def _loaded(self) -> Bench:
-        if self._bench is None:
+    def _loaded(self, request: requests.OfVariant[Any]) -> Bench:
+        if request.name not in self._benches:
             raise WorkerError("asked to measure before a variant was loaded")
-        return self._bench
+        return self._benches[request.name]
 
     def _opened(self) -> CarbonEstimator:
         if self._estimator is None or self._estimator.facts() is None:

@@ -137,9 +137,11 @@ def _tame_logbar() -> None:
 
 @contextlib.contextmanager
 def loading_without_disk() -> Iterator[None]:
-    """While inside, the weights that gptqmodel loads stay in memory. It has accelerate write each into a file of its own
-    and read it again, to have room for a second model: four fifths of the loading of a small one is waiting for the
-    disk."""
+    """While inside, the weights that gptqmodel loads stay in memory.
+
+    It has accelerate write each into a file of its own and read it again, to have room for a second model: four fifths
+    of the time that a small one takes is waiting for the disk.
+    """
     import accelerate
 
     load = accelerate.load_checkpoint_in_model
