@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,15 @@ from qprof.findings.causes.base import Finding, Hypothesis, Intervention, Predic
 from qprof.findings.comparison import Comparison
 from qprof.findings.doubts import Doubt
 from qprof.findings.judgement import findings
-from qprof.findings.verify import Claim, Verification, carry_out, measured_again, plan_verification, scores_alone
+from qprof.findings.verify import (
+    Claim,
+    Verification,
+    carry_out,
+    holds,
+    measured_again,
+    plan_verification,
+    scores_alone,
+)
 from qprof.measure.profile import resolved, validate
 from qprof.measure.progress import ProgressDisplay, SilentProgress
 from qprof.record.manifest import Manifest, RecordedProfile, VariantEntry
@@ -150,6 +160,28 @@ def test_a_verification_measures_latency_alone_and_in_enough_rounds() -> None:
     timed, _ = plan_verification(more, claims)  # type: ignore[arg-type]
     assert timed.timed and timed.claims == (claims[0],) and not timed.profile["protocol"]["scored"]
     assert timed.profile["protocol"]["rounds"] == 20 and timed.profile["protocol"]["block_ms"] > 0.0
+
+
+def test_a_verification_runs_in_one_process_and_in_short_blocks_that_have_all_samples_between_them() -> None:
+    own = InMemory(profile=profile(rounds=8)).manifest.profile
+    for samples, most in ((4, 1), (20, 3), (300, 16), (None, 1)):
+        run = SimpleNamespace(manifest=SimpleNamespace(profile=own, samples=samples))
+        (timed,) = plan_verification(run, [claim()])  # type: ignore[arg-type]
+        protocol = timed.profile["protocol"]
+        assert not protocol["own_process"] and protocol["block_ms"] == 50.0 and protocol["block_samples"] == most
+    (short,) = plan_verification(InMemory(profile=profile(block_ms=5.0)), [claim()])  # type: ignore[arg-type]
+    assert short.profile["protocol"]["block_ms"] == 5.0
+
+
+def test_one_that_was_measured_before_in_other_blocks_or_processes_counts() -> None:
+    (plan,) = plan_verification(InMemory(profile=profile(rounds=8)), [claim()])  # type: ignore[arg-type]
+    before = copy.deepcopy(dict(plan.profile))
+    for key in ("own_process", "block_samples", "timed"):
+        del before["protocol"][key]
+    before["protocol"]["block_ms"] = 100.0
+    assert holds(before, plan.profile)
+    before["protocol"]["threads"] = 2
+    assert not holds(before, plan.profile)
 
 
 def test_scores_are_measured_in_a_run_that_repeats_nothing() -> None:

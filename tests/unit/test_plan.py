@@ -158,3 +158,23 @@ def test_what_is_not_scored_runs_few_samples_a_block_spread_over_all_of_them() -
     assert {len(block.samples) for block in scored} == {38} and any(block.keep for block in scored)
     few = plan_blocks(3, 8, samples=100, profiled=False, seed=1, timed_alone=True)
     assert {sample for block in few for sample in block.samples} == set(range(100))
+
+
+def test_a_small_set_is_spread_over_the_rounds_where_a_block_is_to_have_fewer() -> None:
+    blocks = plan_blocks(2, 8, samples=4, profiled=False, seed=1, timed_alone=True, most_samples=1)
+    assert [block.samples for block in blocks[::2]] == [(0,), (1,), (2,), (3,)] * 2
+    assert all(len({block.samples for block in blocks if block.round == round_}) == 1 for round_ in range(8))
+    scored = plan_blocks(2, 8, samples=4, profiled=False, seed=1, most_samples=1)
+    assert {block.samples for block in scored} == {(0, 1, 2, 3)}, "what is predicted is of all samples"
+
+
+def test_what_is_not_to_be_timed_is_run_once_beside_what_is_scored() -> None:
+    known = {"variants": 2, "rounds": 4, "samples": 3, "profiled": False, "seed": 1, "phases": ("prefill", "decode")}
+    blocks = plan_blocks(**known, scored=8, timed=False)  # type: ignore[arg-type]
+    assert [(b.round, b.phase, b.kind) for b in blocks if b.variant == 0] == [
+        (0, "prefill", "clean"),
+        (0, "decode", "clean"),
+        *((round_, "prefill", "scored") for round_ in range(4)),
+    ]
+    own = plan_blocks(**known, timed=False)  # type: ignore[arg-type]
+    assert own == plan_blocks(**known), "what the clean blocks predict is scored"  # type: ignore[arg-type]

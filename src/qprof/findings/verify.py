@@ -41,7 +41,9 @@ _LATENCY_ALONE = {
     "own_process": False,
 }
 #: Keys that say how it was measured, not what.
-_HOW = ("own_process",)
+_HOW = ("own_process", "block_ms", "block_samples", "timed")
+#: What an intervention does to a latency is told by the rounds, not by how long each block of them lasts.
+_TIMED_BLOCK_MS = 50.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,7 +120,7 @@ def _fixed(protocol: Mapping[str, Any]) -> dict[str, Any]:
 def scored_again(protocol: Mapping[str, Any]) -> dict[str, Any]:
     """The protocol of a run that predicts every sample once, in blocks as long as those of the run that it is inside
     of."""
-    return {**protocol, **_LATENCY_ALONE, "block_ms": 0.0, "warmup_max_s": 0.0, "scored": True}
+    return {**protocol, **_LATENCY_ALONE, "block_ms": 0.0, "warmup_max_s": 0.0, "scored": True, "timed": False}
 
 
 def _agree(group: Sequence[Claim], claim: Claim) -> bool:
@@ -148,11 +150,19 @@ def _profile(run: Run, claims: Sequence[Claim]) -> dict[str, Any]:
     data["variants"] = [dict(section) for section in wanted.values()]
     data["name"] = f"{data['name']}-verify"
     timed = first.prediction.figure == LATENCY
-    timed_again = {**measured_again(data["protocol"]), "scored": False, "own_process": False}
-    again = timed_again if timed else scored_again(data["protocol"])
+    again = _timed_again(run, data["protocol"]) if timed else scored_again(data["protocol"])
     data["protocol"] = {**again, **first.protocol}
     data["task"] = merged({"task": data["task"]}, {"task": first.task})["task"]
     return data
+
+
+def _timed_again(run: Run, protocol: Mapping[str, Any]) -> dict[str, Any]:
+    """The protocol of a run that times what the run itself timed, in one process, in blocks as short as they can be:
+    over all rounds each sample is run, and in each round all variants run the same ones."""
+    again = measured_again(protocol)
+    samples = min(run.manifest.samples or 1, again["rounds"] * ProtocolSection().block_samples)
+    short = {"block_ms": min(again["block_ms"], _TIMED_BLOCK_MS), "block_samples": -(-samples // again["rounds"])}
+    return {**again, **short, "scored": False, "own_process": False}
 
 
 def profile_again(run: Run) -> dict[str, Any]:

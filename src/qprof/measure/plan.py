@@ -48,6 +48,8 @@ def plan_blocks(
     resets: bool = False,
     timed_alone: bool = False,
     predicted_within: int | None = None,
+    most_samples: int = WHOLE_SET,
+    timed: bool = True,
 ) -> list[PlannedBlock]:
     """All blocks of a run, in order.
 
@@ -57,20 +59,21 @@ def plan_blocks(
     they are paired by round and by sample; over all rounds every sample is run. Where `scored` samples are predicted
     in passes of their own, a round ends with its share of them; so do `energy_rounds` of the rounds, spread over all of
     them, with one energy block of every variant and phase. Where nothing is scored (`timed_alone`), no prediction is
-    kept, and a block runs `WHOLE_SET` samples at most: those of a larger set are spread evenly over it. With
-    `predicted_within`, so many rounds predict all samples, not all of them. Numbers depend on nothing but the
-    arguments.
+    kept, and a block runs `most_samples` at most: those of a larger set are spread evenly over it. With
+    `predicted_within`, so many rounds predict all samples, not all of them. Where nothing is to be `timed`, and what is
+    scored has passes of its own, the first round alone has other blocks. Numbers depend on nothing but the arguments.
     """
     passes = [(kind, phase) for phase in phases for kind in _TIMED[: 1 + profiled + (profiled and resets)]]
     orders = [interleaved(variants, rounds, seed + number) for number in range(len(passes) + 1 + len(phases))]
-    count = min(samples, rounds * WHOLE_SET) if timed_alone else samples
-    timed = [number * samples // count for number in range(count)]
+    count = min(samples, rounds * most_samples) if timed_alone else samples
+    whole = most_samples if timed_alone else WHOLE_SET
+    members_of = [number * samples // count for number in range(count)]
     blocks: list[PlannedBlock] = []
     within = min(rounds, predicted_within or rounds)
     for round_ in range(rounds):
-        members, keep = round_samples(round_, within, len(timed))
-        members = tuple(timed[member] for member in members)
-        for (kind, phase), order in zip(passes, orders, strict=False):
+        members, keep = round_samples(round_, within, len(members_of), whole)
+        members = tuple(members_of[member] for member in members)
+        for (kind, phase), order in zip(passes, orders, strict=False) if timed or not (scored and round_) else ():
             for variant in order[round_]:
                 wanted = keep and not timed_alone and (kind, phase) == ("clean", phases[0]) and not scored
                 blocks.append(PlannedBlock(len(blocks), round_, variant, kind, members, wanted, phase))
@@ -86,9 +89,9 @@ def plan_blocks(
     return blocks
 
 
-def round_samples(round_: int, rounds: int, samples: int) -> tuple[tuple[int, ...], bool]:
-    """The samples of a round, and whether any of them is run for the first time."""
-    if samples <= WHOLE_SET:
+def round_samples(round_: int, rounds: int, samples: int, whole: int = WHOLE_SET) -> tuple[tuple[int, ...], bool]:
+    """The samples of a round, all of up to a `whole` set, and whether any of them is run for the first time."""
+    if samples <= whole:
         return tuple(range(samples)), round_ == 0
     share = -(-samples // rounds)
     begin = round_ * share

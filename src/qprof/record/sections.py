@@ -58,26 +58,28 @@ class TaskSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 class ProtocolSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How it is measured. A round holds one clean and one profiled block of every variant, in random order.
 
-    `block_ms`: a block repeats its samples until it lasted at least this long. `profiled`: whether ops are timed at
+    `block_ms`: a block repeats its samples until it lasted at least this long. `block_samples`: so many a block runs at
+    most where nothing is scored; those of a larger set are spread over the rounds. `profiled`: whether ops are timed at
     all. `warmup_max_s`: a variant that is not steady by then is measured all the same, and says so. `device`: what the
     variants run on, "cpu", "cuda" or "cuda:1", and `delegate`: what LiteRT hands its ops to, where the runtime has it.
 
-    `scored`: whether predictions are scored at all. `energy`: whether `energy_rounds` of the rounds hold a block of
-    each variant that lasts `energy_block_s` or longer, as power sensors need; "auto": where a sensor measures the
-    device; "off": no power is read or estimated at all, and what else the host does is watched all the same. `country`:
-    ISO 3166 alpha-3 code of the grid, for CO2e. `stacks_s`: seconds of each variant and phase during which its host
-    stacks are sampled, where py-spy is installed. `layer_errors`: samples on which every layer of a variant is compared
-    with the baseline's, 0 for none. `ceilings`: whether the machine's ceilings are measured where they are not known
-    yet. `plausibility`: scored samples on which the baseline is tried with other settings of its task (labels, boxes,
-    preprocessing), 0 for none. `output_samples`: inputs on which the outputs of a variant are compared with the
-    baseline's, 0 for none; where it is left out, up to 1000 for a task without labels and none for others. `alone`:
-    whether a block waits while another run of the same user measures on this machine. `own_process`: whether each
-    variant has a process of its own; where it has not, those that one process can run share it, what one of them takes
-    of memory is not told, and the run starts sooner. `budget_s`: seconds of measuring
-    (from the first round on, without waiting for other runs); `margin`: relative difference of latencies that counts as
-    none. With either, the run goes on until every verdict on latency is decided at the margin (2 % where none is
-    given), the budget is spent or there were `rounds` rounds, 48 where the profile does not say. `samples`: of the data
-    set, how many are predicted and scored, drawn from it at random; all where it is left out. `timeout_s`: of a block;
+    `scored`: whether predictions are scored at all; `timed`: whether latencies are of use: where they are not, and the
+    task predicts in passes of its own, only the first round times anything. `energy`: whether `energy_rounds` of the
+    rounds hold a block of each variant that lasts `energy_block_s` or longer, as power sensors need; "auto": where a
+    sensor measures the device; "off": no power is read or estimated at all, and what else the host does is watched all
+    the same. `country`: ISO 3166 alpha-3 code of the grid, for CO2e. `stacks_s`: seconds of each variant and phase
+    during which its host stacks are sampled, where py-spy is installed. `layer_errors`: samples on which every layer of
+    a variant is compared with the baseline's, 0 for none. `ceilings`: whether the machine's ceilings are measured where
+    they are not known yet. `plausibility`: scored samples on which the baseline is tried with other settings of its
+    task (labels, boxes, preprocessing), 0 for none. `output_samples`: inputs on which the outputs of a variant are
+    compared with the baseline's, 0 for none; where it is left out, up to 1000 for a task without labels and none for
+    others. `alone`: whether a block waits while another run of the same user measures on this machine. `own_process`:
+    whether each variant has a process of its own; where it has not, those that one process can run share it, what one
+    of them takes of memory is not told, and the run starts sooner. `budget_s`: seconds of measuring (from the first
+    round on, without waiting for other runs); `margin`: relative difference of latencies that counts as none. With
+    either, the run goes on until every verdict on latency is decided at the margin (2 % where none is given), the
+    budget is spent or there were `rounds` rounds, 48 where the profile does not say. `samples`: of the data set, how
+    many are predicted and scored, drawn from it at random; all where it is left out. `timeout_s`: of a block;
     `step_timeout_s`: of a step that is none, such as making a variant or scoring it. `memory_limit_bytes`: of a worker,
     by default four fifths of what is free when the run begins.
     """
@@ -87,12 +89,14 @@ class ProtocolSection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     device: Annotated[str, Meta(pattern=r"^(cpu|cuda(:[0-9]+)?)\Z")] = "cpu"
     rounds: Annotated[int, Meta(ge=1, le=10_000)] = 12
     block_ms: NonNegative = 100.0
+    block_samples: Positive = 16
     profiled_block_ms: NonNegative = 60.0
     profiled: bool = True
     warmup_max_s: NonNegative = 8.0
     seed: Annotated[int, Meta(ge=0)] = 1
     timeout_s: Annotated[float, Meta(gt=0, le=1_000_000)] = 600.0
     scored: bool = True
+    timed: bool = True
     energy: Literal["auto", "on", "off"] = "auto"
     energy_rounds: Annotated[int, Meta(ge=1, le=10_000)] = 8
     energy_block_s: Annotated[float, Meta(ge=0, le=86_400)] = 5.0

@@ -140,6 +140,8 @@ class Measurement:
             energy_rounds=self._protocol.energy_rounds if energy is not None and energy.blocks else 0,
             resets=self._manifest.resets,
             timed_alone=not self._protocol.scored,
+            most_samples=self._protocol.block_samples,
+            timed=self._protocol.timed,
             predicted_within=FIRST_LOOK if self._protocol.adaptive and first <= _FEW_SAMPLES else None,
         )
         if self._manifest.sampling is not None:
