@@ -26,7 +26,7 @@ import pytest
 from qprof.errors import DataError, StoreError, WorkerError
 from qprof.measure import requests
 from qprof.measure.channel import Channel, decoded
-from qprof.measure.parent.process import WorkerProcess
+from qprof.measure.parent.process import WorkerProcess, stop_all
 from qprof.measure.requests import Done, Instrument, MadeAnswer, MakeVariant, MeasureBlock, Request, WarmUp
 from qprof.measure.worker.server import Server, serve
 from qprof.record.manifest import PreparedTask
@@ -241,6 +241,23 @@ def test_a_posted_request_is_answered_before_the_next(start: Callable[[], Worker
     worker.post(make("one"))
     assert facts(worker, "two") == {"pid": worker.pid, "act": "two"}
     assert worker.log.read_text() == "about to one\nabout to two\n"
+
+
+def test_of_several_posted_requests_each_is_answered_and_the_first_that_failed_is_told(
+    start: Callable[[], WorkerProcess],
+) -> None:
+    worker = start()
+    for act in ("one", "raise", "two"):
+        worker.post(make(act))
+    assert failure(worker, "never") == "variant int8: RuntimeError: first line second line"
+    assert facts(worker, "more") == {"pid": worker.pid, "act": "more"}, "and not the answer to another"
+
+
+def test_several_workers_leave_together(start: Callable[[], WorkerProcess]) -> None:
+    workers = [start(), start(), start()]
+    stop_all(workers)
+    assert not any(worker.lives for worker in workers)
+    stop_all(workers)  # and may be told twice
 
 
 def test_what_went_wrong_with_a_posted_request_comes_out_with_the_next(start: Callable[[], WorkerProcess]) -> None:

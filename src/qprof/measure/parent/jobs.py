@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Generic
 
 from qprof.errors import QprofError, WorkerError
-from qprof.measure.parent.process import Bounds, WorkerProcess
+from qprof.measure.parent.process import Bounds, WorkerProcess, stop_all
 from qprof.measure.requests import Answer, Forget, Request
 from qprof.probes.machine import available_cores
 
@@ -120,6 +120,5 @@ class Jobs:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for worker in self._idle:
-            worker.stop()
+        stop_all(self._idle)
         self._idle.clear()

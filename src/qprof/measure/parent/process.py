@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,7 @@ class WorkerProcess:
             except OSError as error:
                 raise WorkerError(f"{label}: its process cannot be started ({error.strerror}); free memory") from error
             self._channel = Channel(ours.detach())
-        self._posted: Request[Any] | None = None
+        self._posted: list[Request[Any]] = []
 
     @property
     def pid(self) -> int:
@@ -94,7 +94,7 @@ class WorkerProcess:
     def post(self, request: Request[Any]) -> None:
         """Send a request whose answer is waited for before the next one is asked. Nothing is raised here: what goes
         wrong with it comes out then."""
-        self._posted = request
+        self._posted.append(request)
         with contextlib.suppress(OSError):
             self._channel.send(request)
 
@@ -104,9 +104,7 @@ class WorkerProcess:
         Raises the worker's own `QprofError`, or `WorkerError` where it died, did not answer in time, or took more
         memory than it may.
         """
-        posted, self._posted = self._posted, None
-        if posted is not None:
-            self._answer(posted, timeout_s)
+        self._await_posted(timeout_s)
         with contextlib.suppress(OSError):  # that the worker is gone is found on waiting for its answer
             self._channel.send(request)
         envelope = self._answer(request, timeout_s)
@@ -116,6 +114,18 @@ class WorkerProcess:
             asked = request.__struct_config__.tag
             raise WorkerError(f"{self.label}: what it answered to {asked!r} is not what is due: {error}") from error
         return answer
+
+    def _await_posted(self, timeout_s: float | None) -> None:
+        """The answers to all that was posted, in their order; the first that failed is raised then."""
+        posted, self._posted = self._posted, []
+        failed: list[QprofError] = []
+        for request in posted:
+            try:
+                self._answer(request, timeout_s)
+            except QprofError as error:
+                failed.append(error)
+        if failed:
+            raise failed[0]
 
     def _answer(self, request: Request[Any], timeout_s: float | None) -> Envelope:
         asked = request.__struct_config__.tag
@@ -156,9 +166,13 @@ class WorkerProcess:
                 "stopped it (--memory-limit sets the limit)"
             )
 
+    def dismiss(self) -> None:
+        """Let the worker leave, without waiting until it has: `stop` does. Several leave together that way."""
+        self._channel.close()
+
     def stop(self) -> None:
         """End the worker: its end of the channel closes, and it leaves; one that does not is killed."""
-        self._channel.close()
+        self.dismiss()
         try:
             self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
@@ -200,6 +214,15 @@ class WorkerProcess:
             return ""
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         return f"; its last words: {' / '.join(lines[-2:])[-_LAST_WORDS:]}" if lines else ""
+
+
+def stop_all(workers: Iterable[WorkerProcess]) -> None:
+    """End several workers: what a library does when its process ends takes a second, of all of them together."""
+    leaving = list(workers)
+    for worker in leaving:
+        worker.dismiss()
+    for worker in leaving:
+        worker.stop()
 
 
 @contextlib.contextmanager

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import msgspec
 
 from qprof.errors import DataError, ModelError, QprofError, WorkerError
 from qprof.measure.models import runtime_of
-from qprof.measure.parent.process import Bounds, WorkerProcess
+from qprof.measure.parent.process import Bounds, WorkerProcess, stop_all
 from qprof.measure.profile import Profile
 from qprof.measure.progress import ProgressDisplay
 from qprof.measure.requests import (
@@ -62,8 +63,7 @@ class Crew:
 
     def stop(self) -> None:
         """End all workers."""
-        for worker in {*self._workers.values(), *self._shared.values()}:
-            worker.stop()
+        stop_all({*self._workers.values(), *self._shared.values()})
         self._workers.clear()
         self._shared.clear()
 
@@ -120,9 +120,10 @@ class Crew:
             self._calibration_digest = prepared.calibration_digest
             for note in prepared.notes:
                 self._progress.note(note)
+            guessed = self._preloaded()
             for entry in self._manifest.variants:
                 self._progress.phase("preparing", f"variant {entry.name}")
-                maker = self._make(maker, entry)
+                maker = self._make(maker, entry, guessed.get(entry.name))
         finally:
             maker.stop()
         self._manifest.packages |= packages(self._runtime_packages())
@@ -152,8 +153,21 @@ class Crew:
                 f"{prepared.samples} now); bring it back, or run anew"
             )
 
-    def _make(self, maker: WorkerProcess, entry: VariantEntry) -> WorkerProcess:
-        """Make one variant; returns the worker to make the next with (a new one if this one's died)."""
+    def _preloaded(self) -> dict[str, str]:
+        """Importing a runtime takes seconds: the variants' workers do it while the variants are made. By the name of
+        each variant, the runtime that will most likely run it."""
+        if not self._protocol.own_process:
+            return {}
+        gives, found = tasks.get(self._profile.task.kind).gives, {}
+        for entry, section in zip(self._manifest.variants, self._profile.variants, strict=True):
+            with contextlib.suppress(ModelError):  # making it says what is wrong
+                found[entry.name] = runtime_of(_source(section) or self._profile.model.path, gives).name
+                self._new_worker(entry).post(Preload(runtime=found[entry.name], run={}))
+        return found
+
+    def _make(self, maker: WorkerProcess, entry: VariantEntry, guessed: str | None) -> WorkerProcess:
+        """Make one variant; returns the worker to make the next with (a new one if this one's died). `guessed`: the
+        runtime that its own worker has imported."""
         entry.status, entry.reason, entry.notes = "ok", None, []
         known = entry.sha256
         request = MakeVariant(
@@ -176,10 +190,12 @@ class Crew:
             self.fail(entry, ModelError(changed))
             return maker
         _keep_made(entry, made)
-        # Importing a runtime takes seconds: this variant's worker does it while the next variant is made.
         preload = Preload(runtime=made.runtime, run=made.run)
         if self._protocol.own_process:
-            self._new_worker(entry).post(preload)
+            # A library of its own may not go with what is imported by default.
+            fits = guessed == made.runtime and not made.run.get("library")
+            worker = self._workers[entry.name] if fits else self._new_worker(entry)
+            worker.post(preload)
             return maker
         # What a library or the number of threads changes in a process, it changes for all that is loaded there.
         alike = (made.runtime, made.run.get("library"), entry.section.get("threads"))
