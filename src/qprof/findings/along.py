@@ -53,6 +53,9 @@ class Along:
         return self.total - math.fsum(stage.delta.value for stage in self.stages if stage.delta is not None)
 
 
+_SUFFIX = "-along"
+
+
 @dataclass(frozen=True, slots=True)
 class AlongPlan:
     """The run that divides a variant's loss: `sections`, the variant with its first 1, 2, ... stages patched."""
@@ -90,10 +93,15 @@ def plan_along(comparison: Comparison, number: int) -> AlongPlan | Impossible | 
 def _profile(comparison: Comparison, sections: Sequence[Section]) -> dict[str, Any]:
     data = profile_again(comparison.run)
     own = {section["name"]: section for section in data["variants"]}
-    data["name"] = f"{data['name']}-along"
+    data["name"] = f"{data['name']}{_SUFFIX}"
     data["variants"] = [own[comparison.baseline], own[comparison.variant], *map(dict, sections)]
     data["protocol"] = scores_alone(data["protocol"])
     return data
+
+
+def divides(profile: Any) -> bool:
+    """Whether a verification was made by such a plan: of its profile, as it was written."""
+    return isinstance(profile, dict) and str(profile.get("name")).endswith(_SUFFIX)
 
 
 def along(plan: AlongPlan, measured: Run) -> Along | None:

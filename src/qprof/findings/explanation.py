@@ -9,7 +9,7 @@ from typing import Any
 
 from qprof.errors import QprofError
 from qprof.findings.accuracy import AccuracyChange, accuracy_change
-from qprof.findings.along import Along, along, plan_along
+from qprof.findings.along import Along, along, divides, plan_along
 from qprof.findings.audits import Audit, audits
 from qprof.findings.calibration import Uncovered, uncovered
 from qprof.findings.carried_out import runs_that_test
@@ -34,7 +34,7 @@ from qprof.findings.size import MemoryDifference, SizeDifference, memory_differe
 from qprof.findings.summary import VariantSummary, summarize
 from qprof.findings.unshrunk import unshrunk_variants
 from qprof.findings.verdicts import FigureVerdict, verdicts
-from qprof.findings.verify import Claim, carry_out, kept, plan_verification
+from qprof.findings.verify import Claim, carry_out, kept, plan_verification, recorded
 from qprof.measure.progress import ProgressDisplay, SilentProgress
 from qprof.record.distances import DECIDING
 from qprof.record.perplexities import LOWER_IS_BETTER
@@ -196,6 +196,8 @@ def _along(
 ) -> tuple[list[Along], list[str]]:
     """Lost scores by the stages of the model, and why some are not divided that were asked for."""
     divided, reasons = [], []
+    if not divide and not any(divides(profile) for profile, _ in recorded(run)):
+        return [], []  # to plan it is to write files
     for number, comparison in enumerate(comparisons, 1):
         plan = plan_along(comparison, number)
         if plan is None:
