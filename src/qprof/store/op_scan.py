@@ -17,8 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprof.errors import StoreError
-from qprof.store.files import open_file
-from qprof.store.tables import check_columns, damaged, damaged_parquet
+from qprof.store.tables import arrow_file, check_columns, damaged, damaged_parquet
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,7 +48,7 @@ def scan(path: Path, kinds: Mapping[str, str], columns: Sequence[str], equal: Ma
             open_questions = _left_to_ask(file.metadata.row_group(group), equal)
             if open_questions is not None:
                 read = list(dict.fromkeys([*columns, *open_questions]))
-                table = file.read_row_group(group, columns=read, use_threads=False)  # see `tables.read_table`
+                table = file.read_row_group(group, columns=read, use_threads=False)
                 yield _chosen(path, table, columns, {name: equal[name] for name in open_questions})
 
 
@@ -76,7 +75,7 @@ def opened(path: Path, names: Sequence[str] = ()) -> Iterator[Any]:
     import pyarrow.parquet as pq
 
     try:
-        with open_file(path) as stream:  # a folder may be named as an address is: s3:x
+        with arrow_file(path) as stream:
             schema = pq.read_schema(stream)
             coded = [name for name in names if name in schema.names and pa.types.is_string(schema.field(name).type)]
             stream.seek(0)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -132,15 +133,28 @@ def write_table(path: Path, table: Any) -> None:
     write_atomic(path, write)
 
 
+@contextlib.contextmanager
+def arrow_file(path: Path) -> Iterator[Any]:
+    """A file of a run, checked as `open_file` does, opened for Arrow. Raises `OSError`.
+
+    It is one of Arrow's own: of a Python file Arrow's threads read by calling back into Python, whatever `use_threads`
+    says, and one that is still at it when the interpreter ends aborts the process, or hangs it ("terminate called
+    without an active exception"; apache/arrow issues 34314 and 50482). The name goes by the descriptor, since that of a
+    folder may look like an address (s3:x), or be no UTF-8.
+    """
+    import pyarrow as pa
+
+    with open_file(path) as checked, pa.OSFile(f"/proc/self/fd/{checked.fileno()}") as stream:
+        yield stream
+
+
 def read_table(path: Path) -> Any:
     """Read a Parquet file of the run. Raises `StoreError` where it is missing or damaged."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        with open_file(path) as stream:  # a folder may be named as an address is: s3:x
-            # Arrow's threads, where they call back into Python to read, now and then abort or hang the process at its
-            # end (apache/arrow issues 34314 and 50482).
+        with arrow_file(path) as stream:
             return pq.read_table(stream, use_threads=False, pre_buffer=False)
     except FileNotFoundError as error:
         raise StoreError(f"{path}: missing; is this a complete qprof run directory?") from error
