@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -141,6 +142,23 @@ def parquet(path: Path, labels: list[object], names: list[str] | None = None, gr
     return path
 
 
+@pytest.mark.parametrize("column", ["image", "label"])
+def test_a_parquet_file_whose_pages_are_damaged(tmp_path: Path, column: str) -> None:
+    """Its footer is whole, so that it is opened; what is wrong is found when a page is read."""
+    from pyarrow import parquet as files
+
+    path = parquet(tmp_path / "t.parquet", [1, 0, 1, 1])
+    group = files.ParquetFile(path).metadata.row_group(0)
+    of = next(group.column(n) for n in range(group.num_columns) if group.column(n).path_in_schema.startswith(column))
+    begin = of.dictionary_page_offset or of.data_page_offset
+    content = bytearray(path.read_bytes())
+    content[begin : begin + of.total_compressed_size] = b"\xff" * of.total_compressed_size
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="cannot be read as Parquet") as caught:
+        read_examples(str(path)).image(0)
+    assert "\n" not in str(caught.value)
+
+
 def test_parquet_as_the_hub_keeps_it(tmp_path: Path) -> None:
     parquet(tmp_path / "data/test-00000-of-00002.parquet", [1, 0, 1, 1, 0], ["cat", "dog"])
     parquet(tmp_path / "data/test-00001-of-00002.parquet", [0, 1], ["cat", "dog"])
@@ -208,6 +226,9 @@ def hostile(root: Path) -> dict[str, tuple[str, str]]:
     npz(root / "object.npz", ids=np.array([{}, {}], object), label=np.zeros(2, np.int64))
     (root / "bad.jsonl").write_text('{"ids": [1], "label": 0}\n{"ids": ')
     (root / "x.pkl").write_bytes(b"x")
+    npz(root / "text.npz", ids=np.zeros((2, 3)))
+    with zipfile.ZipFile(root / "text.npz", "a") as file:
+        file.writestr("label", "no array")
     at = {name: str(root / name) for name in os.listdir(root)}
     return {
         "no such file or folder": (str(root / "nowhere"), ""),
@@ -231,6 +252,7 @@ def hostile(root: Path) -> dict[str, tuple[str, str]]:
         "cannot be read as NumPy's .npy": (at["object.npz"], ""),
         "line 2: is not JSON": (at["bad.jsonl"], ""),
         "a pickle": (at["x.pkl"], ""),
+        "its record 'label' is no array": (str(root / "text.npz"), ""),
     }
 
 

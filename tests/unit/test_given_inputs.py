@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,19 @@ def test_pickled_strings_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "s.npz", names=np.array(["a", "b"], dtype=object))
     with pytest.raises(DataError, match="cannot be read as a"):
         bound(tmp_path / "s.npz", TensorSpec("names", (2,), "bytes"))
+
+
+@pytest.mark.parametrize(
+    ("shape", "record"), [((2**64, 1), "ids.npy"), ((2,), "ids")], ids=["a size that no number holds", "no array"]
+)
+def test_archives_of_something_else_are_refused(shape: tuple[int, ...], record: str, tmp_path: Path) -> None:
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}}}\n".encode()
+    array = b"\x93NUMPY\x01\0" + len(header).to_bytes(2, "little") + header + bytes(8)
+    with zipfile.ZipFile(tmp_path / "s.npz", "w") as file:
+        file.writestr(record, array if record.endswith(".npy") else b"text")
+    with pytest.raises(DataError, match=r"cannot be read as a \.npz archive") as caught:
+        bound(tmp_path / "s.npz", TensorSpec("ids", (2,), "float32")).inputs(0)
+    assert "\n" not in str(caught.value)
 
 
 def test_integers_fit_where_their_values_do(tmp_path: Path) -> None:

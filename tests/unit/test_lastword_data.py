@@ -92,6 +92,10 @@ def test_parquet_file(tmp_path: Path) -> None:
     path.write_bytes(b"PAR1")
     with pytest.raises(DataError, match="cannot be read as Parquet"):
         read_rows(Source(str(path)))
+    parquet.write_table(pa.table({"text": ["one two", "three four"]}), path, compression="none", use_dictionary=False)
+    path.write_bytes(path.read_bytes().replace(b"one", b"\xff\xfe\xff"))
+    with pytest.raises(DataError, match="cannot be read as Parquet"):
+        read_rows(Source(str(path)))
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from typing import Any
 from qprof.errors import DataError
 from qprof.tasks import hub_data
 from qprof.tasks.hub_data import HUB
+from qprof.tasks.parquet import readable
 
 FIELD = "text"
 LINES = (".jsonl", ".json")
@@ -129,12 +130,11 @@ def _from_table(source: Source, texts: Sequence[Any]) -> Rows:
 def _parquet_texts(path: Path) -> Sequence[Any]:
     from pyarrow import parquet
 
-    try:
+    with readable(path):
         table = parquet.read_table(path)
-    except (OSError, ValueError) as error:  # pyarrow's errors on content are ValueErrors
-        raise DataError(f"{path}: cannot be read as Parquet ({_line(error)}): correct the path or the file") from error
     _require_field(str(path), table.column_names)
-    texts: list[Any] = table.column(FIELD).to_pylist()
+    with readable(path):
+        texts: list[Any] = table.column(FIELD).to_pylist()
     return texts
 
 
@@ -148,7 +148,3 @@ def _loaded(source: Source, where: str) -> Sequence[Any]:
 def _require_field(where: str, columns: Sequence[str]) -> None:
     if FIELD not in columns:
         raise DataError(f'{where}: has the columns {sorted(columns)[:5]}, but no "{FIELD}": name the texts so')
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -14,7 +14,7 @@ from qprof.errors import DataError
 from qprof.record.layouts import transposition
 from qprof.record.quantization import FLOAT_DTYPES, is_quantized, quantize
 from qprof.record.tensors import TensorSpec
-from qprof.store.damage import ARRAY_ERRORS
+from qprof.store.damage import ARRAY_ERRORS, arrays_in
 
 #: From so many files on, some calibrate and the others are run.
 MANY = 4
@@ -126,7 +126,7 @@ def load_array(path: Path) -> NDArray[Any]:
 def _load_archive(path: Path) -> dict[str, NDArray[Any]]:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as loaded:
-            return {name: loaded[name] for name in loaded.files}
+            return arrays_in(loaded)
     except ARRAY_ERRORS as error:
         raise DataError(f"{path}: cannot be read as a .npz archive ({error}): write it with numpy.savez") from error
 

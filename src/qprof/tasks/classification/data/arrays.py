@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprof.errors import DataError
-from qprof.store.damage import ARRAY_ERRORS
+from qprof.store.damage import ARRAY_ERRORS, arrays_in
 from qprof.tasks.classification.data.examples import MAX_CLASS, Examples, Labels, of_texts
 from qprof.tasks.classification.data.folders import text_of
 
@@ -111,7 +111,7 @@ def _loaded(path: Path) -> dict[str, NDArray[Any]]:
     try:
         with path.open("rb") as file:  # numpy.load would leave a damaged file open
             loaded = np.load(file, allow_pickle=False)
-            arrays = {ONLY: loaded} if isinstance(loaded, np.ndarray) else {key: loaded[key] for key in loaded.files}
+            arrays = {ONLY: loaded} if isinstance(loaded, np.ndarray) else arrays_in(loaded)
     except ARRAY_ERRORS as error:
         raise DataError(
             f"{path}: cannot be read as NumPy's .npy or .npz ({error}): write it with numpy.save"

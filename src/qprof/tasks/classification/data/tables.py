@@ -14,6 +14,7 @@ from qprof.errors import DataError
 from qprof.tasks import hub_data
 from qprof.tasks.classification.data.examples import Examples, Labels, of_texts
 from qprof.tasks.images.reading import rgb_of
+from qprof.tasks.parquet import readable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -57,6 +58,7 @@ class RowImages(Examples):
 class _Groups:
     """A column of Parquet files, a row group at a time."""
 
+    paths: Sequence[Path]
     files: list[Any]
     column: str
     starts: list[tuple[int, int, int]] = field(default_factory=list)  # first row, file, row group
@@ -73,8 +75,9 @@ class _Groups:
         place = bisect_right([start for start, _, _ in self.starts], row) - 1
         if self.held[0] != place:
             _, number, group = self.starts[place]
-            table = self.files[number].read_row_group(group, columns=[self.column])
-            self.held = (place, table.column(self.column).to_pylist())
+            with readable(self.paths[number]):
+                table = self.files[number].read_row_group(group, columns=[self.column])
+                self.held = (place, table.column(self.column).to_pylist())
         return self.held[1][row - self.starts[place][0]]
 
 
@@ -83,19 +86,20 @@ def from_parquet(paths: Sequence[Path]) -> RowImages:
     `DataError`."""
     from pyarrow import parquet
 
-    try:
-        files = [parquet.ParquetFile(path) for path in paths]
-        schema = files[0].schema_arrow
-        image, label = _columns(str(paths[0]), schema.names)
-        values: list[Any] = []
-        for file in files:
+    files, values = list[Any](), list[Any]()
+    for path in paths:
+        with readable(path):
+            files.append(parquet.ParquetFile(path))
+            schema = files[0].schema_arrow
+    image, label = _columns(str(paths[0]), schema.names)
+    for path, file in zip(paths, files, strict=True):
+        with readable(path):
             values += file.read(columns=[label]).column(label).to_pylist()
-    except (OSError, ValueError, KeyError) as error:  # pyarrow's errors on content are ValueErrors
-        raise DataError(f"{paths[0]}: cannot be read as Parquet ({_line(error)}): download it again") from error
     names = _names_in(schema.metadata or {}, label)
     labels = _labels(str(paths[0]), label, values, names)
     stats = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
-    groups = _Groups(files, image)
+    with readable(paths[0]):
+        groups = _Groups(paths, files, image)
     return RowImages(str(paths[0].parent), labels, cell=groups.cell, folder=paths[0].parent, digested=stats)
 
 
@@ -147,7 +151,3 @@ def _labels(where: str, column: str, values: Sequence[Any], names: list[str] | N
                 f"{f' below {highest}' if names else ''}: give a split that has labels, or correct it"
             )
     return Labels(list(values), names, ordered=names is not None)
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
