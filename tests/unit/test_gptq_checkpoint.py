@@ -207,6 +207,18 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
         damaged_header({"dtype": "F32", "shape": [-2], "data_offsets": [0, 8]}),
         "its header is damaged",
     ),
+    "infinite offset": (
+        damaged_header({"dtype": "F32", "shape": [2], "data_offsets": [0, float("inf")]}),
+        "its header is damaged",
+    ),
+    "more dimensions than a tensor has": (
+        damaged_header({"dtype": "F32", "shape": [0, *[10**4000] * 20_000], "data_offsets": [0, 0]}),
+        "its header is damaged",
+    ),
+    "a size beyond all numbers": (
+        damaged_header({"dtype": "F32", "shape": [0, 10**4000], "data_offsets": [0, 0]}),
+        "its header is damaged",
+    ),
     "shape and bytes disagree": (
         damaged_header({"dtype": "F32", "shape": [3], "data_offsets": [0, 8]}),
         "its header is damaged",

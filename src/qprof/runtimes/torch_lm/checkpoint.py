@@ -282,14 +282,14 @@ def _quantization(path: Path, config: Mapping[str, Any]) -> QuantizedFormat | No
             writer=_writer(settings),
             checkpoint_format=layout,
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise ModelError(f"{path}: its quantization settings lack {error}; restore {QUANTIZE_CONFIG}") from error
 
 
 def _of_form(path: Path, form: forms.Form, method: str, settings: Mapping[str, Any]) -> QuantizedFormat:
     try:
         found = form.settings(settings)
-    except (KeyError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
         raise ModelError(
             f"{path}: quantized with {method}, and its quantization_config lacks {error}; make it again by {form.title}"
         ) from error
@@ -313,7 +313,7 @@ def _linears_of_form(
         return {}
     try:
         found = form.linears(files, tensors)
-    except (KeyError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError) as error:
         raise ModelError(f"{path}: the shapes of its packed weights cannot be read ({error}); make it again") from error
     if not found:
         raise ModelError(

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprof.errors import ModelError
+from qprof.runtimes.torch_lm import safetensors_header
 from qprof.runtimes.torch_lm.safetensors_header import StoredTensor
 
 #: The settings beside the weights, and inside of what.
@@ -169,16 +170,11 @@ def _first_tensors(files: Sequence[Path], ending: str, count: int) -> Iterator[N
 
 
 def _first_named(files: Sequence[Path], ending: str, count: int) -> Iterator[tuple[str, NDArray[Any]]]:
-    from safetensors import SafetensorError, safe_open
-
     left = count
     for file in files:
-        try:
-            with safe_open(str(file), framework="np") as stored:
-                for name in (name for name in stored.keys() if name.endswith(ending)):  # noqa: SIM118 (no mapping)
-                    if left < 1:
-                        return
-                    left -= 1
-                    yield name, stored.get_tensor(name)
-        except (SafetensorError, OSError) as error:
-            raise ModelError(f"{file}: cannot be read: {error}; copy or download it again") from error
+        with safetensors_header.opened(file, "np") as stored:
+            for name in (name for name in stored.keys() if name.endswith(ending)):  # noqa: SIM118 (no mapping)
+                if left < 1:
+                    return
+                left -= 1
+                yield name, stored.get_tensor(name)

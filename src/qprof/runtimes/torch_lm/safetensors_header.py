@@ -5,16 +5,22 @@ Format: https://huggingface.co/docs/safetensors (8 bytes little-endian length, a
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from qprof.errors import ModelError
+from qprof.runtimes.tool_output import first_line
 
 #: The library's own limit of a header.
 _LONGEST_HEADER_BYTES = 100_000_000
+
+#: Of one tensor; torch and NumPy have no more.
+_MOST_DIMENSIONS = 64
 
 #: Names of the format -> (names of torch, bits of one element).
 _DTYPES = {
@@ -67,7 +73,7 @@ def read(path: Path) -> dict[str, StoredTensor]:
         raise ModelError(f"{path}: no .safetensors file, or cut off within its header; copy or download it again")
     try:
         tensors, end = _parse(json.loads(header))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ModelError(
             f"{path}: its header is damaged ({type(error).__name__}); copy or download it again"
         ) from error
@@ -76,6 +82,19 @@ def read(path: Path) -> dict[str, StoredTensor]:
         state = f"{missing} bytes are missing" if missing > 0 else f"{-missing} bytes belong to no tensor"
         raise ModelError(f"{path}: {state}; copy or download it again")
     return tensors
+
+
+@contextlib.contextmanager
+def opened(path: Path, framework: str) -> Iterator[Any]:
+    """A file opened by the library, which refuses more than `read` does; `framework`: of its tensors, "np" or "pt".
+    Raises `ModelError`, also for what goes wrong while it is read."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework=framework) as stored:
+            yield stored
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path}: cannot be read: {first_line(error)}; copy or download it again") from error
 
 
 def _parse(header: dict[str, Any]) -> tuple[dict[str, StoredTensor], int]:
@@ -88,6 +107,9 @@ def _parse(header: dict[str, Any]) -> tuple[dict[str, StoredTensor], int]:
         dtype, bits = _DTYPES.get(entry["dtype"], (str(entry["dtype"]), None))
         shape = tuple(int(length) for length in entry["shape"])
         first, last = (int(offset) for offset in entry["data_offsets"])
+        # What no tensor has is not multiplied out: a header has room for a million sizes of a thousand digits.
+        if len(shape) > _MOST_DIMENSIONS or max((first, last, *shape)) >= 2**63:
+            raise ValueError(name)
         if min((first, *shape), default=0) < 0 or last < first:
             raise ValueError(name)
         if bits is not None and math.prod(shape) * bits != 8 * (last - first):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from qprof.errors import ModelError
+from qprof.runtimes.torch_lm import safetensors_header
 from qprof.runtimes.torch_lm.checkpoint import CONFIG, Checkpoint, inspect, normalised
 from qprof.runtimes.torch_lm.weight_files import read_json
 from qprof.store.cache import Cache, json_sha256
@@ -80,23 +81,20 @@ def _is_inside(module: str, names: Collection[str]) -> bool:
 
 
 def _tensors(own: Checkpoint) -> list[str]:
-    from safetensors import safe_open
-
     found: list[str] = []
     for file in own.weight_files:
-        with safe_open(file, framework="pt") as stream:
+        with safetensors_header.opened(file, "pt") as stream:
             found += stream.keys()
     return found
 
 
 def _write(own: Checkpoint, of: str, gone: set[int], folder: Path) -> None:
-    from safetensors import safe_open
     from safetensors.torch import save_file
 
     kept: dict[str, Any] = {}
     stay: set[int] = set()
     for file in own.weight_files:
-        with safe_open(file, framework="pt") as stream:
+        with safetensors_header.opened(file, "pt") as stream:
             for name in stream.keys():  # noqa: SIM118  (it is no mapping)
                 number = _number(name, of)
                 if number not in gone:

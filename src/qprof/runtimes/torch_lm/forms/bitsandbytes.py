@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from qprof.runtimes.torch_lm import safetensors_header
 from qprof.runtimes.torch_lm.architecture import attention_for
 from qprof.runtimes.torch_lm.forms.base import Form, Role, Settings, per_row, plain_tensors
 from qprof.runtimes.torch_lm.safetensors_header import StoredTensor
@@ -165,11 +166,9 @@ def _shapes(files: Sequence[Path], names: Sequence[str]) -> dict[str, tuple[int,
     """The features of four-bit linears, from the tensors of JSON that hold their shape."""
     if not names:
         return {}
-    from safetensors import safe_open
-
     wanted, found = set(names), {}
     for file in files:
-        with safe_open(str(file), framework="np") as stored:
+        with safetensors_header.opened(file, "np") as stored:
             for key in stored.keys():  # noqa: SIM118 (no mapping)
                 name = key.partition(".weight" + _STATE)[0]
                 if _STATE in key and name in wanted:

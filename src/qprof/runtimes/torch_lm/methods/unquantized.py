@@ -10,8 +10,7 @@ from typing import Any
 
 from qprof.errors import ModelError
 from qprof.runtimes.base import Calibration, Made
-from qprof.runtimes.tool_output import first_line
-from qprof.runtimes.torch_lm import library
+from qprof.runtimes.torch_lm import library, safetensors_header
 from qprof.runtimes.torch_lm.checkpoint import CONFIG, Checkpoint
 from qprof.runtimes.torch_lm.load import DTYPES
 from qprof.runtimes.torch_lm.methods.base import Method, Source, made, refuse_quantized
@@ -39,16 +38,12 @@ def convert(source: Checkpoint, destination: Path, dtype: str) -> None:
 
 
 def _convert_file(source: Path, destination: Path, dtype: Any) -> None:
-    from safetensors import SafetensorError, safe_open
     from safetensors.torch import save_file
 
     tensors = {}
-    try:
-        with safe_open(str(source), framework="pt") as stored:
-            for name in stored.keys():  # noqa: SIM118 (no mapping)
-                tensors[name] = _cast(source, name, stored.get_tensor(name), dtype)
-    except SafetensorError as error:
-        raise ModelError(f"{source}: cannot be read: {first_line(error)}; copy or download it again") from error
+    with safetensors_header.opened(source, "pt") as stored:
+        for name in stored.keys():  # noqa: SIM118 (no mapping)
+            tensors[name] = _cast(source, name, stored.get_tensor(name), dtype)
     save_file(tensors, str(destination), metadata={"format": "pt"})
 
 
