@@ -31,12 +31,14 @@ def profile(folder: Path, text: str) -> Path:
     [
         ("name = " + "[" * 100_000, "nested too deeply"),
         ("name = " + "{a=" * 100_000, "nested too deeply"),
+        (".".join("a" * 400_000) + " = 1", "nested too deeply"),  # tomllib takes hours
+        ("[" + " . ".join(['"a b"'] * 100_000) + "]", "nested too deeply"),
         ("[protocol]\nrounds = " + "1" * 5000, "not valid TOML"),
         (PROFILE + "samples = 1000000000000\n", r"samples"),
         (PROFILE + "[protocol]\nthreads = 1000000\n", r"threads"),
         ("# " + "x" * 2_000_000, "are no profile"),
     ],
-    ids=["arrays", "tables", "digits", "samples", "threads", "length"],
+    ids=["arrays", "tables", "key", "quoted key", "digits", "samples", "threads", "length"],
 )
 def test_a_profile_without_bounds_is_refused_in_one_line(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(ProfileError, match=says) as caught:

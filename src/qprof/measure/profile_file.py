@@ -27,6 +27,10 @@ _VARIABLE = re.compile(r"\$(?:(?P<name>[A-Za-z_]\w*)|\{(?P<braced>[A-Za-z_]\w*)\
 #: A profile is written by hand: what is larger is another thing.
 _LARGEST_BYTES = 1_000_000
 
+#: A key of more parts than any profile has, "a.a.a...". Where one begins is fixed, and nothing is matched in two ways:
+#: looking for it takes time by the length of the text alone.
+_DEEP_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){32}""")
+
 #: The keys that decide which others a profile may have.
 _TYPES_GO_BY = ("task.kind", "model.path")
 
@@ -106,7 +110,10 @@ def _files(path: Path, seen: tuple[Path, ...]) -> list[tuple[Path, dict[str, Any
         chain = " -> ".join(p.name for p in (*seen, path))
         raise ProfileError(f"{path}: extends runs in a circle ({chain}); remove one of them")
     try:
-        data = tomllib.loads(_text_of(path))
+        text = _text_of(path)
+        if _DEEP_KEY.search(text):  # whose time tomllib takes grows by the square of its parts
+            raise RecursionError
+        data = tomllib.loads(text)
     except FileNotFoundError as error:
         wanted = f", which {seen[-1]} extends" if seen else ""
         raise ProfileError(f"{path}: no such profile{wanted}{_similar_files(path)}") from error
