@@ -478,6 +478,26 @@ def test_a_verification_is_not_made_again_where_the_run_itself_was_disturbed(
     assert len(made) == runs, "what the machine was in the run itself, no repetition mends"
 
 
+@pytest.mark.parametrize(("again_failed", "status"), [(False, "confirmed"), (True, "hypothesis")])
+def test_a_claim_whose_intervention_died_is_tested_once_more(
+    monkeypatch: pytest.MonkeyPatch, again_failed: bool, status: str
+) -> None:
+    """Baseline and variant came out as before: what failed may be no fault of the intervention. Nor is it tried for
+    ever."""
+    was = InMemory()
+    died = InMemory(baseline_and_variant(), failed={"int8+x": "the worker was killed by SIGKILL"})
+    whole = died if again_failed else InMemory({**baseline_and_variant(), "int8+x": rounds_of(900.0, seed=2)})
+    asked: list[InMemory] = [whole, died]
+    (plan,) = plan_verification(was, [claim(run=was)])  # type: ignore[arg-type]
+    monkeypatch.setattr(judgement, "doubts", lambda run: [])
+    monkeypatch.setattr(carried_out, "recorded", lambda _: [])
+    monkeypatch.setattr(carried_out, "carry_out", lambda *_, **__: asked.pop())
+    tested = runs_that_test(was, plan, True, SilentProgress())  # type: ignore[arg-type]
+    assert isinstance(tested, dict) and asked == []
+    (finding,) = findings(plan.claims, dict(enumerate(tested.values())))
+    assert finding.status == status
+
+
 def test_claims_that_one_kept_run_tests_are_given_that_very_run(recorded: tuple[Run, list[Path]]) -> None:
     """What is told of a run, and what is computed of it, is so once."""
     run, _ = recorded
