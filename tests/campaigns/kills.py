@@ -1,12 +1,14 @@
 """Kills runs at random moments and resumes them: no block may be lost, doubled or measured again.
 
-    python tests/campaigns/kills.py --parents 50 --workers 50 --signals 20 --disks 20
+    python tests/campaigns/kills.py --parents 50 --workers 50 --signals 50 --disks 50 [--of verify] [--minutes 30]
 
-A run of two tiny models is killed (its parent by SIGKILL; a worker by SIGKILL; its parent by SIGINT, SIGTERM or
-SIGHUP; or its disk is full after some bytes) at a moment drawn uniformly over the time that a whole run takes, and
-resumed. What is held: how the command ends, that it leaves no process and no temporary file, that the resumed run is
-complete, that its tables have the blocks of an undisturbed run, each once, and that a block that was on the disk when
-the run was killed is in the tables as it was. Prints a line for each failure, and the counts.
+A run of two tiny models, or the verification of its causes (`--of verify`, see kills_verify.py), is killed (its parent
+by SIGKILL; a worker by SIGKILL; its parent by SIGINT, SIGTERM or SIGHUP; or its disk is full after some bytes) at a
+moment drawn uniformly over the time that a whole one takes, and resumed. What is held: how the command ends, that it
+leaves no process and no temporary file, that the resumed run is complete, that its tables have the blocks of an
+undisturbed run, each once, and that a block that was on the disk when the run was killed is in the tables as it was.
+One of each kind follows the other, so that a campaign that is cut short has tried all alike; a trial is drawn from the
+seed, its kind and its number alone. Prints a line for each failure, and the counts.
 """
 
 from __future__ import annotations
@@ -44,7 +46,8 @@ _PATIENCE_S = 400.0
 
 @dataclass
 class Stage:
-    """Two models, a command line, and what an undisturbed run of them looks like."""
+    """Two models, a command line, and what an undisturbed run of them looks like. `wall_s`: how long the command that
+    is killed takes when nothing disturbs it."""
 
     line: CommandLine
     models: tuple[Path, ...]
@@ -73,6 +76,25 @@ class Stage:
 
     def arguments(self, output: str) -> list[str | Path]:
         return [*self.models, *QUICK, "--set=protocol.rounds=4", "-o", output]
+
+    def command(self, name: str) -> list[str | Path]:
+        """What is killed, in a folder of that name."""
+        return ["run", *self.arguments(name)]
+
+    def ready(self, name: str) -> None:
+        """Put in place what the command needs."""
+
+    def finished(self, out: str, err: str) -> bool:
+        """Whether the command had done its work before the signal came, by what it printed."""
+        return "\nfinished: " in err
+
+    def wrong_after(self, name: str) -> list[str]:
+        """What is wrong with the folder that a command left which was ended, and with its resumption."""
+        folder = self.line.folder / name
+        if not (folder / "manifest.json").is_file():
+            return []  # killed before there was a run: nothing was measured that could be lost
+        kept = starts(Run(folder)) if Run(folder).complete else on_disk(folder)
+        return resumed(self, folder, kept)
 
 
 def blocks_of(run: Run) -> list[Planned]:
@@ -132,18 +154,21 @@ def a_worker(stage: Stage, process: subprocess.Popen[str], rng: random.Random) -
 
 def disturb(stage: Stage, name: str, kill: Kill, codes: set[int], rng: random.Random) -> list[str]:
     """One killed and resumed run; what is wrong with it."""
-    process = stage.line.start("run", *stage.arguments(name))
+    stage.ready(name)
+    process = stage.line.start(*stage.command(name))
     time.sleep(rng.uniform(0.0, stage.wall_s))
     ended_before = process.poll() is not None
     kill(stage, process, rng)
+    killed = time.monotonic()
     try:
-        _, err = process.communicate(timeout=_PATIENCE_S)
+        out, err = process.communicate(timeout=_PATIENCE_S)
     except subprocess.TimeoutExpired:
         process.kill()
         return [f"did not end within {_PATIENCE_S:.0f} s of being killed"]
-    hard = process.returncode == -signal.SIGKILL
-    over = ended_before or "\nfinished: " in err  # the signal came after the work
-    return after(stage, name, process.returncode, err, codes | ({0} if over else set()), may_leave_tmp=hard)
+    hard, took = process.returncode == -signal.SIGKILL, time.monotonic() - killed
+    over = ended_before or stage.finished(out, err)  # the signal came after the work
+    wrong = after(stage, name, process.returncode, err, codes | ({0} if over else set()), may_leave_tmp=hard)
+    return [f"{text} ({took:.1f} s after the signal)" for text in wrong]
 
 
 def after(stage: Stage, name: str, code: int, err: str, codes: set[int], *, may_leave_tmp: bool = False) -> list[str]:
@@ -156,10 +181,7 @@ def after(stage: Stage, name: str, code: int, err: str, codes: set[int], *, may_
         wrong.append(f"left processes {left}")
     if folder.exists() and not may_leave_tmp and (found := debris(folder)):
         wrong.append(f"left {found}")
-    if not (folder / "manifest.json").is_file():
-        return wrong  # killed before there was a run: nothing was measured that could be lost
-    kept = starts(Run(folder)) if Run(folder).complete else on_disk(folder)
-    return wrong + resumed(stage, folder, kept)
+    return wrong + stage.wrong_after(name)
 
 
 def resumed(stage: Stage, folder: Path, kept: dict[int, list[int]]) -> list[str]:
@@ -168,6 +190,11 @@ def resumed(stage: Stage, folder: Path, kept: dict[int, list[int]]) -> list[str]
     done = stage.line("run", "--resume", folder.name)
     if done.code != 0:
         return [f"--resume ends with {done.code}: {done.err[-400:]}"]
+    return wrong_with(folder, stage.plan, kept)
+
+
+def wrong_with(folder: Path, plan: list[Planned], kept: dict[int, list[int]]) -> list[str]:
+    """What is wrong with a run that was resumed to its end. `kept`: what was on the disk before."""
     try:
         run = Run(folder)
         found, measured = blocks_of(run), starts(run)
@@ -180,7 +207,7 @@ def resumed(stage: Stage, folder: Path, kept: dict[int, list[int]]) -> list[str]
     if twice:
         wrong.append(f"blocks in the table twice: {twice[:5]}")
     # A worker that died and was started anew warms up again, under a number behind the planned ones.
-    planned = [block for block in stage.plan if block[2] != "warmup"]
+    planned = [block for block in plan if block[2] != "warmup"]
     if [block for block in found if block[2] != "warmup"] != planned:
         wrong.append(f"blocks: {sorted(set(planned) ^ set(found))[:6]} are lost or not planned")
     kinds = {block[0]: block[2] for block in found}
@@ -195,8 +222,9 @@ def resumed(stage: Stage, folder: Path, kept: dict[int, list[int]]) -> list[str]
 def full_disk(stage: Stage, name: str, rng: random.Random) -> list[str]:
     """A run whose files may not grow beyond a few kilobytes, which fails as a full disk does."""
     most = int(2 ** rng.uniform(6, 16))
+    stage.ready(name)
     process = subprocess.Popen(
-        stage.line.arguments("run", *stage.arguments(name)),
+        stage.line.arguments(*stage.command(name)),
         cwd=stage.line.folder,
         env=stage.line.variables(),
         stdin=subprocess.DEVNULL,
@@ -226,72 +254,116 @@ def small_disk(size_bytes: int) -> Iterator[Path | None]:
 
 
 def full_tmpfs(stage: Stage, name: str, rng: random.Random) -> list[str] | None:
-    """A run whose file system fills up; it is moved to another one to be resumed. `None`: nothing can be mounted."""
-    size = 4096 * round(2 ** rng.uniform(0, 7))
+    """A command whose file system fills up; its folder is moved to another one to be resumed. `None`: nothing can be
+    mounted."""
+    stage.ready(name)
+    place = stage.line.folder / name
+    taken = sum(4096 * -(-path.stat().st_size // 4096) + 4096 for path in place.rglob("*"))
+    size = taken + 4096 * round(2 ** rng.uniform(0, 7))
     with small_disk(size) as disk:
         if disk is None:
             return None
-        (disk / name).mkdir()
-        done = stage.line("run", *stage.arguments(str(disk / name)))
+        if place.exists():
+            shutil.move(place, disk / name)
+        else:
+            (disk / name).mkdir()
+        done = stage.line(*stage.command(str(disk / name)))
         wrong = [] if done.code in (0, 1, 2) else [f"exit code {done.code}: {done.err[-300:]}"]
-        shutil.copytree(disk / name, stage.line.folder / name)
+        shutil.copytree(disk / name, place)
     return wrong + [f"{x} (disk of {size} bytes)" for x in after(stage, name, done.code, done.err, {0, 1, 2})]
 
 
-def campaign(stage: Stage, kind: str, count: int, one: Callable[[str], list[str] | None]) -> int:
-    """So many of one kind; how many of them failed."""
-    failed = done = 0
+#: One trial in a folder of that name: what is wrong, `None` where it cannot be tried here.
+Trial = Callable[[str, random.Random], list[str] | None]
+
+
+@dataclass
+class Tally:
+    """How often one kind was tried, and what came of it. `tried` is counted up to `count`."""
+
+    count: int
+    trial: Trial
+    tried: int = 0
+    failed: int = 0
+    resumed: int = 0
+    kept: int = 0
+
+
+def try_one(stage: Stage, kind: str, tally: Tally, seed: int) -> None:
+    """One more trial of a kind."""
+    name = f"{kind.replace(' ', '-')}-{tally.tried}"
     before, kept = stage.resumptions, stage.kept
-    for number in range(count):
-        name = f"{kind.replace(' ', '-')}-{number}"
-        try:
-            wrong = one(name)
-        except subprocess.TimeoutExpired as error:
-            wrong = [f"hangs: {error}"]
-        if wrong is None:
-            print(f"{kind}: cannot be tried here", flush=True)
-            return 0
-        done += 1
-        failed += bool(wrong)
-        for text in wrong:
-            print(f"{name}: {text}", flush=True)
-        if not wrong:
-            shutil.rmtree(stage.line.folder / name, ignore_errors=True)
-    print(
-        f"{kind}: {done} times, {failed} of them wrong; {stage.resumptions - before} had begun a run and were resumed, "
-        f"with {stage.kept - kept} blocks kept",
-        flush=True,
-    )
-    return failed
+    try:
+        wrong = tally.trial(name, random.Random(f"{seed} {name}"))
+    except subprocess.TimeoutExpired as error:
+        wrong = [f"hangs: {error}"]
+    if wrong is None:
+        print(f"{kind}: cannot be tried here", flush=True)
+        tally.count = 0
+        return
+    tally.tried += 1
+    tally.failed += bool(wrong)
+    tally.resumed += stage.resumptions - before
+    tally.kept += stage.kept - kept
+    for text in wrong:
+        print(f"{name}: {text}", flush=True)
+    if not wrong:
+        shutil.rmtree(stage.line.folder / name, ignore_errors=True)
+
+
+def campaign(stage: Stage, tallies: dict[str, Tally], seed: int, minutes: float) -> int:
+    """One trial of each kind after the other, until all are done or the time is over; how many of them failed."""
+    end = time.monotonic() + 60 * minutes
+    while time.monotonic() < end and (left := [kind for kind, one in tallies.items() if one.tried < one.count]):
+        for kind in left:
+            if time.monotonic() < end:
+                try_one(stage, kind, tallies[kind], seed)
+    for kind, one in tallies.items():
+        print(
+            f"{kind}: {one.tried} times, {one.failed} of them wrong; {one.resumed} had begun a run and were resumed, "
+            f"with {one.kept} blocks kept",
+            flush=True,
+        )
+    return sum(one.failed for one in tallies.values())
+
+
+def trials(stage: Stage, parents: int, workers: int, signals: int, disks: int) -> dict[str, Tally]:
+    """Every kind of trial, and how many of it."""
+
+    def killed(kill: Kill, codes: set[int]) -> Trial:
+        return lambda name, rng: disturb(stage, name, kill, codes, rng)
+
+    found = {
+        "SIGKILL of the parent": Tally(parents, killed(parent_by(signal.SIGKILL), {-signal.SIGKILL})),
+        "SIGKILL of a worker": Tally(workers, killed(a_worker, {0, 1, 2})),
+    }
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        found[number.name] = Tally(signals, killed(parent_by(number), {130, -number}))
+    found["full disk by RLIMIT_FSIZE"] = Tally(disks, lambda name, rng: full_disk(stage, name, rng))
+    found["full disk by tmpfs"] = Tally(disks, lambda name, rng: full_tmpfs(stage, name, rng))
+    return found
 
 
 def main() -> int:
+    import kills_verify
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--of", choices=["run", "verify"], default="run", help="what is killed (default: run)")
     parser.add_argument("--parents", type=int, default=50, help="SIGKILLs of the parent")
     parser.add_argument("--workers", type=int, default=50, help="SIGKILLs of a worker")
     parser.add_argument("--signals", type=int, default=20, help="of each of SIGINT, SIGTERM, SIGHUP")
     parser.add_argument("--disks", type=int, default=20, help="full disks of each sort")
+    parser.add_argument("--minutes", type=float, default=1e9, help="end after so many, however many are left")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    rng = random.Random(options.seed)
+    for number in (signal.SIGTERM, signal.SIGHUP):  # not as nohup, or a shell's "&", has it: what is killed inherits it
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="qprof-kills-") as folder:
-        stage = Stage.set_up(Path(folder))
-        print(f"an undisturbed run: {stage.wall_s:.1f} s, {len(stage.plan)} blocks", flush=True)
-        failed = run_all(stage, rng, options.parents, options.workers, options.signals, options.disks)
-    return int(failed > 0)
-
-
-def run_all(stage: Stage, rng: random.Random, parents: int, workers: int, signals: int, disks: int) -> int:
-    def killed(kill: Kill, codes: set[int]) -> Callable[[str], list[str]]:
-        return lambda name: disturb(stage, name, kill, codes, rng)
-
-    failed = campaign(stage, "SIGKILL of the parent", parents, killed(parent_by(signal.SIGKILL), {-signal.SIGKILL}))
-    failed += campaign(stage, "SIGKILL of a worker", workers, killed(a_worker, {0, 1, 2}))
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        failed += campaign(stage, number.name, signals, killed(parent_by(number), {130, -number}))
-    failed += campaign(stage, "full disk by RLIMIT_FSIZE", disks, lambda name: full_disk(stage, name, rng))
-    failed += campaign(stage, "full disk by tmpfs", disks, lambda name: full_tmpfs(stage, name, rng))
-    return failed
+        stage = (Stage if options.of == "run" else kills_verify.VerifyStage).set_up(Path(folder))
+        print(f"undisturbed: {stage.wall_s:.1f} s, {len(stage.plan)} blocks", flush=True)
+        tallies = trials(stage, options.parents, options.workers, options.signals, options.disks)
+        return int(campaign(stage, tallies, options.seed, options.minutes) > 0)
 
 
 if __name__ == "__main__":

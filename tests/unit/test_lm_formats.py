@@ -14,7 +14,6 @@ pytest.importorskip("torch")
 
 from checkpoints import save_llama, write_json
 from gguf_files import Q4_K_M, VOCABULARY, write_gguf
-from gptq_folders import fields_packed
 from lastword_models import byte_tokenizer
 from made_variants import KeysMaker
 from qprof.errors import ModelError
@@ -22,6 +21,7 @@ from qprof.runtimes import base
 from qprof.runtimes.torch_lm.formats import format_of
 from qprof.runtimes.torch_lm.load import load_module
 from qprof.runtimes.torch_lm.runtime import RUNTIME
+from unpacked_folders import COMPRESSED, quantized_llama, write_adapter
 
 
 @pytest.fixture(autouse=True)
@@ -115,27 +115,6 @@ def test_gguf_files_that_cannot_be_run(q4_k_m: tuple[Path, dict[str, Any]], tmp_
         made(q4_k_m[0], kernel="torch")
 
 
-def write_adapter(folder: Path, base_name: str, **changed: Any) -> dict[str, Any]:
-    """An adapter as peft saves it, for q_proj and down_proj of every layer; returns module -> alpha / r * B @ A."""
-    from safetensors.numpy import save_file
-
-    rng, rank, alpha = np.random.default_rng(0), 4, 8
-    tensors, deltas = {}, {}
-    for layer in range(2):
-        for module, (out, inner) in (("self_attn.q_proj", (64, 64)), ("mlp.down_proj", (64, 128))):
-            name = f"model.layers.{layer}.{module}"
-            a, b = rng.normal(0, 0.1, (rank, inner)), rng.normal(0, 0.1, (out, rank))
-            tensors[f"base_model.model.{name}.lora_A.weight"] = a.astype(np.float32)
-            tensors[f"base_model.model.{name}.lora_B.weight"] = b.astype(np.float32)
-            deltas[f"{name}.weight"] = alpha / rank * b @ a
-    folder.mkdir()
-    config = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base_name, "r": rank}
-    config |= {"lora_alpha": alpha, "target_modules": ["q_proj", "down_proj"], "inference_mode": True, **changed}
-    write_json(folder / "adapter_config.json", config)
-    save_file(tensors, str(folder / "adapter_model.safetensors"))
-    return deltas
-
-
 @pytest.mark.parametrize("named", ["absolute", "beside"])
 def test_an_adapter_is_merged_with_its_base(tmp_path: Path, named: str) -> None:
     pytest.importorskip("peft")
@@ -182,42 +161,6 @@ def test_other_folders_are_of_no_such_format(tmp_path: Path) -> None:
     assert json.loads((source / "config.json").read_text())["vocab_size"] == VOCABULARY
 
 
-def quantized_llama(folder: Path, method: str) -> dict[str, Any]:
-    """A Llama whose linears are quantized by `method` in transformers' layout of it; returns what all of it stands
-    for."""
-    from safetensors.torch import load_file, save_file
-    from torch import float8_e4m3fn, from_numpy
-
-    save_llama(folder)
-    tensors, expected = load_file(str(folder / "model.safetensors")), dict[str, Any]()
-    for name in list(tensors):
-        weight, module = tensors.pop(name).numpy(), name.removesuffix(".weight")
-        if "_proj.weight" not in name:
-            expected[name], tensors[name] = weight, from_numpy(weight)
-            continue
-        out, into = weight.shape
-        if method == "fp8":
-            blocks = weight.reshape(out // 32, 32, into // 32, 32)
-            scales = (np.abs(blocks).max((1, 3)) / 448).astype(np.float32)
-            rounded = from_numpy(blocks / scales[:, None, :, None]).to(float8_e4m3fn)
-            tensors[name] = rounded.reshape(out, into)
-            tensors[f"{module}.weight_scale_inv"] = from_numpy(scales)
-            expected[name] = (rounded.float().numpy() * scales[:, None, :, None]).reshape(out, into)
-        else:
-            scales = (np.abs(weight.reshape(out, into // 32, 32)).max(-1) / 7).astype(np.float32)
-            each = np.repeat(scales, 32, axis=1)
-            whole = np.clip(np.rint(weight / each), -8, 7)
-            tensors[f"{module}.weight_packed"] = from_numpy(fields_packed((whole.T + 8).astype(np.int64), 4).T.copy())
-            tensors[f"{module}.weight_scale"] = from_numpy(scales)
-            tensors[f"{module}.weight_shape"] = from_numpy(np.array([out, into]))
-            expected[name] = whole * each
-    save_file(tensors, str(folder / "model.safetensors"), metadata={"format": "pt"})
-    return expected
-
-
-INT4 = {"num_bits": 4, "type": "int", "symmetric": True, "strategy": "group", "group_size": 32}
-COMPRESSED = {"format": "pack-quantized", "quantization_status": "compressed", "ignore": ["lm_head"]}
-COMPRESSED |= {"config_groups": {"group_0": {"targets": ["Linear"], "weights": INT4}}}
 FP8 = {"activation_scheme": "dynamic", "fmt": "e4m3", "weight_block_size": [32, 32]}
 
 
