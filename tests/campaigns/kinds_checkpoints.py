@@ -39,13 +39,15 @@ def sharded(folder: Path) -> Path:
 
 
 def gptq(name: str) -> Callable[[Path], Path]:
-    """A GPTQ checkpoint of four bits, its settings in both places."""
+    """A GPTQ checkpoint of four bits, its settings in the one place that is changed, or in config.json."""
 
     def make(folder: Path) -> Path:
         from gptq_folders import AUTOGPTQ, float_llama, write_gptq
 
         source, target = folder.parent / "source", folder.parent / "packed"
-        write_gptq(float_llama(source), target, beside=AUTOGPTQ, inside={"quant_method": "gptq", **AUTOGPTQ})
+        settings = {"quant_method": "gptq", **AUTOGPTQ}
+        where = {"beside": settings} if name == "quantize_config.json" else {"inside": settings}
+        write_gptq(float_llama(source), target, **where)
         folder.rmdir()
         target.rename(folder)
         return folder / name

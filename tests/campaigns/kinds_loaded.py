@@ -39,7 +39,7 @@ def _made_and_loaded(path: Path) -> object:
     loaded = runtime.load(made.path, options)
     for phase in runtime.phases:
         loaded.enter(phase)
-        loaded.run_once()
+        loaded.invoke()
     return loaded
 
 

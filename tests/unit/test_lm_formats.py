@@ -224,3 +224,18 @@ def test_mxfp4(tmp_path: Path) -> None:
     state = load_module(tmp_path, dtype="float32").module.state_dict()
     for name, array in expected.items():
         np.testing.assert_array_equal(state[name].numpy(), array, err_msg=name)
+
+
+def test_weights_that_the_library_refuses_are_told_in_one_line(tmp_path: Path) -> None:
+    """Two tensors in the same bytes: a header that fits its file, and yet is none to safetensors."""
+    file = save_llama(tmp_path / "m") / "model.safetensors"
+    content = file.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    first, second = "model.layers.0.self_attn.q_proj.weight", "model.layers.1.self_attn.q_proj.weight"
+    header[first]["data_offsets"] = header[second]["data_offsets"]
+    text = json.dumps(header, separators=(",", ":")).encode().ljust(length)
+    file.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + length :])
+    with pytest.raises(ModelError, match=r"cannot be loaded: .*; check the files") as caught:
+        load_module(tmp_path / "m")
+    assert "\n" not in str(caught.value)

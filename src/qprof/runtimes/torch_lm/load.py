@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from qprof.errors import ModelError
+from qprof.errors import ModelError, QprofError
 from qprof.runtimes.tool_output import first_line, tool_output_to_log
 from qprof.runtimes.torch_lm import forms, library
 from qprof.runtimes.torch_lm.architecture import attention_for, refuse_encoder
@@ -86,7 +86,9 @@ def _load_float(checkpoint: Checkpoint, device: str, dtype: str, kernel: str) ->
                 output_loading_info=True,
             )
             module.to(device)
-    except (RuntimeError, ValueError, TypeError, KeyError, OSError, ImportError) as error:
+    except QprofError:
+        raise
+    except Exception as error:  # from several libraries, for files of whatever make; all of them are told
         raise _load_error(checkpoint, error) from error
     missing = sorted(found["missing_keys"])
     if missing:
@@ -133,7 +135,9 @@ def _load_by_gptqmodel(checkpoint: Checkpoint, path: Path, device: str, dtype: s
                     attn_implementation=attention_for(checkpoint.path),
                     local_files_only=True,
                 ).model
-    except (RuntimeError, ValueError, TypeError, KeyError, OSError, ImportError, NotImplementedError) as error:
+    except QprofError:
+        raise
+    except Exception as error:  # from several libraries, for files of whatever make; all of them are told
         raise _load_error(checkpoint, error) from error
 
 
@@ -152,7 +156,9 @@ def _load_form(checkpoint: Checkpoint, form: forms.Form, device: str, dtype: str
     try:
         with tool_output_to_log():
             module = form.load(normalised(checkpoint), device=device, dtype=dtype, kernel=kernel)
-    except (RuntimeError, ValueError, TypeError, KeyError, OSError, ImportError, NotImplementedError) as error:
+    except QprofError:
+        raise
+    except Exception as error:  # from several libraries, for files of whatever make; all of them are told
         raise _load_error(checkpoint, error) from error
     layers = quantized_layers(module)
     if not layers:

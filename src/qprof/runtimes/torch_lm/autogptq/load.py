@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from qprof.errors import ModelError
+from qprof.errors import ModelError, QprofError
 from qprof.runtimes.tool_output import first_line, tool_output_to_log
 from qprof.runtimes.torch_lm.autogptq import library
 from qprof.runtimes.torch_lm.checkpoint import Checkpoint, inspect
@@ -51,7 +51,9 @@ def _from_quantized(checkpoint: Checkpoint, device: str, dtype: str) -> Any:
                 disable_exllama=device == "cpu",
                 disable_exllamav2=device == "cpu",
             ).model
-    except (RuntimeError, ValueError, TypeError, KeyError, OSError, ImportError, NotImplementedError) as error:
+    except QprofError:
+        raise
+    except Exception as error:  # from several libraries, for files of whatever make; all of them are told
         raise ModelError(
             f"{checkpoint.path}: AutoGPTQ cannot load it: {first_line(error)}; leave library out"
         ) from error
