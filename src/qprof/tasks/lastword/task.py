@@ -17,6 +17,7 @@ from qprof.record.model import LanguageModel
 from qprof.tasks.base import Alternative, SampleParts, Scores, TrialScore
 from qprof.tasks.lastword.batching import BATCH_TOKENS, padded, plan
 from qprof.tasks.lastword.data import Row, Rows, Source, digest, read_rows
+from qprof.tasks.lastword.heap import kept_heap
 from qprof.tasks.lastword.pieces import Pieces, words_of
 from qprof.tasks.lastword.predictions import Prediction, predictions_of
 from qprof.tasks.lastword.protocols import BOS, LAMBADA_OPENAI, PROTOCOLS, Encoded, Encoder
@@ -117,6 +118,7 @@ class LastWordTask(TextTask[_Bound]):
         row = self._require_bound().encoded[sample]
         return row.tokens, row.start
 
+    @kept_heap()
     def predict(self, model: LanguageModel, samples: Sequence[int]) -> tuple[dict[int, Prediction], list[Batch]]:
         """Run the model over these rows, in batches of about one length; predictions by row, and a record per batch.
 

@@ -16,6 +16,7 @@ from qprof.record.model import LanguageModel
 from qprof.tasks.base import Alternative, SampleParts, Scores, TrialScore
 from qprof.tasks.lastword.batching import padded, plan
 from qprof.tasks.lastword.data import Source, digest
+from qprof.tasks.lastword.heap import kept_heap
 from qprof.tasks.lastword.protocols import BOS, Encoder
 from qprof.tasks.lastword.text_task import Batch, BoundText, TextTask, check_vocabulary, log_likelihoods
 from qprof.tasks.perplexity.documents import Cut, Document, held_back, read_documents
@@ -105,6 +106,7 @@ class PerplexityTask(TextTask[_Bound]):
         window = self._require_bound().windows[sample]
         return window.tokens, window.start
 
+    @kept_heap()
     def predict(self, model: LanguageModel, samples: Sequence[int]) -> tuple[dict[int, Predicted], list[Batch]]:
         """Run the model over these windows. Raises what the model raises, and `DataError` where it does not fit."""
         self.bind(model)
