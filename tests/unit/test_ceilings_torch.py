@@ -14,6 +14,7 @@ from qprof.errors import ModelError  # noqa: E402
 from qprof.record.ceilings import Ceiling  # noqa: E402
 from qprof.record.model import RunOptions  # noqa: E402
 from qprof.runtimes import ceilings as shared  # noqa: E402
+from qprof.runtimes import registry  # noqa: E402
 from qprof.runtimes.ceilings import Level  # noqa: E402
 from qprof.runtimes.torch_lm import ceilings  # noqa: E402
 
@@ -121,6 +122,15 @@ def test_ceilings_of_this_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     for c in found:
         assert (c.value is not None and c.value > 0 and c.repetitions >= 5) or c.reason is not None
         assert not c.overlaps and "1 thread" in c.how
+
+
+def test_single_ops_have_one_ceiling_of_launching(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ceilings, "levels", lambda sizes: [Level("memory", MIB, None)])
+    bench = registry.get("torch_export").ceilings
+    assert bench is not None
+    found = bench.measure(RunOptions(threads=1))
+    assert [(c.name, c.dtype) for c in found if c.kind == "dispatch"] == [("kernel", "float32")]
+    assert {c.name for c in found if c.kind != "dispatch"} == {"matmul", "memory", "weights"}
 
 
 def test_a_format_without_a_kernel_is_missing_with_torchs_reason(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,9 +79,44 @@ def linear(**more: Any) -> OpMeta:
     return op("Linear", **(given | more))
 
 
+#: Of a runtime whose every op is one launch.
+SINGLE = [
+    ceiling("compute", "matmul", 50.0),
+    ceiling("compute", "matmul", 200.0, "int8"),
+    ceiling("memory", "L2", 100.0, up_to_bytes=MIB),
+    ceiling("memory", "memory", 20.0),
+    ceiling("dispatch", "kernel", 0.5),
+]
+
+
 def one(meta: OpMeta, us: float | None, ceilings: list[Ceiling] = LITERT) -> RooflineRow:
     (row,) = roofline([meta], [us], ceilings)
     return row
+
+
+@pytest.mark.parametrize("kind", ["Conv", "LayerNormalization", "cpp_fused_add_0"])
+def test_where_every_op_is_one_launch_a_slow_one_is_bound_by_nothing(kind: str) -> None:
+    row = one(op(kind, macs=0, weight_bytes=0, activation_bytes=1000), 100.0, SINGLE)
+    assert (row.bound, row.reason, row.launches) == ("neither", None, pytest.approx(200.0))
+    assert one(op(kind, macs=0, weight_bytes=0, activation_bytes=1000), 0.8, SINGLE).bound == "dispatch"
+
+
+@pytest.mark.parametrize(
+    ("kind", "inputs", "gmacs"),
+    [
+        ("Conv", ("float32[1,8,4,4]", "float32[8,8,1,1]"), 50.0),
+        ("Conv", ("uint8[1,8,4,4]", "float32[]"), 200.0),
+        ("Conv", ("int8[1,8,4,4]", "float32[]"), 200.0),
+        ("DynamicQuantizeMatMul", ("float32[4,8]", "int8[8,8]"), 200.0),
+    ],
+)
+def test_quantized_products_are_held_against_those_in_eight_bits(
+    kind: str, inputs: tuple[str, ...], gmacs: float
+) -> None:
+    row = one(op(kind, inputs=inputs), 40.0, SINGLE)
+    assert row.compute_ceiling is not None and row.compute_ceiling.value == gmacs
+    assert row.compute_share == pytest.approx(1_000_000 / gmacs / 1e3 / 40.0)
+    assert row.notes == ()
 
 
 # -- the figures -------------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ MOST = 0.6
 _BEATEN = 1.1
 
 #: What the ceilings were measured with; a variant that runs otherwise is not held against them.
-_MEASURED_WITH = ("threads", "delegate", "device")
+_MEASURED_WITH = ("threads", "delegate", "device", "provider")
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from qprof.record.ceilings import Ceiling, number_format
+from qprof.record.ceilings import SINGLE, Ceiling, number_format
 from qprof.record.ops import FUSED, OpMeta
 
 Bound = Literal["compute", "memory", "dispatch", "neither"]
@@ -92,7 +92,7 @@ def roofline(
     """One row per op, in their order. `ops`: all ops of one phase that contain no other; `op_us`: their times.
 
     `ceilings` must be of the runtime, threads, delegate and device that the ops ran with. `launches`: `OpMeta.op` ->
-    ops of torch that a layer launches; a plain linear and every op of LiteRT are known to be one.
+    ops of torch that a layer launches; a plain linear is known to be one, and so is every op but torch's layers.
     """
     weights = [_moved_weight_bytes(op) for op in ops]
     machine = _Machine(ceilings, sum(size or 0 for size in weights), launches or {})
@@ -112,7 +112,9 @@ class _Machine:
         self._caches = sorted((c for c in memory if c.up_to_bytes is not None), key=lambda c: c.up_to_bytes or 0)
         # A kernel that reads slowly is no limit of the memory: the fastest way of reading it counts.
         self.behind = max((c for c in memory if c.up_to_bytes is None), key=_value, default=None)
+        # Kinds of product are told apart by LiteRT's ceilings alone; elsewhere all are matrix products.
         self.torch = any(name == "matmul" for name, _ in self._compute)
+        self._single = self._dispatch.get((SINGLE, "float32"))
         self.weights_level = self.level(weight_bytes)
 
     def level(self, working_set: int) -> Ceiling | None:
@@ -128,12 +130,14 @@ class _Machine:
 
     def launches(self, op: OpMeta) -> int | None:
         """How many launches an op consists of, `None` where that is not known."""
-        if not self.torch or _is_plain_linear(op):
+        if not self.torch or self._single is not None or _is_plain_linear(op):
             return 1
         return self._launches.get(op.op)
 
     def dispatch(self, op: OpMeta) -> Ceiling | None:
         """What each launch of an op costs."""
+        if self._single is not None:
+            return self._single
         if not self.torch:
             return self._dispatch.get((op.delegate or "builtin", "float32"))
         own = None
@@ -278,7 +282,7 @@ def _at_most(ceiling: Ceiling) -> str:
 
 def _is_one_row(op: OpMeta) -> bool:
     """Whether an op multiplies a matrix by a single row."""
-    if not op.macs or not op.inputs or op.type not in ("Linear", "FULLY_CONNECTED"):
+    if not op.macs or not op.inputs or op.type not in ("Linear", "linear", "FULLY_CONNECTED", "Gemm", "MatMul"):
         return False
     return math.prod(_label(op.inputs[0])[1][:-1]) == 1
 
@@ -296,9 +300,12 @@ def _litert_kind(op: OpMeta) -> str:
 
 
 def _format(op: OpMeta, torch: bool) -> str:
-    """The `number_format` of an op's product. Torch's kernels compute in the format of the activations."""
+    """The `number_format` of an op's product. Torch's kernels compute in the format of the activations, and so do ONNX
+    Runtime's, but for those that quantize them first; a sign makes no difference there."""
     dtypes = [_label(text)[0] for text in op.inputs]
-    if torch or len(dtypes) < 2:
+    if torch and dtypes:
+        return "int8" if dtypes[0] == "uint8" or op.type.startswith("DynamicQuantizeMatMul") else dtypes[0]
+    if len(dtypes) < 2:
         return dtypes[0] if dtypes else ""
     activations = dtypes[2] if op.type == "TRANSPOSE_CONV" and len(dtypes) > 2 else dtypes[0]
     return number_format(activations, dtypes[1])

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprof.errors import ModelError
+from qprof.record.ceilings import Ceiling
 from qprof.record.model import Model, RunOptions
 from qprof.record.sections import FileVariantSection, ModelSection, VariantSection
 from qprof.record.stored import StoredFiles
@@ -27,6 +28,19 @@ from qprof.runtimes.onnx.sections import (
 )
 
 
+class OnnxCeilings:
+    """What this machine does at most through ONNX Runtime; satisfies `base.CeilingBench`."""
+
+    name = "onnx"
+    options: Sequence[str] = ("threads", "device", "provider", "optimization")
+    packages: Sequence[str] = ("onnxruntime",)
+
+    def measure(self, options: RunOptions) -> list[Ceiling]:
+        from qprof.runtimes.onnx.ceilings import measure_all
+
+        return measure_all(_own(options))
+
+
 class OnnxRuntime(base.Runtime):
     """`.onnx` files."""
 
@@ -38,6 +52,7 @@ class OnnxRuntime(base.Runtime):
     model_section = OnnxModelSection
     options_type = OnnxOptions
     interventions = OnnxInterventions()
+    ceilings = OnnxCeilings()
 
     def accepts(self, path: Path) -> bool:
         return path.suffix.lower() == ".onnx"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from qprof.errors import ModelError
+from qprof.record.ceilings import Ceiling
 from qprof.record.model import Model, RunOptions
 from qprof.record.sections import ModelSection, VariantSection
 from qprof.record.stored import StoredFiles
@@ -27,6 +28,19 @@ from qprof.runtimes.torch_export.sections import (
 _REFUSED = (".pt", ".pth", ".ptl")
 
 
+class TorchExportCeilings:
+    """What this machine does at most through torch, in single ops; satisfies `base.CeilingBench`."""
+
+    name = "torch_export"
+    options: Sequence[str] = ("threads", "device")
+    packages: Sequence[str] = ("torch",)
+
+    def measure(self, options: RunOptions) -> list[Ceiling]:
+        from qprof.runtimes.torch_lm.ceilings import measure_all
+
+        return measure_all(options, layers=False)
+
+
 class TorchExportRuntime(base.Runtime):
     """`.pt2` files of torch.export, compiled by inductor or run op by op, and Hugging Face folders of classifiers to
     make them from."""
@@ -38,6 +52,7 @@ class TorchExportRuntime(base.Runtime):
     model_section = TorchExportModelSection
     options_type = TorchExportOptions
     interventions = TorchExportInterventions()
+    ceilings = TorchExportCeilings()
 
     def accepts(self, path: Path) -> bool:
         return path.suffix in (".pt2", *_REFUSED) or is_classifier(path)

@@ -8,7 +8,7 @@ from typing import Any
 
 from qprof.errors import ModelError
 from qprof.probes.machine import describe_machine
-from qprof.record.ceilings import COMPUTE_UNIT, DISPATCH_UNIT, MEMORY_UNIT, Ceiling
+from qprof.record.ceilings import COMPUTE_UNIT, DISPATCH_UNIT, MEMORY_UNIT, SINGLE, Ceiling
 from qprof.record.model import RunOptions
 from qprof.runtimes.ceilings import Bench, CallTimer, Level, levels, measure, on_the_host, slope, throughput
 from qprof.runtimes.tool_output import first_line
@@ -27,8 +27,9 @@ _LARGEST_ON_DEVICE = 2 << 30
 _LARGEST_WEIGHTS = 128 << 20
 
 
-def measure_all(options: RunOptions) -> list[Ceiling]:
-    """Every ceiling of torch on the device, with these threads; sets torch's threads for the whole process.
+def measure_all(options: RunOptions, *, layers: bool = True) -> list[Ceiling]:
+    """Every ceiling of torch on the device, with these threads; sets torch's threads for the whole process. `layers`:
+    whether what is timed are layers of several ops, or single ops.
 
     Raises:
         ModelError: torch does not see the device, or it has no room.
@@ -47,7 +48,8 @@ def measure_all(options: RunOptions) -> list[Ceiling]:
         builder = _Builder(device, on_the_host, levels(describe_machine().cache_bytes), threads)
     try:
         with torch.inference_mode():
-            measured = measure([*builder.compute(), *builder.bandwidth(), *builder.weights(), *builder.dispatch()])
+            dispatch = builder.dispatch() if layers else [builder.single()]
+            measured = measure([*builder.compute(), *builder.bandwidth(), *builder.weights(), *dispatch])
     except RuntimeError as error:
         raise ModelError(f"ceilings of {device}: {first_line(error)}; free its memory and try again") from error
     return [*measured, *builder.missing]
@@ -115,6 +117,13 @@ class _Builder:
             ceiling = Ceiling("memory", "weights", dtype, MEMORY_UNIT, how, note=note)
             call = _applied(torch.nn.functional.linear, given, weights)
             yield from self._possible(ceiling, weights.numel() * weights.element_size(), call)
+
+    def single(self) -> Bench:
+        """An op alone."""
+        import torch
+
+        a, b = self._random((4,), "float32"), self._random((4,), "float32")
+        return self._chain(SINGLE, "float32", "torch.add of 4 numbers", _applied(torch.add, a, b))
 
     def dispatch(self) -> Iterator[Bench]:
         """An op, a linear layer of hardly any work, and the ops of a layer, of which converting takes the longest."""
