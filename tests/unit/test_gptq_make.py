@@ -12,18 +12,25 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from checkpoints import quantized_tensors, save_llama, write_checkpoint
+from checkpoints import float_tensors, quantized_tensors, save_llama, write_checkpoint
 from made_variants import KeysMaker
 from qprof.errors import DataError, ModelError, ProfileError, QprofError
 from qprof.measure.keys import converted
 from qprof.runtimes import base
 from qprof.runtimes.torch_lm import gptq
 from qprof.runtimes.torch_lm.checkpoint import inspect, normalised
-from qprof.runtimes.torch_lm.gptq import Settings, check, failures_named, settings_of
+from qprof.runtimes.torch_lm.gptq import (
+    DEFAULT_GROUP_SIZES,
+    Settings,
+    check,
+    default_group_size,
+    failures_named,
+    settings_of,
+)
 from qprof.runtimes.torch_lm.methods import gptqmodel
 from qprof.runtimes.torch_lm.methods.base import token_rows
 from qprof.runtimes.torch_lm.runtime import RUNTIME
-from qprof.runtimes.torch_lm.sections import TorchLMOptions
+from qprof.runtimes.torch_lm.sections import GPTQVariant, TorchLMOptions
 
 needs_gptqmodel = pytest.mark.skipif(importlib.util.find_spec("gptqmodel") is None, reason="gptqmodel is not installed")
 
@@ -89,9 +96,62 @@ def logits(made: base.Made, **options: Any) -> NDArray[Any]:
         ("gptq-4bit-g32", {"bits": 4, "group_size": 32}, Settings(4, 32)),
     ],
 )
-def test_what_a_method_and_its_keys_mean(method: str, keys: dict[str, Any], wanted: Settings) -> None:
+def test_what_a_method_and_its_keys_mean(tmp_path: Path, method: str, keys: dict[str, Any], wanted: Settings) -> None:
     keys = {"name": "v", "method": method, **keys}
-    assert settings_of(converted(keys, RUNTIME.variant_section(keys), "variant")) == wanted
+    source = inspect(write_checkpoint(tmp_path / "m"))
+    assert settings_of(converted(keys, RUNTIME.variant_section(keys), "variant"), lambda: source) == (wanted, [])
+
+
+@pytest.mark.parametrize(
+    ("inner", "sizes", "size", "note"),
+    [
+        (192, DEFAULT_GROUP_SIZES, 64, ""),
+        (160, DEFAULT_GROUP_SIZES, 32, "groups of 32: groups of 64 do not divide the 160 in_features of "),
+        (144, DEFAULT_GROUP_SIZES, -1, "one group per row (group_size -1): groups of 64 do not divide the 144 "),
+        (172, DEFAULT_GROUP_SIZES, -1, "one group per row (group_size -1): groups of 64 do not divide the 172 "),
+        (144, (16, 32, 64, 128), 16, "groups of 16: "),
+        (172, (16, 32, 64, 128), 64, ""),  # none fits: the method refuses the usual one
+    ],
+)
+def test_a_group_size_that_nobody_named_divides_all_layers(
+    tmp_path: Path, inner: int, sizes: Sequence[int], size: int, note: str
+) -> None:
+    source = inspect(write_checkpoint(tmp_path / "m", float_tensors(inner=inner), intermediate_size=inner))
+    found, notes = default_group_size(source, sizes)
+    assert found == size and len(notes) == bool(note)
+    assert all(one.startswith(note) and (inner != 160 or one.endswith("mlp.down_proj")) for one in notes)
+
+
+def test_a_layer_that_stays_in_float_does_not_change_the_groups_of_others(tmp_path: Path) -> None:
+    source = inspect(write_checkpoint(tmp_path / "m", float_tensors(inner=144), intermediate_size=144))
+    for skipped in ([], ["model.layers.0.mlp.down_proj"]):
+        section = GPTQVariant(name="gptq-4bit", skip_layers=skipped)
+        settings, notes = settings_of(section, lambda: source)
+        assert settings.group_size == -1 and len(notes) == 1
+
+
+def test_a_group_size_that_was_named_is_not_changed(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "m", float_tensors(inner=144), intermediate_size=144)
+    for variant in ({"name": "gptq-4bit-g64"}, {"name": "gptq-4bit", "group_size": 64}, {"name": "rtn-4bit-g64"}):
+        with pytest.raises(ModelError, match=r"group_size 64 does not divide the 144 in_features"):
+            KeysMaker(folder).make(variant, calibration())
+
+
+def test_the_recipe_has_the_group_size_that_is_made(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "m", float_tensors(inner=160), intermediate_size=160)
+    made = RUNTIME.recipe(folder, GPTQVariant(name="gptq-4bit"))
+    assert made is not None and made.content["group_size"] == 32
+
+
+@needs_gptqmodel
+def test_where_no_group_divides_a_layer_rows_are_quantized_as_a_whole(root: Path) -> None:
+    folder = save_llama(root / "odd", inner=172)
+    made = KeysMaker(folder).make({"name": "gptq-4bit"}, calibration())
+    assert made.facts["group_size"] == -1
+    assert [note.partition(":")[0] for note in made.notes] == ["one group per row (group_size -1)"]
+    assert np.isfinite(logits(made)).all()
+    named = KeysMaker(folder).make({"name": "gptq-4bit", "group_size": -1}, calibration())
+    assert (named.path, named.notes) == (made.path, [])
 
 
 @pytest.mark.parametrize(
@@ -108,7 +168,7 @@ def test_what_a_method_and_its_keys_mean(method: str, keys: dict[str, Any], want
 def test_methods_that_mean_nothing(method: str, keys: dict[str, Any], error: type[QprofError], text: str) -> None:
     keys = {"name": "v", "method": method, **keys}
     with pytest.raises(error, match=text):
-        settings_of(converted(keys, RUNTIME.variant_section(keys), "variant"))
+        settings_of(converted(keys, RUNTIME.variant_section(keys), "variant"), lambda: pytest.fail("not asked for"))
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--signature", default="", metavar="NAME", help="which signature of the model files to run")
     parser.add_argument("--bits", default="", help="widths to quantize a language model to (default: 8,4,2)")
-    parser.add_argument("--group-size", type=int, metavar="N", help="weights per scale (default: 64; -1: a whole row)")
+    parser.add_argument(
+        "--group-size",
+        type=int,
+        metavar="N",
+        help="weights per scale (-1: a whole row; default: 64, 32 or -1, the first that divides all layers)",
+    )
     parser.add_argument(
         "--data",
         default="",

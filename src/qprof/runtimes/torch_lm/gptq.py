@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from qprof.errors import ModelError, QprofError
@@ -18,8 +18,9 @@ from qprof.runtimes.torch_lm.sections import AutoGPTQVariant, GPTQVariant
 
 BITS = (2, 3, 4, 8)
 
-#: Group size unless the method or the variant names one: it divides the layers of small models too.
-DEFAULT_GROUP_SIZE = 64
+#: Group size unless the method or the variant names one: the first that divides all of a model's layers; -1, a group
+#: per row, always does, and 16 is for methods that have none.
+DEFAULT_GROUP_SIZES = (64, 32, -1, 16)
 
 #: How a method is written: the bits, and perhaps the group size.
 METHOD = re.compile(r"^gptq(?:-(?P<bits>\d+)bit)?(?:-g(?P<group>\d+))?\Z")
@@ -93,8 +94,30 @@ def _refuse_unpackable(source: Checkpoint, settings: Settings) -> None:
             )
 
 
-def settings_of(section: GPTQVariant | AutoGPTQVariant) -> Settings:
-    """What "gptq-<bits>bit[-g<size>]" and the keys of a variant say together.
+def default_group_size(source: Checkpoint, sizes: Sequence[int] = DEFAULT_GROUP_SIZES) -> tuple[int, list[str]]:
+    """The group size of a variant that names none, and a note where it is not the usual one. `sizes`: what its method
+    takes; where none of them fits, the usual one, for the method to refuse.
+
+    All linear layers of the model count, also those that stay in float: leaving one out must not change how the others
+    are quantized.
+    """
+    usual = DEFAULT_GROUP_SIZES[0]
+    undivided = [(name, into) for name, (into, _) in source.linears.items() if into % usual]
+    fits = [
+        size
+        for size in DEFAULT_GROUP_SIZES
+        if size in sizes and (size == -1 or not any(into % size for into, _ in source.linears.values()))
+    ]
+    if not undivided or not fits:
+        return usual, []
+    name, into = undivided[0]
+    chosen = "one group per row (group_size -1)" if fits[0] == -1 else f"groups of {fits[0]}"
+    return fits[0], [f"{chosen}: groups of {usual} do not divide the {into} in_features of {name}"]
+
+
+def settings_of(section: GPTQVariant | AutoGPTQVariant, source: Callable[[], Checkpoint]) -> tuple[Settings, list[str]]:
+    """What "gptq-<bits>bit[-g<size>]" and the keys of a variant say together, and notes on what was chosen for it.
+    `source`: the model, which is asked for where neither names a group size.
 
     Raises:
         ModelError: the method is no such, or the name and a key disagree.
@@ -106,14 +129,17 @@ def settings_of(section: GPTQVariant | AutoGPTQVariant) -> Settings:
     bits = _agreed(section.name, "bits", section.bits, match["bits"])
     if bits is None:
         raise ModelError(f"variant {section.name}: method {method} names no bits; write gptq-4bit, or bits = 4")
-    group_size = _agreed(section.name, "group_size", section.group_size, match["group"])
-    return Settings(
+    group_size, notes = _agreed(section.name, "group_size", section.group_size, match["group"]), list[str]()
+    if group_size is None:
+        group_size, notes = default_group_size(source())
+    settings = Settings(
         bits=bits,
-        group_size=DEFAULT_GROUP_SIZE if group_size is None else group_size,
+        group_size=group_size,
         desc_act=section.desc_act,
         sym=section.sym,
         skip_layers=tuple(sorted(set(section.skip_layers))) if isinstance(section, GPTQVariant) else (),
     )
+    return settings, notes
 
 
 def _agreed(variant: str, key: str, stated: int | None, named: str | None) -> int | None:

@@ -24,6 +24,7 @@ from qprof.runtimes.torch_lm import forms, library
 from qprof.runtimes.torch_lm.formats import format_of
 from qprof.runtimes.torch_lm.interventions import TorchLMInterventions
 from qprof.runtimes.torch_lm.methods import method_for
+from qprof.runtimes.torch_lm.methods.base import Source
 from qprof.runtimes.torch_lm.sections import AUTOGPTQ, TorchLMOptions
 
 #: ORG/NAME, with @REVISION behind it or not, as the hub allows them.
@@ -155,7 +156,7 @@ class TorchLMRuntime(base.Runtime):
 
     def recipe(self, model: Path, section: VariantSection) -> Recipe | None:
         keys = {key: getattr(section, key) for key in section.__struct_fields__}
-        recipe: Recipe | None = method_for(keys).recipe(section)
+        recipe: Recipe | None = method_for(keys).recipe(Source(str(model)), section)
         return recipe
 
     def compare_layers(

@@ -186,7 +186,8 @@ class AutoGPTQMethod(Method[AutoGPTQVariant]):
         return GPTQ_METHOD.match(method) is not None and keys.get("library") == AUTOGPTQ
 
     def make(self, source: Source, section: AutoGPTQVariant, calibration: Calibration) -> Made:
-        settings, checkpoint = settings_of(section), source.checkpoint()
+        settings, notes = settings_of(section, source.checkpoint)
+        checkpoint = source.checkpoint()
         check(checkpoint, settings)
         library.check(checkpoint, settings.bits, settings.group_size)
         versions = library.versions()
@@ -200,6 +201,7 @@ class AutoGPTQMethod(Method[AutoGPTQVariant]):
             tool=(AUTOGPTQ, versions.get("auto_gptq")),
             dtype=library.choose_dtype(section.dtype, source.device),
             by=AUTOGPTQ,
+            notes=notes,
         )
 
 

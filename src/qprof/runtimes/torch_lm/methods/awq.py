@@ -23,7 +23,7 @@ from qprof.runtimes.torch_lm.sections import DType, GroupSize
 _METHOD = re.compile(r"awq(?:-(?P<bits>\d+)bit)?(?:-g(?P<group>\d+))?\Z")
 
 #: What AutoAWQ's layout packs, 8 outputs to a word.
-_BITS, _GROUPS, _DEFAULT_GROUP, _OUT_MULTIPLE = 4, (16, 32, 64, 128), 64, 8
+_BITS, _GROUPS, _OUT_MULTIPLE = 4, (16, 32, 64, 128), 8
 
 
 class AWQVariant(MadeVariantSection, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -61,10 +61,10 @@ class AWQMethod(Method[AWQVariant]):
             raise ModelError(
                 f"variant {section.name}: AWQ with {bits} bits: its layout holds {_BITS} bits; use awq-4bit"
             )
-        group = by_form.agreed(section.name, "group_size", section.group_size, named["group"], _DEFAULT_GROUP)
         if section.dtype == "float32":
             raise ModelError(f"variant {section.name}: AWQ computes in float16 and bfloat16 only; leave dtype out")
         checkpoint = source.checkpoint()
+        group, notes = by_form.group_size(section, named["group"], checkpoint, _GROUPS)
         linears = by_form.linears_to_quantize(checkpoint, section.skip_layers)
         by_form.refuse_undivided(checkpoint, linears, group, _GROUPS)
         unfit = next((name for name, (_, out) in linears.items() if out % _OUT_MULTIPLE), None)
@@ -98,6 +98,7 @@ class AWQMethod(Method[AWQVariant]):
             method=method,
             section=section,
             facts={"scheme": "int4"},
+            notes=notes,
             kernel=kernel,
         )
 

@@ -60,8 +60,8 @@ class Method(ABC, Generic[Section]):
             samples are missing. MissingExtraError: a package is missing. StoreError: the cache cannot be written.
         """
 
-    def recipe(self, section: Section) -> Recipe | None:
-        """How such a variant is made, in its library's own format; `None` where that has none."""
+    def recipe(self, source: Source, section: Section) -> Recipe | None:
+        """How such a variant is made, in its library's own format; `None` where that has none. Raises `ModelError`."""
         return None
 
 

@@ -17,7 +17,7 @@ from qprof.runtimes.torch_lm import library
 from qprof.runtimes.torch_lm.checkpoint import Checkpoint
 from qprof.runtimes.torch_lm.forms.base import Form
 from qprof.runtimes.torch_lm.forms.stored import copy_tokenizer
-from qprof.runtimes.torch_lm.gptq import torch_threads, worth_threads
+from qprof.runtimes.torch_lm.gptq import DEFAULT_GROUP_SIZES, default_group_size, torch_threads, worth_threads
 from qprof.runtimes.torch_lm.kernels import DEQUANTIZED, default_dtype
 from qprof.runtimes.torch_lm.load import is_out_of_memory
 from qprof.runtimes.torch_lm.methods.base import Source, made, refuse_quantized
@@ -72,6 +72,16 @@ def agreed(variant: str, key: str, stated: int | None, named: int | None, defaul
     if stated is not None and named is not None and stated != named:
         raise ModelError(f"variant {variant}: its method says {named} and its key {key} says {stated}")
     return next((value for value in (stated, named) if value is not None), default)
+
+
+def group_size(
+    section: Any, named: int | None, source: Checkpoint, sizes: Sequence[int] = DEFAULT_GROUP_SIZES
+) -> tuple[int, list[str]]:
+    """What a method's name and the section's key say, or the default for this model among the `sizes` of the method,
+    with a note where that is not the usual one. Raises `ModelError` where name and key disagree."""
+    if named is None and section.group_size is None:
+        return default_group_size(source, sizes)
+    return agreed(section.name, "group_size", section.group_size, named, 0), []
 
 
 def storage_dtype(source: Checkpoint) -> str:

@@ -15,7 +15,7 @@ from qprof.record.sections import MadeVariantSection, Positive
 from qprof.runtimes.base import Calibration, Made
 from qprof.runtimes.torch_lm import library
 from qprof.runtimes.torch_lm.checkpoint import Checkpoint
-from qprof.runtimes.torch_lm.gptq import BITS, DEFAULT_GROUP_SIZE, Settings, check, quantized_linears
+from qprof.runtimes.torch_lm.gptq import BITS, Settings, check, quantized_linears
 from qprof.runtimes.torch_lm.kernels import kernel_for
 from qprof.runtimes.torch_lm.methods import by_form
 from qprof.runtimes.torch_lm.methods.base import Method, Source, made
@@ -61,8 +61,8 @@ class GPTQLikeMethod(Method[GPTQLikeVariant]):
         return re.match(rf"{self.name}(?:-(?P<bits>\d+)bit)?(?:-g(?P<group>\d+))?\Z", method)
 
     def make(self, source: Source, section: GPTQLikeVariant, calibration: Calibration) -> Made:
-        settings = self._settings(section)
         checkpoint = source.checkpoint()
+        settings, notes = self._settings(section, checkpoint)
         check(checkpoint, settings)
         dtype, kernel = kernel_for(
             settings,
@@ -98,9 +98,10 @@ class GPTQLikeMethod(Method[GPTQLikeVariant]):
             tool=(GPTQMODEL, versions.get(GPTQMODEL)),
             dtype=dtype,
             kernel=kernel.name,
+            notes=notes,
         )
 
-    def _settings(self, section: GPTQLikeVariant) -> Settings:
+    def _settings(self, section: GPTQLikeVariant, source: Checkpoint) -> tuple[Settings, list[str]]:
         method = section.method or section.name
         match = self._match(method)
         if match is None:
@@ -111,5 +112,6 @@ class GPTQLikeMethod(Method[GPTQLikeVariant]):
             raise ModelError(
                 f"variant {section.name}: method {method} names no bits; write {self.name}-4bit, or bits = 4"
             )
-        group = by_form.agreed(section.name, "group_size", section.group_size, named["group"], DEFAULT_GROUP_SIZE)
-        return Settings(bits, group, sym=section.sym, skip_layers=tuple(sorted(set(section.skip_layers))))
+        group, notes = by_form.group_size(section, named["group"], source)
+        skip = tuple(sorted(set(section.skip_layers)))
+        return Settings(bits, group, sym=section.sym, skip_layers=skip), notes

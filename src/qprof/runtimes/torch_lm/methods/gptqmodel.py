@@ -203,7 +203,7 @@ class GPTQModelMethod(Method[GPTQVariant]):
         return GPTQ_METHOD.match(method) is not None and keys_say(keys, "library", GPTQMODEL)
 
     def make(self, source: Source, section: GPTQVariant, calibration: Calibration) -> Made:
-        settings = settings_of(section)
+        settings, notes = settings_of(section, source.checkpoint)
         checkpoint = source.checkpoint()
         check(checkpoint, settings)
         linears = quantized_linears(checkpoint, settings)
@@ -223,10 +223,11 @@ class GPTQModelMethod(Method[GPTQVariant]):
             tool=(GPTQMODEL, versions.get(GPTQMODEL)),
             dtype=dtype,
             kernel=kernel.name,
+            notes=notes,
         )
 
-    def recipe(self, section: GPTQVariant) -> Recipe:
-        settings = settings_of(section)
+    def recipe(self, source: Source, section: GPTQVariant) -> Recipe:
+        settings, _ = settings_of(section, source.checkpoint)
         content = {
             "bits": settings.bits,
             "group_size": settings.group_size,

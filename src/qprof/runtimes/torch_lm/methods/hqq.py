@@ -21,7 +21,7 @@ from qprof.runtimes.torch_lm.sections import Bits, DType, GroupSize
 _METHOD = re.compile(r"hqq(?:-(?P<bits>\d+)bit)?(?:-g(?P<group>\d+))?\Z")
 
 _BITS = (2, 4, 8)
-_GROUPS, _DEFAULT_GROUP = (-1, 8, 16, 32, 64, 128, 256, 512, 1024), 64
+_GROUPS, _MULTIPLE = (-1, 8, 16, 32, 64, 128, 256, 512, 1024), 8
 
 
 class HQQVariant(MadeVariantSection, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -57,10 +57,16 @@ class HQQMethod(Method[HQQVariant]):
         if bits not in _BITS:
             what = f"{bits} bits" if bits else f"method {method} names no bits; write hqq-4bit, or bits = 4"
             raise ModelError(f"variant {section.name}: {what}: HQQ's bits may be {', '.join(map(str, _BITS))} here")
-        group = by_form.agreed(section.name, "group_size", section.group_size, named["group"], _DEFAULT_GROUP)
         checkpoint = source.checkpoint()
+        group, notes = by_form.group_size(section, named["group"], checkpoint, _GROUPS)
         linears = by_form.linears_to_quantize(checkpoint, section.skip_layers)
         by_form.refuse_undivided(checkpoint, linears, group, _GROUPS)
+        uneven = next((name for name, (into, _) in linears.items() if into % _MULTIPLE), None)
+        if uneven is not None:  # one group per row is as long as the row
+            raise ModelError(
+                f"{checkpoint.path}: HQQ's groups are multiples of {_MULTIPLE}, and {uneven} has "
+                f"{linears[uneven][0]} in_features; name it in skip_layers"
+            )
         dtype = by_form.storage_dtype(checkpoint)
 
         def write(folder: Path) -> None:
@@ -74,6 +80,7 @@ class HQQMethod(Method[HQQVariant]):
             method=method,
             section=section,
             facts={"scheme": f"int{bits}"},
+            notes=notes,
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from qprof.runtimes.torch_lm.sections import DType, GroupSize
 _METHOD = re.compile(r"torchao-(?P<scheme>int8-weight-only|int8-dynamic|int4-weight-only)(?:-g(?P<group>\d+))?\Z")
 
 #: What torch's int4 product on a CPU takes.
-_GROUPS, _DEFAULT_GROUP, _OUT_MULTIPLE = (32, 64, 128), 64, 16
+_GROUPS, _OUT_MULTIPLE = (32, 64, 128), 16
 
 
 class TorchAOVariant(MadeVariantSection, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -65,11 +65,11 @@ class TorchAOMethod(Method[TorchAOVariant]):
                 "leave dtype out"
             )
         named = None if match["group"] is None else int(match["group"])
-        group = by_form.agreed(section.name, "group_size", section.group_size, named, _DEFAULT_GROUP)
+        group, notes = by_form.group_size(section, named, checkpoint, _GROUPS)
         unfit = [name for name, (_, out) in linears.items() if out % _OUT_MULTIPLE]
         left = {name: features for name, features in linears.items() if name not in unfit}
         by_form.refuse_undivided(checkpoint, left, group, _GROUPS)
-        return self._make(source, section, scheme, left, unfit, group)
+        return self._make(source, section, scheme, left, unfit, group, notes)
 
     def _make(
         self,
@@ -79,6 +79,7 @@ class TorchAOMethod(Method[TorchAOVariant]):
         linears: Mapping[str, tuple[int, int]],
         unfit: list[str],
         group: int,
+        notes: Sequence[str] = (),
     ) -> Made:
         checkpoint = source.checkpoint()
         dtype = "bfloat16" if scheme.startswith("int4") else by_form.storage_dtype(checkpoint)
@@ -89,7 +90,7 @@ class TorchAOMethod(Method[TorchAOVariant]):
             else:
                 _write_int8(checkpoint, folder, scheme, linears, dtype)
 
-        notes = by_form.left_in_float(unfit, f"torch's int4 product takes outputs in multiples of {_OUT_MULTIPLE}")
+        left = by_form.left_in_float(unfit, f"torch's int4 product takes outputs in multiples of {_OUT_MULTIPLE}")
         return by_form.made_by(
             form.FORM,
             source,
@@ -98,7 +99,7 @@ class TorchAOMethod(Method[TorchAOVariant]):
             method=section.method or section.name,
             section=section,
             facts={"scheme": scheme, "left_in_float": unfit},
-            notes=notes,
+            notes=[*notes, *left],
         )
 
 
