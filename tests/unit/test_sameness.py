@@ -61,6 +61,49 @@ def test_other_weights_are_another_model_and_rounded_ones_are_not(tmp_path: Path
     assert rounded is not None and rounded.same
 
 
+def between(*types: str, after: Sequence[str] = ()) -> list[PlantedOp]:
+    """Ops of these types between two products, and others behind the last."""
+    middle = [PlantedOp(f"{kind}{n}", kind, 5.0, macs=0) for n, kind in enumerate(types)]
+    return [conv("a"), *middle, conv("b"), *(PlantedOp(f"end{n}", kind, 5.0, macs=0) for n, kind in enumerate(after))]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "says"),
+    [
+        # Swish in the place of a ReLU that is part of the product's op, and the other way round.
+        (between(), between("LOGISTIC", "MUL"), "int8 computes 1 LOGISTIC, and float32 none of such functions"),
+        (between("TANH", "TANH"), between(), "float32 computes 2 TANH, and int8 none of such functions"),
+        (between(*["LOGISTIC"] * 9), between("LOGISTIC"), "float32 computes 9 LOGISTIC, and int8 1 of such functions"),
+    ],
+)
+def test_another_function_between_the_products_is_another_model(
+    tmp_path: Path, first: list[PlantedOp], second: list[PlantedOp], says: str
+) -> None:
+    other = found(tmp_path, first, second)
+    assert other is not None and not other.same and other.common == 1.0
+    assert other.says == f"float32 and int8 are not the same model: between the ops that multiply, {says}"
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (between("HARD_SWISH"), between("ADD", "MAXIMUM", "MINIMUM", "MUL", "MUL")),
+        (between("GELU"), between("MUL", "TANH", "ADD", "MUL")),
+        (between("SOFTMAX"), between("EXP", "SUM", "DIV")),
+        (between("LOGISTIC", "MUL"), between("DEQUANTIZE", "LOGISTIC", "QUANTIZE", "MUL")),
+        # What stands at the end of one file alone, a loop or a cell that computes what it will.
+        (between(after=["SOFTMAX"]), between()),
+        (between("UNIDIRECTIONAL_SEQUENCE_LSTM"), between("LOGISTIC", "TANH", "MUL")),
+        (between("RELU"), between()),
+    ],
+)
+def test_a_function_that_is_written_otherwise_is_the_same_model(
+    tmp_path: Path, first: list[PlantedOp], second: list[PlantedOp]
+) -> None:
+    same = found(tmp_path, first, second)
+    assert same is not None and same.same
+
+
 def test_models_that_multiply_nothing_are_told_by_their_types(tmp_path: Path) -> None:
     ops = [PlantedOp("p", "PAD", 5.0), PlantedOp("q", "ADD", 5.0)]
     same = found(tmp_path, ops, ops)

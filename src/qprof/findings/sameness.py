@@ -1,4 +1,5 @@
-"""Are two variants the same model? Their multiplications say so, whatever their ops are called."""
+"""Are two variants the same model? Their multiplications say so, whatever their ops are called, and the functions
+between these that no other ops can make."""
 
 from __future__ import annotations
 
@@ -19,6 +20,13 @@ _LEAST_COMMON = 0.99
 _LEVELS = 2
 #: Weights of the same model are its numbers, rounded: two bits leave some 7 dB. Below this they are others.
 _LEAST_WEIGHT_SQNR_DB = 0.0
+#: Ops of LiteRT that compute a transcendental function. Converters write one as another (GELU by TANH, SOFTMAX by EXP),
+#: never by ADD, MUL, MINIMUM and their like, and no kernel of a product holds one, as it does a RELU.
+_TRANSCENDENTAL = frozenset(["LOGISTIC", "TANH", "ELU", "GELU", "EXP", "LOG", "SOFTMAX", "LOG_SOFTMAX", "SIN", "COS"])
+#: Written in parts, one is up to three of them (mish: TANH, LOG and EXP); a fourth is not the same number by any means.
+_FEWEST_OF = 1 / 4
+#: Parts of the types of ops that compute functions of their own inside.
+_HIDING = ("LSTM", "RNN", "GRU", "SVDF", "CUSTOM", "COMPOSITE", "STABLEHLO", "FLEX", "CALL", "WHILE", "IF", "TABLE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +64,9 @@ def sameness(comparison: Comparison) -> Sameness | None:
             "middle)",
             common,
         )
+    functions = _other_functions(comparison, first, second)
+    if functions:
+        return Sameness(False, f"{names} are not the same model: between the ops that multiply, {functions}", common)
     return Sameness(
         True, f"{names} are the same model: {common:.0%} of the work is done in ops of the same size", common
     )
@@ -63,6 +74,33 @@ def sameness(comparison: Comparison) -> Sameness | None:
 
 def _computing(ops: Sequence[OpMeta]) -> list[OpMeta]:
     return [op for op, is_leaf in zip(ops, leaves(list(ops)), strict=True) if is_leaf]
+
+
+def _other_functions(comparison: Comparison, a: Sequence[OpMeta], b: Sequence[OpMeta]) -> str:
+    """That one computes transcendental functions where the other does not, as swish and ReLU differ; "" where both do.
+
+    Only before the last op that multiplies: a softmax or sigmoid at the end is left out of a file as often as not."""
+    if comparison.a.runtime != comparison.b.runtime or any(_hides(op) for op in (*a, *b)):
+        return ""
+    found = [Counter(op.type for op in _before_last_product(ops) if op.type in _TRANSCENDENTAL) for ops in (a, b)]
+    counts = [counted.total() for counted in found]
+    if min(counts) >= _FEWEST_OF * max(counts):
+        return ""
+    has, lacks = (comparison.variant, comparison.baseline)
+    if counts[0] > counts[1]:
+        has, lacks = lacks, has
+    listed = ", ".join(f"{count} {kind}" for kind, count in max(found, key=Counter.total).most_common())
+    return f"{has} computes {listed}, and {lacks} {min(counts) or 'none'} of such functions"
+
+
+def _hides(op: OpMeta) -> bool:
+    return any(part in op.type.upper().split("_") for part in _HIDING) or op.type.upper().startswith(("FLEX", "CUSTOM"))
+
+
+def _before_last_product(ops: Sequence[OpMeta]) -> list[OpMeta]:
+    ordered = sorted(ops, key=lambda op: op.index)
+    last = max((number for number, op in enumerate(ordered) if op.macs), default=-1)
+    return ordered[: last + 1]
 
 
 def _common(a: Sequence[OpMeta], b: Sequence[OpMeta], modules: bool) -> tuple[float, float]:
