@@ -185,6 +185,7 @@ def hypothesis(
             "read from and write to",
             prediction=Prediction(metric, comparison.variant, after["name"], low, high),
             variants=(after,),
+            replaces=count,
         )
     return _hypothesis(cause, claim, evidence, lost, intervention, untestable)
 
@@ -234,6 +235,7 @@ def _patched(
         f"{comparison.variant} give{'s' * (len(layers) == 1)}{against}",
         prediction=Prediction(metric, before_them["name"], after["name"], low, high),
         variants=(before_them, after) if outside else (after,),
+        replaces=len(gives),
     )
     return _hypothesis(cause, claim, evidence, lost, intervention, None)
 
@@ -258,6 +260,7 @@ def _weights_of_baseline(
         does=f"put {comparison.baseline}'s weights into {len(layers)} layers of {comparison.variant}",
         prediction=Prediction(metric, comparison.variant, str(after["name"]), low, high),
         variants=(after,),
+        replaces=len(layers),
     )
 
 

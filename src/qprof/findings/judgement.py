@@ -2,8 +2,8 @@
 
 Confirmed: the run reproduced the difference in question, and the intervention's effect is as predicted and not zero.
 Partial: it is there, and smaller than predicted. Refuted: it is not there, or goes the other way. Consistent: nothing
-was run; what was recorded by one part of the run bears out what was predicted from another. Of two confirmed hypotheses
-about the same part of a difference, the one whose prediction came nearer counts.
+was run; what was recorded by one part of the run bears out what was predicted from another. Of confirmed hypotheses
+about the same part of a difference one counts (`competing`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from statistics import NormalDist
 from qprof.errors import QprofError
 from qprof.findings.causes.base import Finding, Prediction
 from qprof.findings.comparison import Comparison
+from qprof.findings.competing import competed
 from qprof.findings.control import Control, control
 from qprof.findings.doubts import Doubt, doubts
 from qprof.findings.effects import LATENCY, effect
@@ -41,7 +42,7 @@ def findings(claims: Sequence[Claim], runs: Mapping[int, Run | QprofError]) -> l
     adjusted = iter(holm([one.p_value for one in tested if one.p_value is not None]).tolist())
     corrected = [None if one.p_value is None else next(adjusted) for one in tested]
     judged = [_judged(one, p) for one, p in zip(tested, corrected, strict=True)]
-    return _competed(claims, judged)
+    return competed(claims, judged)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,31 +206,3 @@ def _against(found: Finding, prediction: Prediction, measured: Interval, p_value
             found, because="the effect is larger than predicted: the intervention changes something else too"
         )
     return replace(found, status="refuted", because="the effect is not as predicted")
-
-
-def _competed(claims: Sequence[Claim], found: Sequence[Finding]) -> list[Finding]:
-    """Of confirmed findings about the same ops and mechanism of one comparison, the one nearest to its prediction."""
-    kept = list(found)
-    rivals = [i for i, one in enumerate(found) if one.status == "confirmed" and one.hypothesis.mechanism is not None]
-    for i in sorted(rivals, key=lambda i: _miss(found[i])):
-        if kept[i].status != "confirmed":
-            continue
-        for j in rivals:
-            if j != i and kept[j].status == "confirmed" and _overlap(claims[i], claims[j]):
-                because = f"{found[i].hypothesis.cause} explains the same ops, and its prediction came nearer"
-                kept[j] = replace(found[j], status="inconclusive", because=because)
-    return kept
-
-
-def _miss(finding: Finding) -> float:
-    """How far the effect lies from its prediction, in standard errors of both."""
-    assert finding.measured is not None and finding.hypothesis.intervention is not None  # it is confirmed
-    prediction = finding.hypothesis.intervention.prediction
-    spread = (prediction.high - prediction.low) / 4.0 + standard_error(finding.measured)
-    return abs(finding.measured.value - prediction.expected) / max(spread, 1e-12)
-
-
-def _overlap(one: Claim, other: Claim) -> bool:
-    same = one.comparison is other.comparison and one.hypothesis.mechanism == other.hypothesis.mechanism
-    names = [{op.name for op in claim.hypothesis.ops} for claim in (one, other)]
-    return same and not names[0].isdisjoint(names[1])

@@ -34,13 +34,15 @@ class Loss:
             return Evidence(f"{self.metric} lost", self.change.value, "1", "scores.parquet", self.change)
         return Evidence(f"{self.metric} times", math.exp(self.value), "1", "scores.parquet")
 
-    def intervention(self, does: str, variant: str, after: Section | Impossible) -> Intervention | None:
+    def intervention(
+        self, does: str, variant: str, after: Section | Impossible, replaces: int = 0
+    ) -> Intervention | None:
         """That at least half of it comes back in `after`; `None` where that cannot be made."""
         if isinstance(after, Impossible):
             return None
         low, high = sorted(-self.value * share for share in BACK)
         prediction = Prediction(self.metric, variant, str(after["name"]), low, high, self.relative)
-        return Intervention(does=does, prediction=prediction, variants=(after,))
+        return Intervention(does=does, prediction=prediction, variants=(after,), replaces=replaces)
 
 
 def loss_of(comparison: Comparison) -> Loss | None:

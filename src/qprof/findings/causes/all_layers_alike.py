@@ -73,6 +73,7 @@ class AllLayersAlike:
                 f"put {comparison.baseline}'s weights into all {len(pairs)} of these layers, and leave the rest",
                 comparison.variant,
                 after,
+                len(pairs),
             ),
             untestable=after.reason if isinstance(after, Impossible) else None,
             ops=tuple(OpRef(own[row.op], row.type) for row in rows),

@@ -89,7 +89,7 @@ def _of_perplexity(
         figure=lost.metric,
         effect=None,
         evidence=(lost.evidence, *evidence),
-        intervention=lost.intervention(does, comparison.variant, after),
+        intervention=lost.intervention(does, comparison.variant, after, len(bad)),
         untestable=after.reason if isinstance(after, Impossible) else None,
     )
 

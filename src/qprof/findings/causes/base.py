@@ -86,7 +86,8 @@ class Intervention:
 
     `variants`: sections of a profile ("name" and what differs) that are run beside the variants that are compared,
     in one run for all interventions with equal `protocol` and `task` overrides. `rescored`: the effect is computed from
-    what was recorded (another metric on the same predictions) and is given here; nothing is run then.
+    what was recorded (another metric on the same predictions) and is given here; nothing is run then. `replaces`: how
+    many layers get weights or numbers that are not the variant's own; 0 where all of them are read or run otherwise.
     """
 
     does: str
@@ -95,6 +96,7 @@ class Intervention:
     protocol: Mapping[str, Any] = field(default_factory=dict)
     task: Mapping[str, Any] = field(default_factory=dict)
     rescored: Interval | None = None
+    replaces: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,6 +64,7 @@ class CoarseInput:
                 does=f"put the baseline's activations in place of what the first layers of {comparison.variant} give",
                 prediction=Prediction(metric, comparison.variant, after["name"], low, high),
                 variants=(after,),
+                replaces=len(unfit),
             ),
             untestable=after.reason if isinstance(after, Impossible) else None,
         )

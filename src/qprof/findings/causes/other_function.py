@@ -109,6 +109,7 @@ def _intervention(
         f"{against}",
         prediction=Prediction(metric, str(before["name"]), str(after["name"]), low, high),
         variants=(before, after) if given else (after,),
+        replaces=len(replaced),
     ), None
 
 

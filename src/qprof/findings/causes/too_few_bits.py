@@ -62,6 +62,7 @@ class TooFewBits:
                 does=f"quantize by the same method to {wider.bits} bits instead of {wider.before}",
                 prediction=Prediction(metric, comparison.variant, wider.section["name"], low, high),
                 variants=(wider.section,),
+                replaces=len(known),
             ),
             untestable=wider.reason if isinstance(wider, Impossible) else None,
         )

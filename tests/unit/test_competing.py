@@ -1,0 +1,91 @@
+"""Of causes that are confirmed about one and the same lost score, one counts; those about other points all do."""
+
+from __future__ import annotations
+
+import pytest
+
+from planted.cases_layers import variant
+from planted.world import World
+from qprof.findings.causes.base import Finding, Hypothesis, Intervention, Prediction
+from qprof.findings.comparison import Comparison
+from qprof.findings.competing import competed
+from qprof.findings.verify import Claim
+from qprof.stats.intervals import Interval
+
+#: 0.8 is lost to 0.4 of the samples.
+LOST = -0.4
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    world = World(
+        [variant("float32", 0.8), variant("int8", 0.8 + LOST)],
+        rounds=2,
+        inferences=5,
+        manifest={"score_columns": ["accuracy"]},
+    )
+    return Comparison(world.record(tmp_path_factory.mktemp("run") / "run"), "float32", "int8", "inference")
+
+
+def around(value: float, half: float = 0.04) -> Interval:
+    return Interval(value, value - half, value + half, 0.95)
+
+
+def outcome(
+    *causes: tuple[Comparison, str, float, int], status: str = "confirmed", remark: bool = False, rescored: bool = False
+) -> list[tuple[str, str]]:
+    """Status and reason of findings: each of a comparison and a cause, the points that came back, and how many layers
+    its intervention replaces."""
+    claims, found = [], []
+    for comparison, cause, back, replaces in causes:
+        prediction = Prediction("accuracy", "int8", f"int8+{cause}", -0.5 * LOST, -1.3 * LOST)
+        intervention = Intervention(
+            "mends it", prediction, rescored=around(back) if rescored else None, replaces=replaces
+        )
+        hypothesis = Hypothesis(cause, "a claim", "accuracy", around(LOST), (), intervention, remark=remark)
+        claims.append(Claim(comparison, hypothesis))
+        found.append(Finding(hypothesis, status, "", around(back)))  # type: ignore[arg-type]
+    return [(one.status, one.because) for one in competed(claims, found)]
+
+
+def test_of_two_that_give_all_of_it_back_the_one_that_replaces_less_counts(comparison: Comparison) -> None:
+    layer, settings = outcome((comparison, "bad_layer", 0.4, 1), (comparison, "settings_beside_weights", 0.39, 0))
+    assert settings == ("confirmed", "")
+    told = "settings_beside_weights is about the same points of accuracy, and puts less in another's place"
+    assert layer == ("inconclusive", told)
+
+
+def test_one_that_gives_back_more_counts_whatever_it_replaces(comparison: Comparison) -> None:
+    layer, ranges = outcome((comparison, "bad_layer", 0.4, 3), (comparison, "clipped_ranges", 0.22, 0))
+    assert layer == ("confirmed", "")
+    assert ranges == ("inconclusive", "bad_layer is about the same points of accuracy, and gives back more")
+
+
+def test_those_about_other_points_all_count(comparison: Comparison) -> None:
+    """Together they give back no more than was lost."""
+    found = outcome((comparison, "bad_layer", 0.21, 1), (comparison, "clipped_ranges", 0.18, 0))
+    assert [status for status, _ in found] == ["confirmed", "confirmed"]
+
+
+def test_of_three_about_the_same_points_one_counts(comparison: Comparison) -> None:
+    causes = [("all_layers_alike", 28), ("bad_layer", 2), ("misread_weights", 0)]
+    found = outcome(*((comparison, cause, 0.4, replaces) for cause, replaces in causes))
+    assert [status for status, _ in found] == ["inconclusive", "inconclusive", "confirmed"]
+    assert all(because.startswith("misread_weights is about") for _, because in found[:2])
+
+
+@pytest.mark.parametrize(
+    ("status", "remark", "rescored"),
+    [("confirmed", True, False), ("confirmed", False, True), ("partial", False, False)],
+)
+def test_what_is_not_confirmed_by_a_run_competes_with_nothing(
+    comparison: Comparison, status: str, remark: bool, rescored: bool
+) -> None:
+    causes = [(comparison, "bad_layer", 0.4, 1), (comparison, "misread_weights", 0.4, 0)]
+    found = outcome(*causes, status=status, remark=remark, rescored=rescored)
+    assert found == [(status, "")] * 2
+
+
+def test_another_comparison_is_another_loss(comparison: Comparison) -> None:
+    other = Comparison(comparison.run, "float32", "int8", "inference")
+    assert outcome((comparison, "bad_layer", 0.4, 1), (other, "misread_weights", 0.4, 0)) == [("confirmed", "")] * 2
