@@ -44,7 +44,8 @@ Readings = Callable[[int, int, int], list[Reading]]
 
 @dataclass(frozen=True)
 class PlantedOp:
-    """An op that takes `us` microseconds; one that is the `parent` of others takes what they take."""
+    """An op that takes `us` microseconds; one that is the `parent` of others takes what they take. `id`: what the
+    variant's file calls it, where there is one; else it goes by its phase and name."""
 
     name: str
     type: str
@@ -57,6 +58,7 @@ class PlantedOp:
     activation_bytes: int | None = None
     quantization: str | None = None
     phase: str = "inference"
+    id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -227,7 +229,7 @@ class World:
             name=made.name,
             section=section,
             runtime=made.runtime,
-            path=f"/nowhere/{made.name}",
+            path=section.get("file") or f"/nowhere/{made.name}",
             sha256=hashlib.sha256(made.name.encode()).hexdigest(),
             bytes=sum(op.weight_bytes or 0 for op in made.ops) or 1000,
             phases=list(self.phases),
@@ -379,7 +381,7 @@ def _op_list(variant: PlantedVariant, phases: Sequence[str]) -> list[OpMeta]:
     rows = []
     for index, op in enumerate(_ordered(variant, phases)):
         meta = OpMeta(
-            op=_op_id(op.phase, op.name),
+            op=op.id or _op_id(op.phase, op.name),
             name=op.name,
             type=op.type,
             index=index,
