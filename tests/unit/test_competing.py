@@ -58,7 +58,12 @@ def test_of_two_that_give_all_of_it_back_the_one_that_replaces_less_counts(compa
 def test_one_that_gives_back_more_counts_whatever_it_replaces(comparison: Comparison) -> None:
     layer, ranges = outcome((comparison, "bad_layer", 0.4, 3), (comparison, "clipped_ranges", 0.22, 0))
     assert layer == ("confirmed", "")
-    assert ranges == ("inconclusive", "bad_layer is about the same points of accuracy, and gives back more")
+    assert ranges == ("inconclusive", "bad_layer is about the same points of accuracy, and accounts for more of them")
+
+
+def test_what_takes_the_score_from_the_baseline_competes_with_what_gives_it_back(comparison: Comparison) -> None:
+    layer, ranges = outcome((comparison, "saturated_activations", 0.4, 9), (comparison, "clipped_ranges", -0.38, 0))
+    assert [layer[0], ranges[0]] == ["inconclusive", "confirmed"]
 
 
 def test_those_about_other_points_all_count(comparison: Comparison) -> None:

@@ -1,10 +1,10 @@
 """Of confirmed findings that are about one and the same part of a difference, at most one counts.
 
 Of latency that part is the ops of one mechanism: the finding whose prediction came nearer counts. A score has no such
-parts. Two findings are about the same points where they give back more than was lost between them: what the one gives
-back, the other gives back too. Of those that give back as much as any, the one that puts the least in another's place
-counts: weights that are right again with other settings beside them were never wrong, and a layer whose output mends
-the score is where the fault shows, if it is mended without touching the layer.
+parts. Two findings are about the same points where their interventions together move it by more than was lost: what the
+one gives back (or takes from the baseline), the other does too. Of those that move as much as any, the one that puts
+the least in another's place counts: weights that are right again with other settings beside them were never wrong, and
+a layer whose output mends the score is where the fault shows, if it is mended without touching the layer.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ def _about_scores(claims: Sequence[Claim], found: Sequence[Finding]) -> list[Fin
     kept = list(found)
     about: dict[tuple[int, str], list[int]] = {}
     for i, (claim, finding) in enumerate(zip(claims, found, strict=True)):
-        if _gave_back(finding):
+        if _moved(finding):
             about.setdefault((id(claim.comparison), finding.hypothesis.figure), []).append(i)
     for rivals in about.values():
         if len(rivals) > 1:
-            for loser, (winner, does) in _losers({i: _part_back(claims[i], found[i]) for i in rivals}, found).items():
+            for loser, (winner, does) in _losers({i: _share(claims[i], found[i]) for i in rivals}, found).items():
                 hypothesis = found[winner].hypothesis
                 because = f"{hypothesis.cause} is about the same points of {hypothesis.figure}, and {does}"
                 kept[loser] = replace(found[loser], status="inconclusive", because=because)
@@ -78,12 +78,12 @@ def _losers(back: dict[int, tuple[float, float]], found: Sequence[Finding]) -> d
         for i in [i for i in left if back[i][0] + back[winner][0] > 1.0]:
             left.remove(i)
             less = i in as_much and _replaced(found[winner]) < _replaced(found[i])
-            lost[i] = winner, "puts less in another's place" if less else "gives back more"
+            lost[i] = winner, "puts less in another's place" if less else "accounts for more of them"
     return lost
 
 
-def _gave_back(finding: Finding) -> bool:
-    """Whether something of a lost score came back in a run."""
+def _moved(finding: Finding) -> bool:
+    """Whether a run showed something of a lost score to be its cause's."""
     hypothesis, intervention = finding.hypothesis, finding.hypothesis.intervention
     ran = intervention is not None and intervention.rescored is None and finding.measured is not None
     return finding.status == "confirmed" and ran and hypothesis.figure != LATENCY and not hypothesis.remark
@@ -94,13 +94,13 @@ def _replaced(finding: Finding) -> int:
     return finding.hypothesis.intervention.replaces
 
 
-def _part_back(claim: Claim, finding: Finding) -> tuple[float, float]:
-    """What the intervention gave back as a share of what was lost, and how much it may be at most."""
-    assert finding.measured is not None and finding.hypothesis.intervention is not None  # it gave something back
+def _share(claim: Claim, finding: Finding) -> tuple[float, float]:
+    """By how much the intervention moved the score, as a share of what was lost, and by how much it may be at most."""
+    assert finding.measured is not None and finding.hypothesis.intervention is not None  # it moved the score
     prediction, comparison = finding.hypothesis.intervention.prediction, claim.comparison
     lost = effect(comparison.run, prediction.figure, comparison.baseline, comparison.variant, None, prediction.relative)
     if lost is None or not lost.value:  # nothing to be about the same points of
         return 0.0, 0.0
     ends = (finding.measured.value, finding.measured.low, finding.measured.high)
-    shares = [-end / lost.value for end in ends if end is not None]
+    shares = [abs(end / lost.value) for end in ends if end is not None]
     return shares[0], max(shares)

@@ -209,6 +209,13 @@ class Interventions:
         `constants_from`. For scores: such a variant is not timed fairly."""
         return Impossible("this runtime does not put one model's activations into another")
 
+    def within_ranges(
+        self, entry: VariantEntry, quantized: VariantEntry, pairs: Sequence[tuple[str, str]]
+    ) -> Section | Impossible:
+        """Compute in float, and cut off what ops give where a quantized variant's ranges end; `pairs`: (op of this
+        variant, op of the quantized one), by name."""
+        return Impossible("this runtime does not cut a model's numbers off at another's ranges")
+
     def begun_as(
         self, entry: VariantEntry, baseline: VariantEntry, pairs: Sequence[tuple[str, str]]
     ) -> Section | Impossible:

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Prediction
 from qprof.findings.comparison import Comparison
-from qprof.findings.float_layers import FEWEST_LAYERS, layer_errors, loses, lost_score
+from qprof.findings.float_layers import (
+    BACK,
+    FEWEST_LAYERS,
+    SATURATED_SHARE,
+    LayerError,
+    counterparts,
+    layer_errors,
+    loses,
+    lost_score,
+    most_layers,
+)
 from qprof.runtimes.interventions import Impossible
+from qprof.stats.intervals import Interval
 
 #: A layer whose range holds all that it was calibrated on cuts off next to nothing of other data of the same kind.
 _CUTS_OFF = 1e-4
@@ -17,17 +29,28 @@ _BACK = (0.15, 1.3)
 _NAMED = 3
 
 
+@dataclass(frozen=True, slots=True)
+class _Test:
+    """`way`: what the claim says of how the ranges were found."""
+
+    way: str
+    intervention: Intervention
+
+
 class ClippedRanges:
     """Claims where a score was lost, layers cut off a part of what they compute, and the ranges were found in a way
-    that cuts off."""
+    that cuts off; of a finished file, where more than a few layers cut off a part that counts.
+
+    A variant that can be made again must win back a part with ranges that hold all. Of a finished file the reverse is
+    tried: the baseline, in float, must lose as much when its own numbers are cut off at the file's ranges.
+    """
 
     name = "clipped_ranges"
     title = "ranges that cut off what is rare"
 
     def hypotheses(self, comparison: Comparison) -> Iterator[Hypothesis]:
         lost = lost_score(comparison)
-        wider = comparison.interventions.widest_ranges(comparison.b)
-        if lost is None or isinstance(wider, Impossible):
+        if lost is None:
             return
         known = layer_errors(comparison.run, comparison.variant)
         cutting = [layer for layer in known if (layer.saturated_share or 0.0) >= _CUTS_OFF]
@@ -35,13 +58,15 @@ class ClippedRanges:
             return
         cutting.sort(key=lambda layer: -(layer.saturated_share or 0.0))
         metric, change = lost
-        low, high = (-change.value * share for share in _BACK)
+        test = _made_again(comparison, lost) or _of_finished(comparison, lost, cutting, len(known))
+        if test is None:
+            return
         named = ", ".join(f"{layer.label} ({layer.saturated_share or 0.0:.2%})" for layer in cutting[:_NAMED])
         many = len(cutting) > 1
         yield Hypothesis(
             cause=self.name,
             claim=(
-                f"{loses(comparison)} by its calibration, which does not keep the extremes of its samples: "
+                f"{loses(comparison)} by its {test.way}: "
                 f"{len(cutting)} of {len(known)} layers cut{'' if many else 's'} off numbers that lie outside"
                 f"{', most of all' if len(cutting) > _NAMED else ':'} {named}; {metric} {change.value:+.3f}"
             ),
@@ -62,13 +87,48 @@ class ClippedRanges:
                     for layer in cutting[:_NAMED]
                 ),
             ),
-            intervention=Intervention(
-                does=f"make {comparison.variant} again with ranges that hold the extremes of all calibration samples "
-                f'(ranges = "{wider["ranges"]}")',
-                prediction=Prediction(metric, comparison.variant, str(wider["name"]), low, high),
-                variants=(wider,),
-            ),
+            intervention=test.intervention,
         )
+
+
+def _made_again(comparison: Comparison, lost: tuple[str, Interval]) -> _Test | None:
+    wider = comparison.interventions.widest_ranges(comparison.b)
+    if isinstance(wider, Impossible):
+        return None
+    metric, change = lost
+    low, high = (-change.value * share for share in _BACK)
+    return _Test(
+        "calibration, which does not keep the extremes of its samples",
+        Intervention(
+            does=f"make {comparison.variant} again with ranges that hold the extremes of all calibration samples "
+            f'(ranges = "{wider["ranges"]}")',
+            prediction=Prediction(metric, comparison.variant, str(wider["name"]), low, high),
+            variants=(wider,),
+        ),
+    )
+
+
+def _of_finished(
+    comparison: Comparison, lost: tuple[str, Interval], cutting: Sequence[LayerError], compared: int
+) -> _Test | None:
+    saturated = [layer for layer in cutting if (layer.saturated_share or 0.0) >= SATURATED_SHARE]
+    if len(saturated) <= most_layers(compared):
+        return None  # a few are a cause of their own, and none that cuts off more than a sound calibration does
+    known = counterparts(comparison)
+    pairs = [(baseline, own) for layer in cutting if layer.op in known for own, baseline in [known[layer.op]]]
+    cut = comparison.interventions.within_ranges(comparison.a, comparison.b, pairs)
+    if not pairs or isinstance(cut, Impossible):
+        return None
+    metric, change = lost
+    low, high = sorted(change.value * share for share in BACK)
+    return _Test(
+        "ranges, which do not hold what it computes",
+        Intervention(
+            does=f"cut {comparison.baseline}'s own numbers off where {comparison.variant}'s ranges end, in float",
+            prediction=Prediction(metric, comparison.baseline, str(cut["name"]), low, high),
+            variants=(cut,),
+        ),
+    )
 
 
 CAUSE = ClippedRanges()

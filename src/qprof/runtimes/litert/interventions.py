@@ -160,6 +160,14 @@ class LiteRTInterventions(Interventions):
         patch = {"baseline": str(other), "ops": ops}
         return {**_as_file(entry, f"patched-{_digest(ops)}", path), "patch": patch}
 
+    def within_ranges(
+        self, entry: VariantEntry, quantized: VariantEntry, pairs: Sequence[tuple[str, str]]
+    ) -> Section | Impossible:
+        from qprof.runtimes.litert.within_ranges import within_ranges
+
+        cannot = f"its numbers cannot be cut off as those of {quantized.name}"
+        return _from_both(entry, quantized, pairs, within_ranges, "ranges", cannot)
+
     def begun_as(
         self, entry: VariantEntry, baseline: VariantEntry, pairs: Sequence[tuple[str, str]]
     ) -> Section | Impossible:

@@ -60,8 +60,8 @@ def converted_alike(path: Path, baseline: Path, pairs: Sequence[tuple[str, str]]
     return edited(path, "converted alike", settings, edit, f"with the conversions of {len(wanted)} ops")
 
 
-class _Edit:
-    """What both have in common: a new list of operators."""
+class Edit:
+    """What edits of a whole graph have in common: a new list of operators."""
 
     def __init__(self, file: ModelFile) -> None:
         self.file = file
@@ -107,7 +107,7 @@ class _Edit:
         return schema_py_generated
 
 
-class _Replacement(_Edit):
+class _Replacement(Edit):
     """`ops`: index of an op of the file -> the op of the source that takes its place. `in_float`: tensor of the file ->
     the tensor that holds the same in float32."""
 
@@ -204,7 +204,7 @@ class _Replacement(_Edit):
         return f"{self.file.path}: {op.name!r} ({op.type}) by {other.name!r} ({other.type}) of {self.source.path.name}"
 
 
-class _Control(_Edit):
+class _Control(Edit):
     """`named`: the ops in question, by index."""
 
     def __init__(self, file: ModelFile, named: set[int]) -> None:
