@@ -18,10 +18,12 @@ class Timed:
 
 @dataclass(frozen=True)
 class Scored:
-    """Truth of a score: `present` against `absent`, each {"file"} and how it is read ({"color", "raw_pixels", ...})."""
+    """Truth of a score: `present` against `absent`, each {"file"} and how it is read ({"color", "raw_pixels", ...}), or
+    a checkpoint's number format ({"dtype"}). `counts`: "right" answers, or texts whose likelihood is "not finite"."""
 
     present: dict[str, Any]
     absent: dict[str, Any]
+    counts: str = "right"
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,10 @@ class Planted:
     """One thing that was planted.
 
     `mechanisms`: rows of the decomposition that may hold it. `ops`: patterns of names or types of its ops. `words`:
-    patterns, one of which a finding's cause or text has to hold. `figure`: "latency", "score" (AP, top-1),
-    "environment" (the machine) or "baseline" (a fault that all variants share). `direction`: +1 slower or better, -1
-    faster or worse, 0 where that hangs on the machine. `variant`: the comparison that holds it, the only one by
-    default.
+    patterns, one of which a finding's cause or text has to hold. `figure`: "latency", "score" (AP, top-1), "not_finite"
+    (texts without a finite likelihood), "environment" (the machine) or "baseline" (a fault that all variants share).
+    `direction`: +1 slower, better or more of them, -1 faster or worse, 0 where that hangs on the machine. `variant`:
+    the comparison that holds it, the only one by default.
     """
 
     words: tuple[str, ...]

@@ -11,8 +11,8 @@ A planted thing is NAMED
     refuted hold one of its words. A baseline fault is also found where a finding says so under any comparison.
 It is CONFIRMED if a finding that names it has the status "confirmed". (For the environment, naming is all there is.)
 
-A FALSE CONFIRMATION is a finding with the status "confirmed" that claims a part of a difference of latency or score
-(its effect is not null), and
+A FALSE CONFIRMATION is a finding with the status "confirmed" that claims a part of a difference of latency, of a score
+or of the texts without a finite likelihood (its effect is not null), and
   1. the case plants nothing of that figure in that comparison (identical files, a busy machine, another figure), and it
      does not name the fault of the machine or of the baseline that is planted, or
   2. it matches none of the planted things there: its mechanism, where it has one, is none of theirs; or, where it has
@@ -55,6 +55,8 @@ TOLERANCE = 0.25
 POINTS = 0.5
 CLOSED_US = 0.01
 SCORES = ("AP", "AP50", "score", "accuracy", "top-1", "perplexity")
+#: Those that a finding may claim a part of a difference of.
+FIGURES = ("latency", "score", "not_finite")
 CONSEQUENCES = ("neighbourhood", "between the ops")
 
 
@@ -145,7 +147,7 @@ def _figure(item: dict[str, Any]) -> str:
 
 
 def _names(planted: Planted, item: dict[str, Any]) -> bool:
-    if planted.figure in ("latency", "score") and _figure(item) != planted.figure:
+    if planted.figure in FIGURES and _figure(item) != planted.figure:
         return False
     if planted.figure == "latency" and _hypothesis(item).get("effect") is None:
         return False
@@ -201,7 +203,7 @@ def _false(case: Case, truth: dict[str, Any], findings: dict[str, Any]) -> Itera
     for comparison in _comparisons(findings):
         for item in comparison["findings"]:
             effect = (_hypothesis(item).get("effect") or {}).get("value")
-            if item["status"] != "confirmed" or effect is None or _figure(item) not in ("latency", "score"):
+            if item["status"] != "confirmed" or effect is None or _figure(item) not in FIGURES:
                 continue
             why = _contradiction(case, truth, comparison["variant"], item, float(effect))
             if why:

@@ -69,6 +69,46 @@ def head_alone(tensors: Tensors, config: dict[str, Any]) -> None:
     tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
 
 
+def widened(times: int) -> Callable[[Tensors, dict[str, Any]], None]:
+    """The inner features of every MLP `times` as many, the added ones with zero weights: the same function."""
+
+    def change(tensors: Tensors, config: dict[str, Any]) -> None:
+        import torch
+
+        more = (times - 1) * config["intermediate_size"]
+        for key in list(tensors):
+            if key.endswith(("gate_proj.weight", "up_proj.weight")):
+                tensors[key] = torch.nn.functional.pad(tensors[key], (0, 0, 0, more))
+            elif key.endswith("down_proj.weight"):
+                tensors[key] = torch.nn.functional.pad(tensors[key], (0, more))
+        config["intermediate_size"] *= times
+
+    return change
+
+
+def large_inside(layer: int, factor: float) -> Callable[[Tensors, dict[str, Any]], None]:
+    """What is computed inside of one MLP is `factor` (a power of two) times as large, and undone by its last layer: the
+    same function, of numbers that float16 cannot hold."""
+
+    def change(tensors: Tensors, config: dict[str, Any]) -> None:
+        tensors[f"model.layers.{layer}.mlp.up_proj.weight"] *= factor
+        tensors[f"model.layers.{layer}.mlp.down_proj.weight"] /= factor
+
+    return change
+
+
+def large_stream(factor: float) -> Callable[[Tensors, dict[str, Any]], None]:
+    """What all layers add up to is `factor` times as large, which the norms before every layer take off again."""
+
+    def change(tensors: Tensors, config: dict[str, Any]) -> None:
+        head_alone(tensors, config)
+        for key in tensors:
+            if key.endswith(("embed_tokens.weight", "o_proj.weight", "down_proj.weight")):
+                tensors[key] = tensors[key] * factor
+
+    return change
+
+
 def gptq(
     out: Path,
     bits: int,
@@ -77,9 +117,15 @@ def gptq(
     factor: float = 12.0,
     change: Callable[[Tensors, dict[str, Any]], None] | None = None,
     dense: bool = False,
+    zeros_as_they_are: bool = False,
+    order_lost: bool = False,
 ) -> None:
-    """A GPTQ checkpoint: linear layers in `bits` by groups of `group`. The scales of the layer `spoiled` are times
-    `factor`. With `dense` a plain checkpoint of the same rounded weights: the twin without anything to unpack."""
+    """A GPTQ checkpoint: linear layers in `bits` by groups of `group`. The scales of the layer `spoiled` (a suffix of
+    names: "_proj" is all of them) are times `factor`. With `dense` a plain checkpoint of the same rounded weights: the
+    twin without anything to unpack.
+
+    `zeros_as_they_are`: zero points as version 2 of the format has them, in a file that says it is of version 1.
+    `order_lost`: groups of the inputs in another order, as `desc_act` makes them, and the file says nothing of it."""
     import torch
     from safetensors.torch import save_file
 
@@ -92,15 +138,20 @@ def gptq(
             made[key] = value.to(torch.bfloat16).contiguous()
             continue
         name = key.removesuffix(".weight")
-        steps, scales = _rounded(value.numpy(), bits, group)
-        if name == spoiled:
+        weights = value.numpy()
+        order = np.random.default_rng(len(made)).permutation(weights.shape[1])
+        steps, scales = _rounded(weights[:, order] if order_lost else weights, bits, group)
+        if order_lost:
+            steps = steps[np.argsort(order)]
+        if spoiled and name.endswith(spoiled):
             scales = scales * factor
         scales = scales.astype(np.float16)
         if dense:
             real = _real(steps, scales, bits, group)
             made[key] = torch.from_numpy(real.T.copy()).to(torch.bfloat16).contiguous()
         else:
-            made |= {f"{name}.{part}": tensor for part, tensor in _packed(steps, scales, bits, group).items()}
+            packed = _packed(steps, scales, bits, group, 0 if zeros_as_they_are else 1)
+            made |= {f"{name}.{part}": tensor for part, tensor in packed.items()}
     settings = {
         "bits": bits,
         "group_size": group,
@@ -136,6 +187,7 @@ def _rounded(weight: np.ndarray, bits: int, group: int) -> tuple[np.ndarray, np.
     rows = weight.T.reshape(-1, group, weight.shape[0])
     middle = 2 ** (bits - 1)
     scales = np.abs(rows).max(1) / (middle - 0.5)
+    scales = np.where(scales == 0.0, 1.0, scales)  # a group of zeros is the middle step of any scale
     steps = np.clip(np.round(rows / scales[:, None]) + middle, 0, 2**bits - 1)
     return steps.reshape(weight.shape[1], -1).astype(np.uint32), scales
 
@@ -145,7 +197,7 @@ def _real(steps: np.ndarray, scales: np.ndarray, bits: int, group: int) -> np.nd
     return centred * np.repeat(scales.astype(np.float32), group, axis=0)
 
 
-def _packed(steps: np.ndarray, scales: np.ndarray, bits: int, group: int) -> Tensors:
+def _packed(steps: np.ndarray, scales: np.ndarray, bits: int, group: int, less: int = 1) -> Tensors:
     """The tensors of a layer: 32 // bits steps in an int32, along the inputs; zero points one less, along the
     outputs."""
     import torch
@@ -154,7 +206,7 @@ def _packed(steps: np.ndarray, scales: np.ndarray, bits: int, group: int) -> Ten
     each = 32 // bits
     shifts = (np.arange(each) * bits).astype(np.uint32)
     weights = (steps.reshape(-1, each, outputs) << shifts[None, :, None]).sum(1, dtype=np.uint32)
-    zero = np.full((inputs // group, outputs), 2 ** (bits - 1) - 1, np.uint32)
+    zero = np.full((inputs // group, outputs), 2 ** (bits - 1) - less, np.uint32)
     zeros = (zero.reshape(inputs // group, -1, each) << shifts).sum(2, dtype=np.uint32)
     return {
         "qweight": torch.from_numpy(weights.view(np.int32).copy()),

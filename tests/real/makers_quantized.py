@@ -26,6 +26,34 @@ def static(source: Path, out: Path, images: Sequence[np.ndarray]) -> None:
         made.quantize(ranges).export_model(str(out))
 
 
+def percentiles(source: Path, out: Path, images: Sequence[np.ndarray], percent: float) -> None:
+    """int8, calibrated on what lies between the lowest and the highest `percent` of every tensor's numbers: the ranges
+    leave out what is rare."""
+    from ai_edge_litert.interpreter import Interpreter
+    from ai_edge_quantizer import quantizer, recipe
+
+    with _silence():
+        interpreter = Interpreter(str(source), num_threads=1, experimental_preserve_all_tensors=True)
+        made = quantizer.Quantizer(str(source), recipe.static_wi8_ai8())
+        name = _input_name(source)
+        ranges = made.calibrate({"serving_default": [{name: image} for image in images]})
+    interpreter.allocate_tensors()
+    indices = {detail["name"]: detail["index"] for detail in interpreter.get_tensor_details()}
+    seen: dict[str, list[np.ndarray]] = {key: [] for key in ranges}
+    for image in images:
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image)
+        interpreter.invoke()
+        for key, values in seen.items():
+            values.append(interpreter.get_tensor(indices[key]).ravel())
+    for key, values in seen.items():
+        low, high = np.percentile(np.concatenate(values), [percent, 100 - percent])
+        shape = ranges[key]["min"].shape
+        ranges[key] = {"min": np.full(shape, low, np.float32), "max": np.full(shape, high, np.float32)}
+    with _silence():
+        out.unlink(missing_ok=True)
+        made.quantize(ranges).export_model(str(out))
+
+
 def dynamic(source: Path, out: Path, skip: str = "") -> None:
     """int8 weights, activations quantized in every inference; ops of the type `skip` stay in float."""
     from ai_edge_quantizer import quantizer, recipe

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import makers_edits as edits
 import makers_language as language
 import truth_language
-from case import Case, Loaded, Planted, Timed
+from case import Case, Loaded, Planted, Scored, Timed
 from graph import Graph
 from judge import judge
 from suite import CALIBRATED
@@ -148,6 +148,38 @@ def test_the_error_of_a_prediction_is_in_percent_of_the_latency() -> None:
     item = finding("confirmed", "inserted FLOOR_MOD", measured={"value": float(np.log(0.8))})
     item["hypothesis"]["intervention"] = {"prediction": prediction}
     assert judged([MODS], item)["errors"] == [pytest.approx(5.0)]
+
+
+def test_texts_without_a_finite_likelihood_are_a_figure_of_their_own() -> None:
+    item = finding("confirmed", "computes infinities", 0.97)
+    item["hypothesis"]["figure"] = "not_finite"
+    infinite = Planted(("infinit",), Scored({"file": "b"}, {"file": "a"}), 1, figure="not_finite")
+    comparison = {"variant": "b", "findings": [item]}
+    truth = {"present": 1.0, "absent": 0.0, "points": 100.0}
+    found = judge(case(infinite), {"pairs": [truth]}, {"comparisons": [comparison]})
+    assert found["planted"][0]["confirmed"] and found["false"] == []
+    assert judged([MODS], item)["false"] == ["no not_finite is planted: some_cause: computes infinities"]
+
+
+def test_a_likelihood_is_finite_or_not_by_the_type_that_it_is_computed_in(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    folder, texts = tmp_path / "large", tmp_path / "texts.jsonl"
+    language.plain(folder, language.large_inside(2, 2.0**15))
+    texts.write_text('{"text": "the dog sees the cat and the dog"}\n')
+    assert truth_language.share(folder, str(texts), "float16", "not finite") == 1.0
+    assert truth_language.share(folder, str(texts), "bfloat16", "not finite") == 0.0
+
+
+@pytest.mark.parametrize("less", [1, 0])
+def test_zero_points_are_stored_one_less_or_as_they_are(less: int) -> None:
+    """As they are, a reader of version 1 takes every weight for one step less."""
+    pytest.importorskip("torch")
+    weight = np.random.default_rng(0).normal(size=(48, 128)).astype(np.float32)
+    steps, scales = language._rounded(weight, 4, 64)
+    packed = {f"layer.{key}": value for key, value in language._packed(steps, scales, 4, 64, less).items()}
+    off = truth_language._unpacked(packed, "layer", 4).numpy() - language._real(steps, scales, 4, 64).T
+    expected = np.repeat(scales, 64, axis=0).T * (less - 1.0)
+    np.testing.assert_allclose(off, expected, rtol=1e-3, atol=1e-6)
 
 
 def test_a_ratio_is_the_median_of_the_rounds_and_heeds_no_disturbed_one() -> None:

@@ -75,9 +75,12 @@ def _pair(pair: dict[str, Any], job: dict[str, Any]) -> dict[str, float]:
     if pair["kind"] == "Loaded":
         return _loaded(pair, job)
     if job["language"]:
-        from truth_language import accuracy
+        from truth_language import share
 
-        scores = [accuracy(Path(pair[side]["file"]), job["texts"]) for side in ("present", "absent")]
+        sides = [pair[side] for side in ("present", "absent")]
+        scores = [
+            share(Path(side["file"]), job["texts"], side.get("dtype", "float32"), pair["counts"]) for side in sides
+        ]
     else:
         from truth_scores import average_precision
 

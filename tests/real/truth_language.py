@@ -17,32 +17,40 @@ import numpy as np
 PROMPT_TOKENS = 64
 
 
-def accuracy(folder: Path, texts: str) -> float:
-    """Share of the texts whose last word is what the model would say, token by token, given the rest."""
+def share(folder: Path, texts: str, dtype: str = "float32", counts: str = "right") -> float:
+    """Share of the texts whose last word is what the model would say, token by token, given the rest; or of those whose
+    last word has no finite likelihood, where `counts` is "not finite"."""
     import torch
     from tokenizers import Tokenizer
 
-    model = _plain_model(folder)
+    model = _plain_model(folder).to(getattr(torch, dtype))
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     rows = [json.loads(line)["text"] for line in Path(texts).read_text().splitlines() if line]
-    right = 0
+    counted = 0
     for text in rows:
         context, _, word = text.rstrip().rpartition(" ")
         before = tokenizer.encode(context, add_special_tokens=False).ids
         whole = tokenizer.encode(f"{context} {word}", add_special_tokens=False).ids
         with torch.inference_mode():
             logits = model(torch.tensor([whole])).logits[0]
-        said = logits[len(before) - 1 : -1].argmax(-1).tolist()
-        right += said == whole[len(before) :]
-    return right / len(rows)
+        given, word_ids = logits[len(before) - 1 : -1], whole[len(before) :]
+        if counts == "not finite":
+            likely = torch.log_softmax(given.float(), -1)[torch.arange(len(word_ids)), word_ids]
+            counted += not bool(torch.isfinite(likely).all())
+        else:
+            counted += given.argmax(-1).tolist() == word_ids
+    return counted / len(rows)
 
 
 def forward(folder: Path, spec: dict[str, Any]) -> Callable[[], Any]:
-    """One pass over a prompt of `PROMPT_TOKENS` tokens in bfloat16."""
+    """One pass over a prompt of `PROMPT_TOKENS` tokens, in bfloat16 unless `spec` says otherwise ("dtype", and for the
+    linear layers "integers")."""
     import torch
 
     torch.set_num_threads(spec.get("threads", 1))
-    model = _deployed(folder, spec.get("kernel", "torch"))
+    model = _deployed(folder, spec.get("kernel", "torch"), getattr(torch, spec.get("dtype", "bfloat16")))
+    if spec.get("integers"):
+        _integers(model)
     tokens = torch.from_numpy(np.random.default_rng(4).integers(10, 1000, (1, PROMPT_TOKENS)))
 
     def call() -> None:
@@ -52,19 +60,24 @@ def forward(folder: Path, spec: dict[str, Any]) -> Callable[[], Any]:
     return call
 
 
-def _deployed(folder: Path, kernel: str) -> Any:
-    import torch
+def _integers(model: Any) -> None:
+    """Its linears multiply int8 numbers, into which each makes its activations, by torchao."""
+    from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
 
+    quantize_(model, Int8DynamicActivationInt8WeightConfig())
+
+
+def _deployed(folder: Path, kernel: str, dtype: Any) -> Any:
     if not (folder / "quantize_config.json").exists():
         from transformers import AutoModelForCausalLM
 
-        return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()
+        return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
     os.environ |= {"GPTQMODEL_CPU_WORKERS": "2", "TORCHDYNAMO_DISABLE": "1", "HF_HUB_OFFLINE": "1"}
     os.environ.setdefault("HF_HOME", str(Path.home() / ".cache" / "huggingface"))
     from gptqmodel import BACKEND, GPTQModel
 
     backend = {"torch": BACKEND.GPTQ_TORCH, "torch-aten": BACKEND.GPTQ_TORCH_ATEN}[kernel]
-    return GPTQModel.load(str(folder), device="cpu", backend=backend, dtype=torch.bfloat16).model.eval()
+    return GPTQModel.load(str(folder), device="cpu", backend=backend, dtype=dtype).model.eval()
 
 
 def _plain_model(folder: Path) -> Any:
