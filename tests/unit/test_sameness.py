@@ -27,10 +27,10 @@ def found(folder: Path, first: Sequence[PlantedOp], second: Sequence[PlantedOp],
     return sameness(Comparison(run, "float32", "int8", "inference"))
 
 
-def error_row(name: str, weight_sqnr_db: float) -> LayerErrorRow:
+def error_row(name: str, weight_sqnr_db: float, own_cosine: float | None = None) -> LayerErrorRow:
     empty = dict.fromkeys(LayerErrorRow.__dataclass_fields__)
     known = {"variant": "int8", "op": name, "name": name, "type": "CONV_2D", "samples": 1}
-    return LayerErrorRow(**{**empty, **known, "weight_sqnr_db": weight_sqnr_db})  # type: ignore[arg-type]
+    return LayerErrorRow(**{**empty, **known, "weight_sqnr_db": weight_sqnr_db, "own_cosine": own_cosine})  # type: ignore[arg-type]
 
 
 LAYERS = [conv("a"), conv("b", 4_000_000), PlantedOp("relu", "RELU", 5.0, macs=0)]
@@ -59,6 +59,15 @@ def test_other_weights_are_another_model_and_rounded_ones_are_not(tmp_path: Path
     assert other is not None and not other.same and "with other weights (-2 dB" in other.says
     rounded = found(tmp_path / "2", LAYERS, LAYERS, a=8.0, b=30.0)
     assert rounded is not None and rounded.same
+
+
+@pytest.mark.parametrize(("cosine", "same"), [(0.99, True), (0.64, False), (0.0, False), (None, False)])
+def test_weights_of_another_scale_are_the_same_model(tmp_path: Path, cosine: float | None, same: bool) -> None:
+    """Twice as large, they are 0 dB near the baseline's; what they give points the same way."""
+    run = World([PlantedVariant("float32", LAYERS), PlantedVariant("int8", LAYERS)]).record(tmp_path / "run")
+    run.__dict__["layer_errors"] = [error_row(name, -0.1, cosine) for name in "ab"]
+    told = sameness(Comparison(run, "float32", "int8", "inference"))
+    assert told is not None and told.same is same
 
 
 def between(*types: str, after: Sequence[str] = ()) -> list[PlantedOp]:

@@ -12,6 +12,7 @@ from statistics import median
 from qprof.findings.comparison import Comparison
 from qprof.findings.measured import leaves
 from qprof.record.ops import OpMeta
+from qprof.record.rows import LayerErrorRow
 
 #: A quantizer keeps every op that multiplies; a hundredth is left for what converters fold into constants.
 _LEAST_COMMON = 0.99
@@ -20,6 +21,9 @@ _LEAST_COMMON = 0.99
 _LEVELS = 2
 #: Weights of the same model are its numbers, rounded: two bits leave some 7 dB. Below this they are others.
 _LEAST_WEIGHT_SQNR_DB = 0.0
+#: Unless what they give points the same way, and is too large or too small: a wrong scale makes no other model. What
+#: unlike weights give has a cosine of 0, and of 2 / pi where a ReLU leaves nothing below zero.
+_SAME_WAY = 0.9
 #: Ops of LiteRT that compute a transcendental function. Converters write one as another (GELU by TANH, SOFTMAX by EXP),
 #: never by ADD, MUL, MINIMUM and their like, and no kernel of a product holds one, as it does a RELU.
 _TRANSCENDENTAL = frozenset(["LOGISTIC", "TANH", "ELU", "GELU", "EXP", "LOG", "SOFTMAX", "LOG_SOFTMAX", "SIN", "COS"])
@@ -57,7 +61,7 @@ def sameness(comparison: Comparison) -> Sameness | None:
             common,
         )
     sqnr_db = _weights(comparison)
-    if sqnr_db is not None and sqnr_db < _LEAST_WEIGHT_SQNR_DB:
+    if sqnr_db is not None and sqnr_db < _LEAST_WEIGHT_SQNR_DB and not _same_way(comparison):
         return Sameness(
             False,
             f"{names} are not the same model: their ops do the same work with other weights ({sqnr_db:.0f} dB in the "
@@ -155,6 +159,16 @@ def _module(name: str, depth: int) -> str:
 
 def _weights(comparison: Comparison) -> float | None:
     """Middle of what the variant's weights keep of the baseline's, in dB; `None` where they were not compared."""
-    rows = [row for row in comparison.run.layer_errors if row.variant == comparison.variant]
-    known = [row.weight_sqnr_db for row in rows if row.weight_sqnr_db is not None]
+    known = [row.weight_sqnr_db for row in _compared(comparison) if row.weight_sqnr_db is not None]
     return median(known) if known else None
+
+
+def _same_way(comparison: Comparison) -> bool:
+    """Whether the layers in the middle give, of the same inputs, what the baseline's give but for its size."""
+    known = [row.own_cosine for row in _compared(comparison) if row.weight_sqnr_db is not None]
+    cosines = [cosine for cosine in known if cosine is not None]
+    return bool(cosines) and median(cosines) >= _SAME_WAY
+
+
+def _compared(comparison: Comparison) -> list[LayerErrorRow]:
+    return [row for row in comparison.run.layer_errors if row.variant == comparison.variant]
