@@ -22,7 +22,12 @@ MANY = range(4, 12)
 
 
 def hypotheses(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, cutting: Sequence[int], possible: bool = True, finished: bool = True
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cutting: Sequence[int],
+    possible: bool = True,
+    finished: bool = True,
+    image: LayerError | None = None,
 ) -> tuple[list[Hypothesis], list[list[tuple[str, str]]]]:
     """What is said of an int8 that loses 20 % of the rows, and the pairs of ops whose ranges were asked for."""
     asked: list[list[tuple[str, str]]] = []
@@ -34,6 +39,7 @@ def hypotheses(
 
     monkeypatch.setattr(LiteRTInterventions, "within_ranges", within)
     made = world({number: LayerError(20.0, saturated=0.02) for number in cutting}, {}, evenly=0.2)
+    made = replace(made, input=image)
     if finished:
         ready = replace(made.variants[1], section={"file": "/nowhere/int8.tflite"})
         made = replace(made, variants=[made.variants[0], ready])
@@ -56,6 +62,14 @@ def test_one_that_is_made_again_gets_wider_ranges(tmp_path: Path, monkeypatch: p
     (found,), asked = hypotheses(tmp_path, monkeypatch, MANY, finished=False)
     assert found.intervention is not None and found.intervention.variants[0]["ranges"] == "min-max"
     assert asked == [] and found.intervention.prediction.low > 0.0
+
+
+@pytest.mark.parametrize(("share", "claimed"), [(0.4, True), (0.0, False)])
+def test_the_input_and_a_few_layers_are_more_than_a_few(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float, claimed: bool
+) -> None:
+    found, _ = hypotheses(tmp_path, monkeypatch, range(4, 6), image=LayerError(20.0, saturated=share))
+    assert bool(found) is claimed
 
 
 @pytest.mark.parametrize(

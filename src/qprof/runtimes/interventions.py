@@ -212,8 +212,8 @@ class Interventions:
     def within_ranges(
         self, entry: VariantEntry, quantized: VariantEntry, pairs: Sequence[tuple[str, str]]
     ) -> Section | Impossible:
-        """Compute in float, and cut off what ops give where a quantized variant's ranges end; `pairs`: (op of this
-        variant, op of the quantized one), by name."""
+        """Compute in float, and cut off the inputs and what ops give where a quantized variant's ranges end; `pairs`:
+        (op of this variant, op of the quantized one), by name."""
         return Impossible("this runtime does not cut a model's numbers off at another's ranges")
 
     def begun_as(

@@ -13,11 +13,13 @@ from qprof.findings.float_layers import (
     SATURATED_SHARE,
     LayerError,
     counterparts,
+    error_rows,
     layer_errors,
     loses,
     lost_score,
     most_layers,
 )
+from qprof.record.rows import INPUT
 from qprof.runtimes.interventions import Impossible
 from qprof.stats.intervals import Interval
 
@@ -39,7 +41,7 @@ class _Test:
 
 class ClippedRanges:
     """Claims where a score was lost, layers cut off a part of what they compute, and the ranges were found in a way
-    that cuts off; of a finished file, where more than a few layers cut off a part that counts.
+    that cuts off; of a finished file, where more than a few layers cut off a part that counts, or the input as well.
 
     A variant that can be made again must win back a part with ranges that hold all. Of a finished file the reverse is
     tried: the baseline, in float, must lose as much when its own numbers are cut off at the file's ranges.
@@ -111,9 +113,10 @@ def _made_again(comparison: Comparison, lost: tuple[str, Interval]) -> _Test | N
 def _of_finished(
     comparison: Comparison, lost: tuple[str, Interval], cutting: Sequence[LayerError], compared: int
 ) -> _Test | None:
-    saturated = [layer for layer in cutting if (layer.saturated_share or 0.0) >= SATURATED_SHARE]
-    if len(saturated) <= most_layers(compared):
-        return None  # a few are a cause of their own, and none that cuts off more than a sound calibration does
+    saturated = sum((layer.saturated_share or 0.0) >= SATURATED_SHARE for layer in cutting)
+    # A few are a cause of their own, and so is the input; together, no one of them is to blame.
+    if saturated <= (0 if _input_cut_off(comparison) else most_layers(compared)):
+        return None
     known = counterparts(comparison)
     pairs = [(baseline, own) for layer in cutting if layer.op in known for own, baseline in [known[layer.op]]]
     cut = comparison.interventions.within_ranges(comparison.a, comparison.b, pairs)
@@ -129,6 +132,11 @@ def _of_finished(
             variants=(cut,),
         ),
     )
+
+
+def _input_cut_off(comparison: Comparison) -> bool:
+    rows = (row for row in error_rows(comparison.run, comparison.variant) if row.type == INPUT)
+    return any((row.own_saturated_share or 0.0) >= SATURATED_SHARE for row in rows)
 
 
 CAUSE = ClippedRanges()

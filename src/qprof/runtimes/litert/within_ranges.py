@@ -20,15 +20,15 @@ _INTEGERS = ("int8", "uint8", "int16")
 
 
 def within_ranges(path: Path, variant: Path, pairs: Sequence[tuple[str, str]]) -> Path:
-    """The model with what some ops give cut off at the ends of the variant's ranges, made once and taken from the cache
-    ever after.
+    """The model with its inputs, and what some ops give, cut off at the ends of the variant's ranges, made once and
+    taken from the cache ever after.
 
-    `pairs`: (op of the model, op of the variant), of the main subgraphs, by name. What an op of the variant gives in
-    float has no range, and stays as it is.
+    `pairs`: (op of the model, op of the variant), of the main subgraphs, by name. What the variant has in float has no
+    range, and stays as it is.
 
     Raises:
-        ModelError: a file cannot be read, has no such op, the two ops give tensors of other shapes, the model's are not
-            float32, or no op of the variant has a range.
+        ModelError: a file cannot be read, has no such op, the two take or give other tensors, the model's are not
+            float32, or nothing of the variant has a range.
         StoreError: the cache cannot be written.
     """
     wanted = sorted(set(pairs))
@@ -50,7 +50,7 @@ class _Within(Edit):
         self.source, self.ops = source, ops
 
     def edit(self) -> None:
-        cut = 0
+        cut = self._cut_inputs()
         for op in self.file.graph.ops:
             operator = self.file.main.operators[op.index]
             self.operators.append(operator)
@@ -62,11 +62,29 @@ class _Within(Edit):
             for place, (index, its) in enumerate(zip(op.outputs, other.outputs, strict=True)):
                 ends = self._range(index, its)
                 if ends is not None:
-                    operator.outputs[place] = self._cut_off(index, *ends)
+                    # Written from a new tensor, so that all that reads it stays as it is.
+                    operator.outputs[place] = self.added(self.file.main.tensors[index], in_float=True)
+                    self._cut_off(int(operator.outputs[place]), *ends, index)
                     cut += 1
         if not cut:
             raise ModelError(f"{self.source.path}: none of these ops gives numbers within a range")
         self.file.main.operators = self.operators
+
+    def _cut_inputs(self) -> int:
+        """Cut the inputs off as the variant stores them, itself or by the op that reads them; how many."""
+        graph, source, main = self.file.graph, self.source.graph, self.file.main
+        if len(graph.inputs) != len(source.inputs):
+            raise ModelError(f"{self.file.path}: does not take as many tensors as {self.source.path}")
+        instead: dict[int, int] = {}
+        for index, its in zip(graph.inputs, source.inputs, strict=True):
+            stored = [op.outputs[0] for op in source.ops if op.type == "QUANTIZE" and its in op.inputs]
+            ends = self._range(index, stored[0] if len(stored) == 1 else its)
+            if ends is not None:
+                instead[index] = self.added(main.tensors[index], in_float=True)
+                self._cut_off(index, *ends, instead[index])
+        for operator in main.operators:
+            operator.inputs = np.asarray([instead.get(int(index), int(index)) for index in operator.inputs], np.int32)
+        return len(instead)
 
     def _range(self, index: int, its: int) -> tuple[float, float] | None:
         """The real numbers at the ends of the variant's range; `None` where it has none."""
@@ -80,22 +98,20 @@ class _Within(Edit):
         scale, zero = float(quantization.scale[0]), int(quantization.zeroPoint[0])
         return (limits.min - zero) * scale, (limits.max - zero) * scale
 
-    def _cut_off(self, index: int, low: float, high: float) -> int:
-        """Add ops that write the tensor `index` from a new one, which is returned; what reads it stays as it is."""
-        tensor = self.file.main.tensors[index]
-        whole, above = self.added(tensor, in_float=True), self.added(tensor, in_float=True)
-        for name, read, limit, written in (("MAXIMUM", whole, low, above), ("MINIMUM", above, high, index)):
+    def _cut_off(self, read: int, low: float, high: float, written: int) -> None:
+        """Add the ops that write what `read` holds between two numbers."""
+        above = self.added(self.file.main.tensors[read], in_float=True)
+        for name, given, limit, gives in (("MAXIMUM", read, low, above), ("MINIMUM", above, high, written)):
             code = getattr(self.schema.BuiltinOperator, name)
             kind = self.schema.OperatorCodeT(builtinCode=code, deprecatedBuiltinCode=code, version=1)
             made: Any = self.schema.OperatorT(
                 opcodeIndex=self.code(kind),
-                inputs=np.asarray([read, self._number(limit)], np.int32),
-                outputs=np.asarray([written], np.int32),
+                inputs=np.asarray([given, self._number(limit)], np.int32),
+                outputs=np.asarray([gives], np.int32),
             )
             made.builtinOptionsType = self.schema.BuiltinOptions.MaximumMinimumOptions
             made.builtinOptions = self.schema.MaximumMinimumOptionsT()
             self.operators.append(made)
-        return whole
 
     def _number(self, value: float) -> int:
         """A constant of one float."""
