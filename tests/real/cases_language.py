@@ -38,7 +38,7 @@ def _score(present: str, absent: str, words: tuple[str, ...], ops: tuple[str, ..
     return Planted(words=words, ops=ops, truth=truth, direction=-1, figure="score")
 
 
-def _unpacking(present: str, absent: str) -> Planted:
+def unpacking(present: str, absent: str) -> Planted:
     """The packed checkpoint against a plain one of the same rounded weights."""
     return Planted(
         words=("unpack", "dequant"),
@@ -60,7 +60,7 @@ CASES: tuple[Case, ...] = (
         "lm_unpacking_4",
         made(plain=language.plain, four=_gptq(4), dense=_gptq(4, dense=True)),
         (PLAIN, FOUR),
-        (_unpacking("four", "dense"),),
+        (unpacking("four", "dense"),),
         task=TASK,
         protocol=UNSCORED,
     ),
@@ -109,7 +109,7 @@ CASES: tuple[Case, ...] = (
         (PLAIN, SPOILED),
         (
             _score("spoiled", "four", LAYER_WORDS, (r"layers\.2\.self_attn\.o_proj",)),
-            _unpacking("four", "dense"),
+            unpacking("four", "dense"),
         ),
         task=TASK,
         protocol=SCORED,
@@ -123,7 +123,7 @@ CASES: tuple[Case, ...] = (
             dense=_gptq(4, change=language.head_alone, dense=True),
         ),
         (PLAIN, SPOILED),
-        (_score("spoiled", "four", ("lm_head", "head", "not quantized", "unquantized")), _unpacking("four", "dense")),
+        (_score("spoiled", "four", ("lm_head", "head", "not quantized", "unquantized")), unpacking("four", "dense")),
         task=TASK,
         protocol=SCORED,
     ),
@@ -131,7 +131,7 @@ CASES: tuple[Case, ...] = (
         "lm_two_bits",
         made(plain=language.plain, two=_gptq(2), four=_gptq(4), dense=_gptq(2, dense=True)),
         (PLAIN, {"name": "planted", "file": "two"}),
-        (_score("two", "four", (r"\bbits?\b", "width", "collaps", "step")), _unpacking("two", "dense")),
+        (_score("two", "four", (r"\bbits?\b", "width", "collaps", "step")), unpacking("two", "dense")),
         task=TASK,
         protocol=SCORED,
     ),

@@ -27,12 +27,12 @@ RATE = {
 LAYER = ("layer", "SQNR", "error", "scale", "range", "cut off", "saturat")
 
 
-def _images(folder: Path) -> list[Any]:
+def images(folder: Path) -> list[Any]:
     return quantized.photographs(calibration(folder.parent) / "images")
 
 
 def int8_file(folder: Path) -> Path:
-    quantized.static(base(folder), folder / "int8.tflite", _images(folder))
+    quantized.static(base(folder), folder / "int8.tflite", images(folder))
     return folder / "int8.tflite"
 
 
@@ -54,8 +54,8 @@ def _per_tensor(folder: Path, spread: bool) -> None:
     source = base(folder)
     if spread:
         edits.spread(source, source)
-    images = _images(folder)
-    quantized.static(source, folder / "int8.tflite", images)
+    photographs = images(folder)
+    quantized.static(source, folder / "int8.tflite", photographs)
     quantized.per_tensor(folder / "int8.tflite", folder / "planted.tflite")
 
 
@@ -71,20 +71,20 @@ def _black(folder: Path) -> None:
 
 def _wrong_range(folder: Path) -> None:
     int8_file(folder)
-    raw = [image * 127.5 + 127.5 for image in _images(folder)]
+    raw = [image * 127.5 + 127.5 for image in images(folder)]
     quantized.static(folder / "base.tflite", folder / "planted.tflite", raw)
 
 
 def _one_scale(folder: Path) -> None:
     int8_file(folder)
     edits.one_scale(folder / "base.tflite", folder / "joined.tflite")
-    quantized.static(folder / "joined.tflite", folder / "joined8.tflite", _images(folder))
+    quantized.static(folder / "joined.tflite", folder / "joined8.tflite", images(folder))
 
 
 def _wide_int8(folder: Path) -> None:
     int8_file(folder)
     edits.widened(folder / "base.tflite", folder / "wide.tflite", "stage1_block1", 4)
-    quantized.static(folder / "wide.tflite", folder / "planted.tflite", _images(folder))
+    quantized.static(folder / "wide.tflite", folder / "planted.tflite", images(folder))
 
 
 def _score(present: str, absent: dict[str, Any], words: tuple[str, ...], ops: tuple[str, ...] = ()) -> Planted:

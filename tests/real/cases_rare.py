@@ -11,13 +11,12 @@ import makers_language as language
 import makers_quantized as quantized
 from case import Case, Planted, Scored, Timed
 from cases_edits import BASE, PLANTED
-from cases_language import FOUR, PLAIN, SCORED, TASK, UNSCORED, made
-from cases_quantized import DETECTION, INT8, int8_file
+from cases_language import FOUR, PLAIN, SCORED, TASK, UNSCORED, made, unpacking
+from cases_quantized import DETECTION, INT8, images, int8_file
 from cases_quantized import SCORED as LAYERS
 
 from data import calibration
 
-EIGHT = {"name": "planted", "file": "eight"}
 HALF = {"name": "planted", "file": "half", "dtype": "float16"}
 LARGE = {"name": "base", "file": "large"}
 LARGE_HALF = {"file": "large", "dtype": "float16"}
@@ -28,22 +27,19 @@ ALIKE = ("alike", "misread", "zero point", "read by another rule", "read wrongly
 
 
 def _percentiles(folder: Path) -> None:
-    from cases_quantized import _images
-
     int8_file(folder)
-    quantized.percentiles(folder / "base.tflite", folder / "planted.tflite", _images(folder), 1.0)
+    quantized.percentiles(folder / "base.tflite", folder / "planted.tflite", images(folder), 1.0)
 
 
 def _mostly_empty(folder: Path) -> None:
     """23 black images and one scene."""
     import shutil
 
-    from cases_quantized import _images
     from PIL import Image
 
     int8_file(folder)
-    images = [*_images(folder)[:1], *quantized.black(23)]
-    quantized.static(folder / "base.tflite", folder / "planted.tflite", images)
+    mostly_black = [*images(folder)[:1], *quantized.black(23)]
+    quantized.static(folder / "base.tflite", folder / "planted.tflite", mostly_black)
     (folder / "empty").mkdir(exist_ok=True)
     for index in range(1, 24):
         Image.new("RGB", (192, 192)).save(folder / "empty" / f"{index:02}.png")
@@ -118,12 +114,13 @@ CASES: tuple[Case, ...] = (
         made(
             plain=language.plain,
             four=lambda folder: language.gptq(folder, 4),
-            other=lambda folder: language.gptq(folder, 4, group=32, order_lost=True),
+            other=lambda folder: language.gptq(folder, 4, order_lost=True),
         ),
         (PLAIN, {"name": "planted", "file": "other"}),
         (_score({"file": "other"}, {"file": "four"}, ALIKE),),
         task=TASK,
         protocol=SCORED,
+        same_model=None,
     ),
     Case(
         "lm_half",
@@ -186,7 +183,7 @@ CASES: tuple[Case, ...] = (
             four=lambda folder: language.gptq(folder, 4, change=language.widened(4)),
             eight=lambda folder: language.gptq(folder, 8, change=language.widened(4)),
         ),
-        (PLAIN, EIGHT),
+        ({"name": "bfloat16"}, {"name": "rtn-8bit-g64"}),
         (
             Planted(
                 words=("no (fast )?kernel", "do(es)? not take", "takes? (no|this)", "fast kernel"),
@@ -194,7 +191,9 @@ CASES: tuple[Case, ...] = (
                 direction=1,
                 mechanisms=("conversions", "rate"),
             ),
+            unpacking("eight", "plain"),
         ),
+        model="plain",
         task=TASK,
         protocol=UNSCORED,
     ),

@@ -125,7 +125,8 @@ def gptq(
     twin without anything to unpack.
 
     `zeros_as_they_are`: zero points as version 2 of the format has them, in a file that says it is of version 1.
-    `order_lost`: groups of the inputs in another order, as `desc_act` makes them, and the file says nothing of it."""
+    `order_lost`: the inputs of every layer in an order of its own, as some kernels want them, of which the file says
+    nothing."""
     import torch
     from safetensors.torch import save_file
 
@@ -141,8 +142,6 @@ def gptq(
         weights = value.numpy()
         order = np.random.default_rng(len(made)).permutation(weights.shape[1])
         steps, scales = _rounded(weights[:, order] if order_lost else weights, bits, group)
-        if order_lost:
-            steps = steps[np.argsort(order)]
         if spoiled and name.endswith(spoiled):
             scales = scales * factor
         scales = scales.astype(np.float16)
