@@ -51,7 +51,7 @@ def test_the_baseline_must_lose_as_much_when_it_is_cut_off(tmp_path: Path, monke
     (found,), asked = hypotheses(tmp_path, monkeypatch, MANY)
     assert "by its ranges, which do not hold what it computes: 24 of 24 layers cut off" in found.claim
     assert sorted(asked[0]) == sorted((layer(number), layer(number)) for number in range(LAYERS))
-    assert found.intervention is not None and found.effect is not None and found.intervention.replaces == 0
+    assert found.intervention is not None and found.effect is not None and found.intervention.replaces == LAYERS
     prediction = found.intervention.prediction
     assert (prediction.a, prediction.b) == ("float32", "float32+ranges")
     assert prediction.low == pytest.approx(1.3 * found.effect.value)

@@ -62,8 +62,8 @@ def test_one_that_gives_back_more_counts_whatever_it_replaces(comparison: Compar
 
 
 def test_what_takes_the_score_from_the_baseline_competes_with_what_gives_it_back(comparison: Comparison) -> None:
-    layer, ranges = outcome((comparison, "saturated_activations", 0.4, 9), (comparison, "clipped_ranges", -0.38, 0))
-    assert [layer[0], ranges[0]] == ["inconclusive", "confirmed"]
+    image, ranges = outcome((comparison, "coarse_input", 0.22, 1), (comparison, "clipped_ranges", -0.21, 45))
+    assert [image[0], ranges[0]] == ["confirmed", "inconclusive"]
 
 
 def test_those_about_other_points_all_count(comparison: Comparison) -> None:

@@ -87,7 +87,7 @@ class Intervention:
     `variants`: sections of a profile ("name" and what differs) that are run beside the variants that are compared,
     in one run for all interventions with equal `protocol` and `task` overrides. `rescored`: the effect is computed from
     what was recorded (another metric on the same predictions) and is given here; nothing is run then. `replaces`: how
-    many layers get weights or numbers that are not the variant's own; 0 where all of them are read or run otherwise.
+    many layers get another's weights, numbers or ranges; 0 where all of them are read or run otherwise.
     """
 
     does: str

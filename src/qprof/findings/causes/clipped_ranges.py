@@ -60,7 +60,7 @@ class ClippedRanges:
             return
         cutting.sort(key=lambda layer: -(layer.saturated_share or 0.0))
         metric, change = lost
-        test = _made_again(comparison, lost) or _of_finished(comparison, lost, cutting, len(known))
+        test = _made_again(comparison, lost, cutting) or _of_finished(comparison, lost, cutting, len(known))
         if test is None:
             return
         named = ", ".join(f"{layer.label} ({layer.saturated_share or 0.0:.2%})" for layer in cutting[:_NAMED])
@@ -93,7 +93,7 @@ class ClippedRanges:
         )
 
 
-def _made_again(comparison: Comparison, lost: tuple[str, Interval]) -> _Test | None:
+def _made_again(comparison: Comparison, lost: tuple[str, Interval], cutting: Sequence[LayerError]) -> _Test | None:
     wider = comparison.interventions.widest_ranges(comparison.b)
     if isinstance(wider, Impossible):
         return None
@@ -106,6 +106,7 @@ def _made_again(comparison: Comparison, lost: tuple[str, Interval]) -> _Test | N
             f'(ranges = "{wider["ranges"]}")',
             prediction=Prediction(metric, comparison.variant, str(wider["name"]), low, high),
             variants=(wider,),
+            replaces=len(cutting),
         ),
     )
 
@@ -130,6 +131,7 @@ def _of_finished(
             does=f"cut {comparison.baseline}'s own numbers off where {comparison.variant}'s ranges end, in float",
             prediction=Prediction(metric, comparison.baseline, str(cut["name"]), low, high),
             variants=(cut,),
+            replaces=len(pairs),
         ),
     )
 
