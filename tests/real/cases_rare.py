@@ -141,7 +141,7 @@ CASES: tuple[Case, ...] = (
         protocol=UNSCORED,
     ),
     _overflow("lm_overflow", language.large_inside(2, 2.0**15), r"layers\.2\.mlp"),
-    _overflow("lm_overflow_sum", language.large_stream(2.0**13), r"layers\.3\b"),
+    _overflow("lm_overflow_stream", language.large_stream(2.0**13), r"layers\.2\b"),
     Case(
         "lm_integers",
         made(plain=lambda folder: language.plain(folder, language.widened(8))),
