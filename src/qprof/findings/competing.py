@@ -10,7 +10,7 @@ a layer whose output mends the score is where the fault shows, if it is mended w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from qprof.findings.causes.base import Finding
 from qprof.findings.effects import LATENCY, effect
@@ -66,16 +66,16 @@ def _about_scores(claims: Sequence[Claim], found: Sequence[Finding]) -> list[Fin
     return kept
 
 
-def _losers(back: dict[int, tuple[float, float]], found: Sequence[Finding]) -> dict[int, tuple[int, str]]:
+def _losers(back: dict[int, _Share], found: Sequence[Finding]) -> dict[int, tuple[int, str]]:
     """Position of a finding that is about the same points as another -> that other, and what it does better."""
     lost: dict[int, tuple[int, str]] = {}
     left = list(back)
     while left:
-        most = max(left, key=lambda i: back[i][0])
-        as_much = [i for i in left if i == most or back[i][1] >= back[most][0]]
-        winner = min(as_much, key=lambda i: (_replaced(found[i]), -back[i][0]))
+        most = max(left, key=lambda i: back[i].value)
+        as_much = [i for i in left if back[i].high >= back[most].low]  # not surely less
+        winner = min(as_much, key=lambda i: (_replaced(found[i]), -back[i].value))
         left.remove(winner)
-        for i in [i for i in left if back[i][0] + back[winner][0] > 1.0]:
+        for i in [i for i in left if back[i].value + back[winner].value > 1.0]:
             left.remove(i)
             less = i in as_much and _replaced(found[winner]) < _replaced(found[i])
             lost[i] = winner, "puts less in another's place" if less else "accounts for more of them"
@@ -94,13 +94,21 @@ def _replaced(finding: Finding) -> int:
     return finding.hypothesis.intervention.replaces
 
 
-def _share(claim: Claim, finding: Finding) -> tuple[float, float]:
-    """By how much the intervention moved the score, as a share of what was lost, and by how much it may be at most."""
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """By how much an intervention moved the score, as a share of what was lost, and the ends of its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def _share(claim: Claim, finding: Finding) -> _Share:
     assert finding.measured is not None and finding.hypothesis.intervention is not None  # it moved the score
     prediction, comparison = finding.hypothesis.intervention.prediction, claim.comparison
     lost = effect(comparison.run, prediction.figure, comparison.baseline, comparison.variant, None, prediction.relative)
     if lost is None or not lost.value:  # nothing to be about the same points of
-        return 0.0, 0.0
+        return _Share(0.0, 0.0, 0.0)
     ends = (finding.measured.value, finding.measured.low, finding.measured.high)
-    shares = [abs(end / lost.value) for end in ends if end is not None]
-    return shares[0], max(shares)
+    value, *others = (abs(end / lost.value) for end in ends if end is not None)
+    return _Share(value, min(value, *others), max(value, *others)) if others else _Share(value, value, value)
