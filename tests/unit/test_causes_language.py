@@ -227,9 +227,17 @@ def test_why_no_fast_kernel_takes_two_bits(tmp_path: Path) -> None:
     answer = faster_kernel(packed(tmp_path / "two", 2))
     assert isinstance(answer, OtherKernel) and "4 bits only" in answer.refuses and answer.change == "bits 4"
     assert isinstance(answer.section, Impossible) and "ready-made" in answer.section.reason
-    made = faster_kernel(packed(tmp_path / "made", 2, file="", method="gptq-2bit"))
+
+
+@pytest.mark.parametrize(
+    ("method", "faster"), [("gptq-2bit", "gptq-4bit"), ("rtn-2bit-g64", "rtn-4bit-g64"), ("foem-2bit", "foem-4bit")]
+)
+def test_what_can_be_made_again_is_made_in_a_width_that_a_fast_kernel_takes(
+    tmp_path: Path, method: str, faster: str
+) -> None:
+    made = faster_kernel(packed(tmp_path / "made", 2, file="", method=method))
     assert isinstance(made, OtherKernel) and not isinstance(made.section, Impossible)
-    assert (made.section["method"], made.section["kernel"]) == ("gptq-4bit", "torch-aten")
+    assert (made.section["method"], made.section["kernel"]) == (faster, "torch-aten")
 
 
 def test_a_kernel_that_does_not_unpack_has_none_that_is_faster(tmp_path: Path) -> None:

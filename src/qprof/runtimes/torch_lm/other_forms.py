@@ -16,7 +16,8 @@ from qprof.runtimes.torch_lm.sections import AUTOGPTQ
 _FAST = ("marlin", "machete", "exllama-v2", "torch-aten", "torch-fused")
 #: What the fast kernels take, all of them: the form that is tried where they do not take a variant's own.
 _FAST_BITS, _FAST_GROUP = 4, 64
-_BITS_OF_METHOD = re.compile(r"^(gptq-)(\d)(bit.*)\Z")
+#: Of the methods whose layers these kernels compute.
+_BITS_OF_METHOD = re.compile(r"^((?:gptq|rtn|gptaq|foem)-)(\d)(bit.*)\Z")
 _FLOAT = ("float32", "bfloat16", "float16")
 
 
