@@ -290,3 +290,16 @@ def test_real_checkpoint(qprof_data: Path) -> None:
     assert (found.parameters, found.dtype, found.tied_embeddings) == (260_032, "float32", True)
     assert found.linears["model.layers.4.mlp.down_proj"] == (172, 64)
     assert len(found.linears) == 5 * 7
+
+
+def test_what_the_library_alone_refuses_is_told_as_well(tmp_path: Path) -> None:
+    """Half a character is a name to Python's reader of JSON, and none to that of safetensors."""
+    folder = write_checkpoint(tmp_path / "m", quantization_config={"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"})
+    state = "model.layers.0.mlp.down_proj.weight.quant_state.bitsandbytes__nf4"
+    header = json.dumps({state: {"dtype": "U8", "shape": [2], "data_offsets": [0, 2]}, "__metadata__": {"\ud800": ""}})
+    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header.encode() + b"{}")
+    with pytest.raises(
+        ModelError, match=r"model\.safetensors: cannot be read: .*; copy or download it again"
+    ) as caught:
+        inspect(folder)
+    assert "\n" not in str(caught.value)

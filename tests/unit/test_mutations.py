@@ -25,8 +25,6 @@ ONCE_WRONG = {
     ("labelled-parquet", "bytes"): (57,),
     ("labelled-parquet", "structure"): (58, 59),
     ("rows-parquet", "structure"): (55,),
-    ("gptq", "structure"): (25,),
-    ("bnb-4bit", "structure"): (24, 54),
 }
 #: Beginning of a kind's name -> what it needs.
 NEEDS = {
