@@ -4,9 +4,10 @@
 
 A run of two tiny models, or the verification of its causes (`--of verify`, see kills_verify.py), is killed (its parent
 by SIGKILL; a worker by SIGKILL; its parent by SIGINT, SIGTERM or SIGHUP; or its disk is full after some bytes) at a
-moment drawn uniformly over the time that a whole one takes, and resumed. What is held: how the command ends, that it
-leaves no process and no temporary file, that the resumed run is complete, that its tables have the blocks of an
-undisturbed run, each once, and that a block that was on the disk when the run was killed is in the tables as it was.
+moment drawn uniformly over the time that a whole one takes, as the machine is then, and resumed. What is held: how the
+command ends, that it leaves no process and no temporary file, that the resumed run is complete, that its tables have
+the blocks of an undisturbed run, each once, and that a block that was on the disk when the run was killed is in the
+tables as it was.
 One of each kind follows the other, so that a campaign that is cut short has tried all alike; a trial is drawn from the
 seed, its kind and its number alone. Prints a line for each failure, and the counts.
 """
@@ -42,6 +43,9 @@ Planned = tuple[int, str, str]
 
 #: A command that takes longer hangs; on a machine that is loaded tenfold one takes minutes.
 _PATIENCE_S = 400.0
+
+#: How often a command is begun that ends before it can be killed.
+_TRIES = 4
 
 
 @dataclass
@@ -83,6 +87,17 @@ class Stage:
 
     def ready(self, name: str) -> None:
         """Put in place what the command needs."""
+
+    def ended_within(self, process: subprocess.Popen[str], fraction: float) -> bool:
+        """Wait for a part of the time that the command takes; whether it has ended by itself meanwhile, for the machine
+        is faster than it was: what the command takes is known anew then."""
+        began = time.monotonic()
+        while (waited := time.monotonic() - began) < fraction * self.wall_s:
+            if process.poll() is not None:
+                self.wall_s = waited
+                return True
+            time.sleep(0.005)
+        return process.poll() is not None
 
     def finished(self, out: str, err: str) -> bool:
         """Whether the command had done its work before the signal came, by what it printed."""
@@ -154,10 +169,15 @@ def a_worker(stage: Stage, process: subprocess.Popen[str], rng: random.Random) -
 
 def disturb(stage: Stage, name: str, kill: Kill, codes: set[int], rng: random.Random) -> list[str]:
     """One killed and resumed run; what is wrong with it."""
-    stage.ready(name)
-    process = stage.line.start(*stage.command(name))
-    time.sleep(rng.uniform(0.0, stage.wall_s))
-    ended_before = process.poll() is not None
+    fraction = rng.random()
+    for left in reversed(range(_TRIES)):
+        stage.ready(name)
+        process = stage.line.start(*stage.command(name))
+        ended_before = stage.ended_within(process, fraction)
+        if not ended_before or not left:
+            break
+        process.communicate()
+        shutil.rmtree(stage.line.folder / name)
     kill(stage, process, rng)
     killed = time.monotonic()
     try:
