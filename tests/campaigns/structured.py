@@ -349,14 +349,21 @@ def of_npy(content: bytes, rng: random.Random) -> bytes:
         "None",
     )
     kinds += ("'>f4'", "'<c16'", "'<f2'", "[" * 90 + "]" * 90, "{'names': ['a'], 'formats': ['<f4'], 'offsets': [-4]}")
-    text = f"{{'descr': {rng.choice(kinds)}, 'fortran_order': {rng.choice(('False', 'True', '2', 'None'))}, 'shape': "
-    header = (text + rng.choice(shape) + ", }\n").encode()
-    data = rng.choice((data, data, PICKLE, b"", data * 3))
-    return content[:6] + rng.choice((b"\1\0", b"\2\0", b"\3\0")) + _sized(header, rng) + header + data
+
+    def either(usual: Any, odd: Any) -> Any:
+        """Most often what is usual, so that what reads it comes as far as the one thing that is not."""
+        return usual if rng.random() < 0.6 else rng.choice(odd)
+
+    kind, order, sizes = either("'<f4'", kinds), either("False", ("True", "2", "None")), either("(1, 8, 8, 3)", shape)
+    header = f"{{'descr': {kind}, 'fortran_order': {order}, 'shape': {sizes}, }}\n".encode()
+    data = either(data, (PICKLE, b"", data * 3))
+    return content[:6] + either(b"\1\0" + struct.pack("<H", len(header)), _sized(header)) + header + data
 
 
-def _sized(header: bytes, rng: random.Random) -> bytes:
-    return rng.choice((struct.pack("<H", len(header)), struct.pack("<H", len(header)), struct.pack("<I", len(header))))
+def _sized(header: bytes) -> list[bytes]:
+    """Versions and lengths of a header, right ones and wrong ones."""
+    size = struct.pack("<I", len(header))
+    return [b"\2\0" + size, b"\3\0" + size, b"\1\0" + size, b"\2\0" + size[:2], b"\1\0\0\0", b"\1\0\xff\xff"]
 
 
 def in_zip(of_record: Change, *, at: Callable[[str], bool] = lambda name: True) -> Change:

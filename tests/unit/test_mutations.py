@@ -19,12 +19,12 @@ ONCE_WRONG = {
     ("onnx", "bytes"): (285, 971),
     ("pt2-weights", "bytes"): (964, 983, 986),
     ("npy", "bytes"): (971,),
-    ("npy", "structure"): (54,),
-    ("npz", "structure"): (58,),
-    ("labelled-arrays", "structure"): (51,),
+    ("npy", "structure"): (32,),
+    ("npz", "structure"): (5, 33),
+    ("labelled-arrays", "structure"): (8, 32),
     ("labelled-parquet", "bytes"): (57,),
-    ("labelled-parquet", "structure"): (58, 59),
-    ("rows-parquet", "structure"): (55,),
+    ("labelled-parquet", "structure"): (38,),
+    ("rows-parquet", "structure"): (39,),
 }
 #: Beginning of a kind's name -> what it needs.
 NEEDS = {
