@@ -100,7 +100,8 @@ class VerifyStage(Stage):
             found = json.loads((folder / "findings.json").read_bytes())
         except (OSError, ValueError) as error:
             return [*wrong, f"findings.json: {error}"]
-        failed = [one["because"] for one in found["findings"] if "its intervention failed" in one["because"]]
+        told = [one["because"] for comparison in found["comparisons"] for one in comparison["findings"]]
+        failed = [text for text in told if "its intervention failed" in text]
         return wrong + [f"a claim that a dead worker left untested stays so: {text}" for text in failed]
 
 
