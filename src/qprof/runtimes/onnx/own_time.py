@@ -5,6 +5,9 @@ writes down what it gave, and only then reads the clock again; the event is stor
 twice: inside its own time, the more the more inputs it has, and between the nodes. Chains of tiny nodes tell both,
 each run with the profile and without it: from chain to longer chain, what a node adds to the inference without the
 profile is all that a node can take, and what it adds beyond that with the profile is the profile's.
+
+How long that takes changes with the machine, by a quarter from one millisecond to the next where other work shares the
+core. What lies between the nodes of an inference is next to nothing but the profile, so that it tells by how much.
 """
 
 from __future__ import annotations
@@ -28,6 +31,12 @@ from qprof.runtimes.onnx.trace import Event, Inference, read_inferences
 #: estimate is half of one, which is as much as is not known.
 FLOOR_LOSS_US = 0.5
 
+#: The profile is taken for so much slower or faster than it was measured, at most: between the nodes of a large model
+#: memory is asked for, too.
+_SLOWER, _FASTER = 1.5, 0.5
+#: Inferences that are looked at together: the profile's microseconds are whole.
+_NEIGHBOURS = 15
+
 _INPUTS = (1, 9)
 _NODES = (1, 21)
 _ROUNDS, _INFERENCES, _UNTIMED = 11, 12, 5
@@ -44,6 +53,11 @@ class ProfileCost:
     between_us: float
     inference_us: float
     bare_us: float
+
+    def times(self, factor: float) -> ProfileCost:
+        """The same on a machine that takes so many times as long."""
+        found = (self.node_us, self.input_us, self.between_us, self.inference_us)
+        return ProfileCost(*(factor * one for one in found), bare_us=self.bare_us)
 
     def inside_us(self, event: Event) -> float:
         return self.node_us + self.input_us * len(event.args.input_type_shape)
@@ -151,6 +165,22 @@ def _bound(session: Any) -> Callable[[], None]:
     binding.bind_ortvalue_input("x0", ort.OrtValue.ortvalue_from_numpy(np.ones((1, 1, 1, 1), np.float32)))
     binding.bind_output(session.get_outputs()[0].name, "cpu")
     return functools.partial(session.run_with_iobinding, binding)
+
+
+def slowness(inferences: Sequence[Inference], cost: ProfileCost) -> NDArray[np.float64]:
+    """How many times as long as measured the profile took in each of some inferences, which follow each other, by what
+    lies between their nodes: float64[inferences]."""
+    if cost.between_us <= 0 or not inferences:
+        return np.ones(len(inferences))
+    found = [
+        (one.duration_us - cost.inference_us - sum(e.dur + FLOOR_LOSS_US for e in one.kernels)) / len(one.kernels)
+        if one.kernels
+        else cost.between_us
+        for one in inferences
+    ]
+    half = _NEIGHBOURS // 2
+    near = np.lib.stride_tricks.sliding_window_view(np.pad(found, half, mode="edge"), _NEIGHBOURS)
+    return np.clip(np.median(near, axis=1) / cost.between_us, _FASTER, _SLOWER)
 
 
 @dataclass(frozen=True, slots=True)

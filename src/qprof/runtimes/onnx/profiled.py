@@ -22,7 +22,7 @@ from qprof.record.ops import SOURCES, OpEvents, OpMeta
 from qprof.runtimes.onnx import model_file
 from qprof.runtimes.onnx.names import SourceGraph, distinct_names
 from qprof.runtimes.onnx.ops import PARTITION, OpList, OptimizedNode, describe_ops, optimized_nodes
-from qprof.runtimes.onnx.own_time import own_times, profile_cost
+from qprof.runtimes.onnx.own_time import own_times, profile_cost, slowness
 from qprof.runtimes.onnx.sections import OnnxOptions
 from qprof.runtimes.onnx.session import OnnxModel, runtime_errors
 from qprof.runtimes.onnx.trace import Inference, read_inferences
@@ -184,9 +184,10 @@ class ProfiledOnnxModel(OnnxModel):
         places, cost = self._list.places, profile_cost(self.options.threads)
         # What a provider has compiled is called otherwise in every session; its order stays.
         partitions = [place for place, op in enumerate(self.ops) if op.type == PARTITION]
-        for run, (inference, offset_ns) in self._numbers.items():
+        factors = slowness([inferences[run] for run in self._numbers], cost)
+        for (run, (inference, offset_ns)), factor in zip(self._numbers.items(), factors, strict=True):
             compiled = iter(partitions)
-            own = own_times(inferences[run], cost)
+            own = own_times(inferences[run], cost.times(float(factor)))
             self._taken_ns[inference] = own.taken_ns
             for event, start_ns, duration_ns in zip(
                 inferences[run].kernels, own.start_ns, own.duration_ns, strict=True
