@@ -56,8 +56,10 @@ class ProfileCost:
 
     def times(self, factor: float) -> ProfileCost:
         """The same on a machine that takes so many times as long."""
-        found = (self.node_us, self.input_us, self.between_us, self.inference_us)
-        return ProfileCost(*(factor * one for one in found), bare_us=self.bare_us)
+        node, given, between, inference = (
+            factor * one for one in (self.node_us, self.input_us, self.between_us, self.inference_us)
+        )
+        return ProfileCost(node, given, between, inference, self.bare_us)
 
     def inside_us(self, event: Event) -> float:
         return self.node_us + self.input_us * len(event.args.input_type_shape)
@@ -180,7 +182,8 @@ def slowness(inferences: Sequence[Inference], cost: ProfileCost) -> NDArray[np.f
     ]
     half = _NEIGHBOURS // 2
     near = np.lib.stride_tricks.sliding_window_view(np.pad(found, half, mode="edge"), _NEIGHBOURS)
-    return np.clip(np.median(near, axis=1) / cost.between_us, _FASTER, _SLOWER)
+    factors: NDArray[np.float64] = np.clip(np.median(near, axis=1) / cost.between_us, _FASTER, _SLOWER)
+    return factors
 
 
 @dataclass(frozen=True, slots=True)
