@@ -125,7 +125,7 @@ def _tiny_ops(us: float = 2.3) -> list[PlantedVariant]:
 @case("launches of ops that do next to nothing")
 def launches() -> Case:
     variants = _tiny_ops()
-    respond = answering("+batch8", slowed(variants[1], 1.3))
+    respond = answering("+batch2", slowed(variants[1], 1.06))
     planted = {("dispatch_bound", "float16")}
     return Case(world(variants, {"ceilings": ceilings()}, respond=respond), planted)
 
@@ -133,7 +133,7 @@ def launches() -> Case:
 @case("launches, seen without ceilings")
 def launches_without_ceilings() -> Case:
     variants = _tiny_ops(9.0)
-    respond = answering("+batch8", slowed(variants[1], 1.6))
+    respond = answering("+batch4", slowed(variants[1], 1.06))
     return Case(world(variants, {}, respond=respond), {("dispatch_bound", "float16")})
 
 
@@ -151,22 +151,22 @@ def _phases(prefill_us: float) -> dict[str, Any]:
 
 @case("layers that take as long for one token as for many")
 def launches_in_both_phases() -> Case:
-    made = _phases(33.0)
-    respond = answering("+batch8", slowed(made["variants"][1], 1.1))
+    made = _phases(150.0)
+    respond = answering("+batch4", slowed(made["variants"][1], 1.09))
     return Case(world(manifest={}, respond=respond, **made), {("dispatch_bound", "float16")})
 
 
 @case("layers that take far longer for many tokens")
 def work_in_prefill() -> Case:
     made = _phases(900.0)
-    respond = answering("+batch8", slowed(made["variants"][1], 4.0))
+    respond = answering("+batch2", slowed(made["variants"][1], 1.9))
     return Case(world(manifest={}, respond=respond, **made))
 
 
 @case("tiny ops that compute slowly")
 def slow_kernels() -> Case:
     variants = _tiny_ops(9.0)
-    respond = answering("+batch8", slowed(variants[1], 7.5))
+    respond = answering("+batch4", slowed(variants[1], 3.8))
     return Case(world(variants, {}, respond=respond))
 
 
@@ -182,7 +182,7 @@ def _computing() -> list[PlantedVariant]:
 @case("products at the machine's ceiling")
 def arithmetic() -> Case:
     variants = _computing()
-    respond = answering("+batch4", slowed(variants[1], 3.8))
+    respond = answering("+batch2", slowed(variants[1], 1.9))
     planted = {("compute_bound", "float16")}
     return Case(world(variants, {"ceilings": ceilings()}, respond=respond), planted)
 
@@ -190,7 +190,7 @@ def arithmetic() -> Case:
 @case("products at a ceiling that is not what binds")
 def no_arithmetic() -> Case:
     variants = _computing()
-    respond = answering("+batch4", slowed(variants[1], 1.2))
+    respond = answering("+batch2", slowed(variants[1], 1.1))
     return Case(world(variants, {"ceilings": ceilings()}, respond=respond))
 
 
@@ -215,7 +215,7 @@ def _reading(dtype: str, baseline: str) -> list[PlantedVariant]:
 @case("weights at the memory's bandwidth")
 def bytes_bind() -> Case:
     variants = _reading("bfloat16", "float16")
-    respond = answering("+float32", slowed(variants[1], 1.9))
+    respond = answering("+float32", slowed(variants[1], 1.94))
     planted = {("memory_bound", "bfloat16")}
     return Case(world(variants, {"ceilings": ceilings()}, respond=respond), planted)
 

@@ -63,9 +63,10 @@ def test_the_rest_is_to_gain_what_its_ops_say(tmp_path: Path) -> None:
     assert values["what they would gain as the rest does"] == pytest.approx(610.0 * (1.0 - 320.0 / 920.0), rel=0.08)
     prediction = hypothesis.intervention.prediction
     assert prediction.relative and (prediction.a, prediction.b) == ("float32+cut", "int8+cut")
-    # Half the way from the gain of the rest to that of the whole.
-    middle = (math.log(300.0 / 900.0) + math.log(930.0 / 1520.0)) / 2.0
-    assert prediction.low < math.log(300.0 / 900.0) < prediction.high == pytest.approx(middle, abs=0.05)
+    # What remains are the features alone, and the range lies apart from the gain of the whole, which would refute it.
+    assert prediction.value == pytest.approx(math.log(300.0 / 900.0), abs=0.03)
+    assert prediction.low < prediction.value < prediction.high < math.log(930.0 / 1520.0)
+    assert prediction.high - prediction.value < 0.1
     assert hypothesis.intervention.task == {"kind": "latency"}
     of_the_run = {"task": {"kind": "lastword", "dataset": "some/data"}}
     assert merged(of_the_run, {"task": hypothesis.intervention.task}) == {"task": {"kind": "latency"}}

@@ -16,6 +16,7 @@ from qprof.findings.causes import compute_bound, memory_bound
 from qprof.findings.causes.base import Hypothesis
 from qprof.findings.comparison import Comparison
 from qprof.findings.measured import measured_variant
+from qprof.findings.op_costs import WORKERS
 
 COMPUTING = [linear(n, 100.0, macs=4_500_000, weight_bytes=50_000) for n in range(9)]
 READING = [linear(n, 1000.0, macs=400_000, weight_bytes=9_000_000) for n in range(6)]
@@ -62,17 +63,19 @@ def test_ceilings_of_other_threads_hold_nothing(tmp_path: Path) -> None:
     assert binding(compared(pair(COMPUTING), tmp_path / "untimed", **untimed)) is None
 
 
-def test_four_times_the_rows_take_what_the_ceiling_says(tmp_path: Path) -> None:
+def test_twice_the_rows_take_what_the_ceiling_says(tmp_path: Path) -> None:
     (hypothesis,) = found(pair(COMPUTING), tmp_path / "run")
     assert hypothesis.cause == "compute_bound" and "9 ops bound by arithmetic" in hypothesis.claim
     assert {e.what: e.value for e in hypothesis.evidence}["what this machine does at most"] == 50.0
     assert hypothesis.intervention is not None
     (section,) = hypothesis.intervention.variants
-    assert (section["name"], section["batch"]) == ("variant+batch4", 4)
+    assert (section["name"], section["batch"]) == ("variant+batch2", 2)
     prediction = hypothesis.intervention.prediction
-    # 90 us of every 100 are what the ceiling asks for, 360 with four times the rows; 20 us are outside the ops.
-    assert prediction.low == pytest.approx(math.log(1.0 + 0.75 * 9 * 260.0 / 920.0), abs=0.05)
-    assert prediction.high == pytest.approx(math.log(5.0)) and prediction.relative
+    # Of every 100 us the ceiling asks for 90, 180 with twice the rows; 2 us are the launch, once; the 8 us beyond that
+    # stay, or come twice: 194 us in the middle, 4 us to either side. 20 us are outside the ops.
+    assert prediction.value == pytest.approx(math.log((20.0 + 9 * 194.0) / 920.0), abs=0.02)
+    error = math.hypot(9 * 4.0 / math.sqrt(3.0) / (20.0 + 9 * 194.0), WORKERS)
+    assert prediction.high - prediction.low == pytest.approx(2 * 1.96 * error, rel=0.1) and prediction.relative
 
 
 def test_a_ceiling_that_is_beaten_is_no_evidence(tmp_path: Path) -> None:
@@ -95,17 +98,21 @@ def test_more_threads_are_no_test_of_arithmetic(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("dtype", "other", "least", "most"),
-    [("bfloat16", "float32", 1.5, 3.0), ("float16", "float32", 1.5, 3.0), ("float32", "bfloat16", 0.35, 0.75)],
+    ("dtype", "other", "middle", "half"),
+    # Of every 1000 us memory asks for 900, and a launch takes 2; the 98 beyond stay, or go with the bytes.
+    [("bfloat16", "float32", 1949.0, 49.0), ("float16", "float32", 1949.0, 49.0), ("float32", "bfloat16", 525.5, 24.5)],
 )
-def test_other_bytes_for_the_same_numbers(tmp_path: Path, dtype: str, other: str, least: float, most: float) -> None:
+def test_other_bytes_for_the_same_numbers(tmp_path: Path, dtype: str, other: str, middle: float, half: float) -> None:
     (hypothesis,) = found(pair(READING, dtype), tmp_path / "run")
     assert hypothesis.cause == "memory_bound" and "GB/s where memory gives 10.0 GB/s at most" in hypothesis.claim
     assert hypothesis.intervention is not None
     (section,) = hypothesis.intervention.variants
     assert (section["name"], section["method"], section["dtype"]) == (f"variant+{other}", other, "")
     prediction = hypothesis.intervention.prediction
-    assert math.log(least) < prediction.low < prediction.high < math.log(most) and prediction.relative
+    left_us = 20.0 + 6 * middle
+    assert prediction.value == pytest.approx(math.log(left_us / 6020.0), abs=0.02) and prediction.relative
+    error = math.hypot(6 * half / math.sqrt(3.0) / left_us, WORKERS)
+    assert prediction.high - prediction.low == pytest.approx(2 * 1.96 * error, rel=0.15)
 
 
 def test_a_file_is_loaded_in_another_type(tmp_path: Path) -> None:

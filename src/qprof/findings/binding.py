@@ -55,7 +55,7 @@ class Binding:
 def binding(comparison: Comparison) -> Binding | None:
     """What binds the variant; `None` where its ops were not timed, or no ceilings were recorded that it can be held
     against."""
-    ceilings = _ceilings(comparison)
+    ceilings = ceilings_of(comparison)
     found = op_times(comparison)
     if not ceilings or found is None:
         return None
@@ -75,7 +75,7 @@ def op_times(comparison: Comparison) -> tuple[Sequence[OpMeta], Sequence[float],
     return measured.ops, [float(mean) * total_us / times.total for mean in times.means], total_us
 
 
-def _ceilings(comparison: Comparison) -> list[Ceiling]:
+def ceilings_of(comparison: Comparison) -> list[Ceiling]:
     """Those of the variant's runtime, as the run recorded them with the first variant of it."""
     runtime = comparison.b.runtime
     first = next(entry for entry in comparison.run.variants if entry.runtime == runtime)

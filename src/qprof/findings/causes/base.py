@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import hypot, sqrt
 from statistics import NormalDist
 from typing import Any, Literal, Protocol
 
@@ -70,6 +71,16 @@ class Prediction:
         low, high = (low, min(high, least)) if value < 0.0 else (max(low, least), high)
         return cls(figure, a, b, low, high, relative, value, versus)
 
+    @classmethod
+    def between(
+        cls, figure: Figure, a: str, b: str, low: float, high: float, error: float = 0.0, relative: bool = False
+    ) -> Prediction:
+        """A point where nothing but bounds is known: their middle. Its standard error is that of a figure that may lie
+        anywhere between them alike, half their distance / sqrt(3) (rectangular distribution: JCGM 100:2008, "Guide to
+        the expression of uncertainty in measurement", 4.3.7), and `error` beside it.
+        """
+        return cls.point(figure, a, b, (low + high) / 2.0, hypot(rectangular_error(low, high), error), relative)
+
     @property
     def expected(self) -> float:
         """The point, or the middle of the range."""
@@ -78,6 +89,11 @@ class Prediction:
     def __post_init__(self) -> None:
         if not self.low <= self.high or self.low <= 0.0 <= self.high:
             raise ValueError(f"a prediction must be a range without zero, got {self.low} to {self.high}")
+
+
+def rectangular_error(low: float, high: float) -> float:
+    """Standard error of what lies anywhere between two bounds alike (JCGM 100:2008, 4.3.7)."""
+    return (high - low) / 2.0 / sqrt(3.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,18 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from qprof.findings.binding import Binding, binding
-from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Prediction
+from qprof.findings.binding import binding
+from qprof.findings.causes.base import Evidence, Hypothesis
 from qprof.findings.comparison import Comparison
 from qprof.findings.effects import LATENCY
-from qprof.runtimes.interventions import Impossible
-
-#: Rows that are computed at once instead of one.
-_BATCH = 4
-#: Growth that work which is not bound by arithmetic stays below.
-_LEAST_GROWTH = 1.3
-#: How far it may lie from that: larger products are computed better, and leave the caches.
-_TOLERANCE = 0.25
+from qprof.findings.scaled_work import with_more_rows
 
 
 class ComputeBound:
@@ -34,7 +27,7 @@ class ComputeBound:
         gmacs = math.fsum(row.op.macs or 0 for row in ops) / 1e9
         seconds = math.fsum(row.time_us or 0.0 for row in ops) / 1e6
         ceiling = max(row.compute_ceiling.value or 0.0 for row in ops if row.compute_ceiling is not None)
-        intervention, untestable = _intervention(comparison, found)
+        intervention, untestable = with_more_rows(comparison, "with the same weights")
         yield Hypothesis(
             cause=self.name,
             claim=(
@@ -51,22 +44,6 @@ class ComputeBound:
             intervention=intervention,
             untestable=untestable,
         )
-
-
-def _intervention(comparison: Comparison, found: Binding) -> tuple[Intervention | None, str | None]:
-    after = comparison.interventions.more_rows(comparison.b, _BATCH)
-    if isinstance(after, Impossible):
-        # Not by more threads: those speed up whatever can be divided, so that they could not refute it.
-        return None, after.reason
-    # No kernel beats the ceiling: this much longer these ops take in any case, and the others as long as before.
-    grown = found.part(found.bound("compute"), lambda row: max(0.0, _BATCH * min(1.0, row.compute_share or 0.0) - 1.0))
-    low = math.log(max(_LEAST_GROWTH, 1.0 + (1.0 - _TOLERANCE) * grown))
-    high = math.log((1.0 + _TOLERANCE) * _BATCH)
-    return Intervention(
-        does=f"compute {_BATCH} times as many rows at once, with the same weights",
-        prediction=Prediction(LATENCY, comparison.variant, after["name"], low, high, relative=True),
-        variants=(after,),
-    ), None
 
 
 CAUSE = ComputeBound()

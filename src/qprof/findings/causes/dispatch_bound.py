@@ -7,25 +7,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from qprof.findings.binding import MOST, Binding, binding, op_times
-from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Prediction
+from qprof.findings.causes.base import Evidence, Hypothesis
 from qprof.findings.comparison import Comparison
 from qprof.findings.device import device_audits
 from qprof.findings.effects import LATENCY
+from qprof.findings.scaled_work import with_more_rows
 from qprof.record.ops import OpMeta
-from qprof.runtimes.interventions import Impossible
 
-#: Rows that are computed at once instead of one.
-_BATCH = 8
-#: The least growth to be predicted: more rows are never less work.
-_LEAST_GROWTH = math.log(1.005)
-#: The part of the time that goes into starting ops may be smaller by this than it was seen to be.
-_TOLERANCE = 0.15
-
-#: Two phases tell an op's launch from its work where one has this many times the work of the other.
+#: Two phases tell an op's launch from its work where one has this many times the work of the other: an error of 1 % in
+#: both times is then one of 1.4 % in what is left at no work (sqrt(4^2 + 1) / (4 - 1)), of twice the work 2.2 %.
 _LEAST_RATIO = 4.0
-#: No processor that is at work multiplies or moves less in a microsecond: an op so slow waits for something else.
+#: No processor that is at work multiplies or moves less in a microsecond; an op so slow waits for something else. A
+#: scalar unit at 1 GHz multiplies once in a nanosecond; 1 GB/s is a tenth of what one channel of DDR3-1333 moves
+#: (JEDEC JESD79-3: 10.7 GB/s).
 _IDLE_MACS, _IDLE_BYTES = 1000, 1000
-#: Where neither phases nor ceilings tell, ops up to so long are taken for launches if they do next to nothing.
+#: Where neither phases nor ceilings tell, ops up to so long are taken for launches if they do next to nothing: five
+#: times the 20 µs that launches of LiteRT and torch stay below as ceilings measure them (`tests/unit/test_ceilings_*`).
 _TINY_US = 100.0
 #: Its work is the same for any number of rows, and it has a cause of its own (dequantization).
 _UNPACKING = "dequantize"
@@ -33,9 +30,10 @@ _UNPACKING = "dequantize"
 
 @dataclass(frozen=True, slots=True)
 class _Launching:
-    """`part` of the variant's time goes into starting `ops` ops; `how` that is known."""
+    """`part` of the variant's `total_us` goes into starting `ops` ops; `how` that is known."""
 
     part: float
+    total_us: float
     ops: int
     median_us: float
     cost_us: float | None
@@ -53,7 +51,7 @@ class DispatchBound:
         found = _launching(comparison)
         if found is None or found.part < MOST:
             return
-        intervention, untestable = _intervention(comparison, found.part)
+        intervention, untestable = with_more_rows(comparison, "with as many ops", found.part * found.total_us)
         yield Hypothesis(
             cause=self.name,
             claim=(
@@ -91,7 +89,7 @@ def _launching(comparison: Comparison) -> _Launching | None:
     if part is None:
         part, source = _by_rates(ops, op_us, total_us), "ops.parquet, op_meta.parquet"
     median_us = sorted(op_us)[len(op_us) // 2]
-    return _Launching(part, len(ops), median_us, None if bound is None else _cost_us(bound), source)
+    return _Launching(part, total_us, len(ops), median_us, None if bound is None else _cost_us(bound), source)
 
 
 def _device_idle(comparison: Comparison, total_us: float) -> float | None:
@@ -118,15 +116,16 @@ def _by_phases(comparison: Comparison, ops: Sequence[OpMeta], op_us: Sequence[fl
 
 
 def _at_no_work(op: OpMeta, us: float, twin: OpMeta, twin_us: float) -> float:
-    """Microseconds on the line through both phases where there is no activation left; 0 where that is not known, or
-    where weights, which any work needs, may be what takes them."""
+    """Microseconds on the line through both phases where there is no activation left, less what its weights, which any
+    number of rows needs, take if they are moved as slowly as the activations; 0 where that is not known."""
     if not op.activation_bytes or not twin.activation_bytes or op.type == _UNPACKING:
         return 0.0
     (less, less_us), (more, more_us) = sorted(((op.activation_bytes, us), (twin.activation_bytes, twin_us)))
     ratio = more / less
-    if ratio < _LEAST_RATIO or (op.weight_bytes or 0) > _IDLE_BYTES * less_us:
+    if ratio < _LEAST_RATIO:
         return 0.0
-    return max(0.0, (ratio * less_us - more_us) / (ratio - 1.0))
+    us_per_byte = max(0.0, (more_us - less_us) / (more - less))
+    return max(0.0, less_us - us_per_byte * (less + (op.weight_bytes or 0)))
 
 
 def _by_ceilings(bound: Binding) -> float:
@@ -150,19 +149,6 @@ def _does_next_to_nothing(op: OpMeta, us: float) -> bool:
         return False
     macs, activations = ((count or 0) / (op.runs or 1.0) for count in (op.macs, op.activation_bytes))
     return macs < _IDLE_MACS * us and op.weight_bytes + activations < _IDLE_BYTES * us
-
-
-def _intervention(comparison: Comparison, part: float) -> tuple[Intervention | None, str | None]:
-    after = comparison.interventions.more_rows(comparison.b, _BATCH)
-    if isinstance(after, Impossible):
-        return None, after.reason
-    grows = 1.0 - (1.0 - _TOLERANCE) * part
-    most = math.log(1.0 - grows + _BATCH * grows)
-    return Intervention(
-        does=f"compute {_BATCH} times as many rows at once, with as many ops",
-        prediction=Prediction(LATENCY, comparison.variant, after["name"], _LEAST_GROWTH, most, relative=True),
-        variants=(after,),
-    ), None
 
 
 CAUSE = DispatchBound()

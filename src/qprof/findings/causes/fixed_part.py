@@ -5,30 +5,33 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Prediction
 from qprof.findings.comparison import Comparison
 from qprof.findings.difference_table import DifferenceRow
 from qprof.findings.effects import LATENCY
-from qprof.findings.op_costs import FASTEST, LEAST_SHARE, OpCosts, types_of
+from qprof.findings.op_costs import LEAST_SHARE, SURROUNDINGS, WORKERS, OpCosts, standard_error, types_of
 from qprof.runtimes.interventions import Impossible
+from qprof.stats.intervals import Interval
 
-#: An op counts as untouched unless its time surely differs by more than this: the same kernels differ by the cache.
-_UNCHANGED = 0.2
-#: The untouched ops' part of the variant's latency: at a fifth, an infinitely fast rest would be five times faster.
+#: An op counts as untouched unless its time surely differs by more than the same kernel's does in another graph.
+_UNCHANGED = NormalDist().inv_cdf(0.975) * SURROUNDINGS
+#: What a reader would ask about, not a part of what is predicted: at a fifth of the variant's latency, an infinitely
+#: fast rest would be five times faster.
 _LEAST_PART = 0.2
-#: How much larger, as ln of a ratio, the gain of the rest must be than that of the whole, or they bound nothing.
-_LEAST_BOUND = 0.2
 #: What remains behind the cut must be this much of the rest, or it does not stand for it.
 _LEAST_KEPT = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class _Gain:
-    """Speed-ups as ln(variant / baseline), negative where the variant is faster: of the whole and of the rest."""
+    """Speed-ups as ln(variant / baseline), negative where the variant is faster: of the whole and of the rest, with the
+    standard error of that."""
 
     whole: float
     rest: float
+    error: float
 
 
 class FixedPart:
@@ -64,14 +67,23 @@ def _is_fixed(row: DifferenceRow, costs: OpCosts) -> bool:
 
 
 def _gains(costs: OpCosts, rows: Sequence[DifferenceRow]) -> bool:
+    """Whether the rest surely gains more than the whole does, or these ops bound nothing."""
     gain = _gain(costs, rows)
-    return gain.whole - gain.rest >= _LEAST_BOUND and gain.rest < 0.0
+    return gain.rest < 0.0 and gain.rest + NormalDist().inv_cdf(0.975) * gain.error < gain.whole
 
 
 def _gain(costs: OpCosts, rows: Sequence[DifferenceRow]) -> _Gain:
-    rest_a = max(costs.a_us - costs.of_baseline(rows).value, 1e-3)
-    rest_b = max(costs.b_us - costs.of_variant(rows).value, 1e-3)
-    return _Gain(math.log(costs.b_us / costs.a_us), math.log(rest_b / rest_a))
+    before, after = costs.of_baseline(rows), costs.of_variant(rows)
+    rest_a = max(costs.a_us - before.value, 1e-3)
+    rest_b = max(costs.b_us - after.value, 1e-3)
+    error = _ratio_error(costs, (rest_a, before.interval()), (rest_b, after.interval()))
+    return _Gain(math.log(costs.b_us / costs.a_us), math.log(rest_b / rest_a), error)
+
+
+def _ratio_error(costs: OpCosts, *sides: tuple[float, Interval]) -> float:
+    """Standard error of ln(b / a), of two times in microseconds by the intervals that what they follow from has."""
+    errors = [math.hypot(standard_error(known), costs.unattributed_us) / us for us, known in sides]
+    return math.hypot(*errors, WORKERS)
 
 
 def _hypothesis(comparison: Comparison, costs: OpCosts, rows: Sequence[DifferenceRow]) -> Hypothesis:
@@ -127,7 +139,8 @@ def _intervention(
         for row in comparison.table.rows
         if (row.a or row.b) and not (row.a and row.a.name in gone[0]) and not (row.b and row.b.name in gone[1])
     ]
-    left_a, left_b = costs.of_baseline(kept).value, costs.of_variant(kept).value
+    remain_a, remain_b = costs.of_baseline(kept), costs.of_variant(kept)
+    left_a, left_b = remain_a.value, remain_b.value
     rest_a = costs.a_us - costs.of_baseline(rows).value
     if left_a < _LEAST_KEPT * rest_a or left_b <= 0.0:
         return None, "they stand in the middle of the model: too little of the rest would remain without them"
@@ -138,15 +151,13 @@ def _intervention(
             return None, section.reason
         sections.append(section)
     expected, whole = math.log(left_b / left_a), _gain(costs, rows).whole
-    if expected >= 0.0 or expected >= whole:
+    error = _ratio_error(costs, (left_a, remain_a.interval()), (left_b, remain_b.interval()))
+    prediction = Prediction.point(LATENCY, sections[0]["name"], sections[1]["name"], expected, error, relative=True)
+    if expected >= 0.0 or prediction.high >= whole:
         return None, "what would remain of the model gains no more by quantization than the whole"
-    # Half the way to the gain of the whole is where the claim ends: what lies beyond says that they bound nothing.
-    middle = (expected + whole) / 2.0
-    # A rest that gains even more than its ops' times say bears the claim out.
-    low, high = min(FASTEST, 2.0 * expected), middle if middle < 0.0 else expected / 2.0
     return Intervention(
         does="cut these ops off in both, with what follows from them",
-        prediction=Prediction(LATENCY, sections[0]["name"], sections[1]["name"], low, high, relative=True),
+        prediction=prediction,
         variants=tuple(sections),
         # Nothing that could be decoded comes out of a model that ends early.
         task={"kind": "latency"},

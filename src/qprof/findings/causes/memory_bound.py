@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from qprof.findings.binding import Binding, binding
-from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Prediction
+from qprof.findings.binding import binding
+from qprof.findings.causes.base import Evidence, Hypothesis, Intervention
 from qprof.findings.comparison import Comparison
 from qprof.findings.effects import LATENCY
+from qprof.findings.scaled_work import in_other_bytes
 from qprof.runtimes.interventions import Impossible
-
-#: How far the change may lie beyond what the bytes alone make: with twice as many they may leave a cache.
-_TOLERANCE = 0.3
 
 
 class MemoryBound:
@@ -31,7 +29,7 @@ class MemoryBound:
         seconds = math.fsum(row.time_us or 0.0 for row in ops) / 1e6
         levels = [level for row in ops for level in (row.weights_level or row.level,) if level is not None]
         slowest = min(levels, key=lambda level: level.value or 0.0)
-        intervention, untestable = _intervention(comparison, found)
+        intervention, untestable = _intervention(comparison)
         yield Hypothesis(
             cause=self.name,
             claim=(
@@ -58,21 +56,17 @@ def against(rate: float, level: str, ceiling: float) -> str:
     return f"{rate:.1f} GB/s, more than the {ceiling:.1f} GB/s that {level} gives: a part comes from a faster level"
 
 
-def _intervention(comparison: Comparison, found: Binding) -> tuple[Intervention | None, str | None]:
+def _intervention(comparison: Comparison) -> tuple[Intervention | None, str | None]:
     other = comparison.interventions.other_bytes(comparison.b)
     if isinstance(other, Impossible):
         return None, other.reason
-    after, factor = other.section, other.factor
-    # What memory takes at least changes with the bytes; at most all of the time does.
-    moved = found.part(found.bound("memory"), lambda row: min(1.0, row.memory_share or 0.0))
-    least, most = math.log(1.0 + (factor - 1.0) * (1.0 - _TOLERANCE) * moved), math.log(factor)
-    most += math.copysign(_TOLERANCE, most)
+    scaled = in_other_bytes(comparison, other.dtype, other.factor)
+    if scaled is None:
+        return None, f"nothing tells what the same numbers would take as {other.dtype}"
     return Intervention(
-        does=f"keep the weights and activations in {other.dtype}, {factor:g} times the bytes",
-        prediction=Prediction(
-            LATENCY, comparison.variant, after["name"], min(least, most), max(least, most), relative=True
-        ),
-        variants=(after,),
+        does=f"keep the weights and activations in {other.dtype}, {other.factor:g} times the bytes",
+        prediction=scaled.of(comparison.variant, other.section["name"]),
+        variants=(other.section,),
     ), None
 
 
