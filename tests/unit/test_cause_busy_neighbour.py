@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from planted.cases_environment import QUIET, host, pair, variant
-from planted.world import World
+from planted.cases_language import ceilings
+from planted.world import PlantedOp, PlantedVariant, World
 from qprof.findings.causes.base import Finding
 from qprof.findings.causes.busy_neighbour import CAUSE
 
@@ -42,14 +44,37 @@ def test_only_what_disturbs_one_more_than_the_other_is_in_their_difference(tmp_p
     assert alone.status == "consistent" and alone.hypothesis.effect.value > 0.3 * 5000.0
 
 
-def test_the_prediction_comes_from_the_sensor_alone(tmp_path: Path) -> None:
-    predictions = []
+def of_both(first: float, second: float) -> World:
+    """float32 and int8, which rounds with a neighbour slow by these factors."""
+    made = zip(("float32", "int8"), (5000.0, 2500.0), (first, second), strict=True)
+    return World([variant(name, us, host(BUSY), by_round=dict.fromkeys(BUSY, slow)) for name, us, slow in made], QUIET)
+
+
+def test_the_prediction_is_what_the_same_neighbour_did_to_the_other_variant(tmp_path: Path) -> None:
+    points = []
     for factor in (1.0, 1.25, 1.8):
-        (finding,) = explained(tmp_path / f"{factor}", disturbed(factor))
+        (finding,) = explained(tmp_path / f"{factor}", of_both(1.25, factor))
         prediction = finding.hypothesis.intervention.prediction
-        predictions.append((prediction.low, prediction.high))
-    assert predictions[1] == pytest.approx(predictions[0], abs=0.08)
-    assert predictions[2] == pytest.approx(predictions[0], abs=0.08)
+        assert prediction.value == pytest.approx(math.log(1.25), abs=0.03)
+        assert prediction.high - prediction.value < 0.1
+        points.append((finding.status == "consistent", prediction.value))
+    assert [met for met, _ in points] == [False, True, False]
+    assert points[0][1] == pytest.approx(points[2][1], abs=0.005)  # nothing of the variant's own latencies is in it
+
+
+def test_a_neighbour_that_slows_nobody_else_takes_its_fair_share_at_most(tmp_path: Path) -> None:
+    (finding,) = explained(tmp_path, of_both(1.0, 1.25))
+    prediction = finding.hypothesis.intervention.prediction
+    # 1.25 cores more than in the calm rounds: so many users of what is shared, and as many in turn on its processor.
+    assert prediction.value == pytest.approx(math.log(1.0 + 1.25), abs=0.06)
+    half = 1.96 * math.log(1.0 + 1.25) / math.sqrt(3.0)
+    assert prediction.high == pytest.approx(prediction.value + half, abs=0.06)
+
+
+def test_a_thread_that_never_waited_can_only_have_shared(tmp_path: Path) -> None:
+    variants = [variant("float32", 5000.0, host(BUSY)), variant("int8", 2500.0, host(BUSY), on_cpu=1.0)]
+    (finding,) = explained(tmp_path, World(variants, QUIET))
+    assert finding.hypothesis.intervention.prediction.value == pytest.approx(math.log(1.0 + 1.25) / 2.0, abs=0.03)
 
 
 @pytest.mark.parametrize(
@@ -91,3 +116,16 @@ def test_no_evidence_no_claim(tmp_path: Path, neighbours: dict[int, float]) -> N
 
 def test_no_sensors_no_claim(tmp_path: Path) -> None:
     assert explained(tmp_path, World(pair(5000.0), replace(QUIET, by_round={2: 2.0, 3: 2.0}))) == []
+
+
+@pytest.mark.parametrize(("smt", "part"), [(None, 1.0), (True, 1.0), (False, 0.3)])
+def test_on_a_core_of_its_own_no_more_than_memory_is_shared(tmp_path: Path, smt: bool | None, part: float) -> None:
+    """Its ops would take three tenths of their time at the memory's ceiling."""
+    ops = [
+        PlantedOp(f"fc{n}", "FULLY_CONNECTED", 1000.0, macs=0, weight_bytes=3_000_000, activation_bytes=0)
+        for n in range(5)
+    ]
+    variants = [PlantedVariant(name, ops, readings=host(BUSY), on_cpu=1.0) for name in ("float32", "int8")]
+    manifest = {"machine": {"smt_active": smt}, "ceilings": ceilings("litert")}
+    (finding,) = explained(tmp_path, World(variants, QUIET, manifest=manifest))
+    assert finding.hypothesis.intervention.prediction.value == pytest.approx(math.log1p(part * 1.25) / 2.0, abs=0.03)

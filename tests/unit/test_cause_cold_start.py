@@ -29,6 +29,17 @@ def test_the_cold_inferences_are_counted(tmp_path: Path) -> None:
     assert finding.measured.low < math.log(10.0) < finding.measured.high and finding.measured.low > math.log(9.0)
 
 
+def test_how_exactly_the_warm_up_foretells_is_what_blocks_differ_by(tmp_path: Path) -> None:
+    """Clean blocks that lie apart by 10 % say that the warm-up, one block, may lie as far off."""
+    apart = {round_: 1.1 ** (-1) ** round_ for round_ in range(10)}
+    for name, by_round, error in (("alike", {}, 0.01), ("apart", apart, math.log(1.1) * math.sqrt(10 / 9))):
+        world = World([variant("float32"), variant("int8", 230.0, warmup_us=[2500.0], by_round=by_round)], Noise(0.01))
+        (finding,) = explained(tmp_path / name, world)
+        prediction = finding.hypothesis.intervention.prediction
+        assert prediction.value == pytest.approx(math.log(2500.0 / 250.0), abs=0.02)
+        assert prediction.high - prediction.value == pytest.approx(1.96 * error, abs=0.02)
+
+
 def test_the_baseline_is_looked_at_where_the_variant_starts_warm(tmp_path: Path) -> None:
     world = World([variant("float32", warmup_us=[5000.0]), variant("int8")], Noise(0.01))
     (finding,) = explained(tmp_path, world)

@@ -31,6 +31,22 @@ def test_a_machine_that_drifts(tmp_path: Path, per_round: float) -> None:
     assert abs(finding.hypothesis.effect.value) < 0.15 * 250.0
 
 
+def test_the_variant_is_to_change_as_the_baseline_did_and_no_less_exactly(tmp_path: Path) -> None:
+    (finding,) = explained(tmp_path, World(pair(ratio=0.5), replace(STILL, drift_per_round=0.02)))
+    prediction = finding.hypothesis.intervention.prediction
+    foretold = finding.hypothesis.evidence[0].interval
+    assert prediction.value == foretold.value == pytest.approx(5 * 0.02, abs=0.02)
+    half = (foretold.high - foretold.low) / 2.0
+    assert prediction.high - prediction.value == pytest.approx(half * 1.960 / 2.576, rel=0.01)
+
+
+def test_a_variant_that_drifts_half_as_far_is_not_the_machine(tmp_path: Path) -> None:
+    back = {round_: 1.02 ** (-round_ / 2.0) for round_ in range(40)}
+    variants = [variant("float32"), variant("int8", by_round=back)]
+    (finding,) = explained(tmp_path, World(variants, replace(STILL, drift_per_round=0.02), rounds=40))
+    assert finding.status == "refuted", finding
+
+
 def test_a_baseline_that_drifts_by_itself_refutes_the_machine(tmp_path: Path) -> None:
     world = World([variant("float32", by_round=RISE), variant("int8")], STILL)
     (finding,) = explained(tmp_path, world)

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from planted.cases_environment import QUIET, gpu, host, pair
-from planted.world import PlantedVariant, Readings, World
+from planted.cases_language import ceilings
+from planted.world import PlantedOp, PlantedVariant, Readings, World
 from qprof.findings.causes.base import Finding
 from qprof.findings.causes.throttling import CAUSE
 from qprof.record.readings import Reading
@@ -32,16 +33,35 @@ def on_processor(power: float, mhz: dict[int, float] = SLOW) -> World:
 
 @pytest.mark.parametrize(
     ("power", "status"),
-    [(1.0, "consistent"), (0.7, "consistent"), (0.0, "refuted"), (3.0, "refuted"), (-1.0, "refuted")],
+    [(1.0, "consistent"), (0.7, "consistent"), (0.0, "inconclusive"), (3.0, "refuted"), (-1.0, "refuted")],
 )
 def test_latency_must_follow_the_clock(tmp_path: Path, power: float, status: str) -> None:
     (finding,) = explained(tmp_path, on_processor(power))
     assert finding.status == status, finding
     prediction = finding.hypothesis.intervention.prediction
+    # Without ceilings, memory may have any part of it.
     ratio = math.log(3000.0 / (2400.0 * 2400.0 * 2000.0) ** (1 / 3))
-    assert [prediction.low, prediction.high] == pytest.approx([0.5 * ratio, 1.3 * ratio], abs=0.01)
+    assert prediction.value == pytest.approx(ratio / 2.0, abs=0.01)
+    assert prediction.high == pytest.approx(ratio / 2.0 * (1.0 + 1.96 / math.sqrt(3.0)), abs=0.01)
     mhz = re.search(r"in rounds 5 to 7 \((\d+) MHz, (\d+) MHz in the others\)", finding.hypothesis.claim)
     assert [float(value) for value in mhz.groups()] == pytest.approx([2259.0, 3000.0], rel=0.003)
+
+
+@pytest.mark.parametrize("memory_us", [0.0, 240.0])
+def test_what_memory_takes_keeps_its_pace(tmp_path: Path, memory_us: float) -> None:
+    """A latency of 480 us that goes as 1 / clock whole, of which memory would take so much at its ceiling."""
+    ops = [PlantedOp("conv", "CONV_2D", 460.0, weight_bytes=int(1e4 * memory_us), activation_bytes=0, macs=0)]
+    world = on_processor(1.0)
+    variants = [replace(variant, ops=ops) for variant in world.variants]
+    manifest = {"ceilings": ceilings("litert")}
+    (finding,) = explained(tmp_path, replace(world, variants=variants, manifest=manifest))
+    prediction = finding.hypothesis.intervention.prediction
+    longer = 3000.0 / (2400.0 * 2400.0 * 2000.0) ** (1 / 3) - 1.0
+    least, most = math.log1p((1.0 - memory_us / 480.0) * longer), math.log1p(longer)
+    assert prediction.value == pytest.approx((least + most) / 2.0, abs=0.01)
+    step = 100.0 / math.sqrt(12.0)
+    error = math.hypot((most - least) / math.sqrt(12.0), step / 2259.0, step / 3000.0)
+    assert prediction.high - prediction.value == pytest.approx(1.96 * error, abs=0.003)
 
 
 def test_small_changes_of_the_clock_are_none(tmp_path: Path) -> None:

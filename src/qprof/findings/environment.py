@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from qprof.findings.causes.base import Evidence
 from qprof.findings.comparison import Comparison
+from qprof.record.blocks import BlockEntry
 from qprof.stats.intervals import Interval, PairedRounds, student_t_quantile
 from qprof.stats.rounds import RoundDifference, RoundEffect, log_ratios_of
 from qprof.store.readings import Series
@@ -42,7 +43,8 @@ _HIGH_QUANTILE = 0.8
 class CleanBlock:
     """A clean block: its p50 and what was read in its window, or next to it where nothing was read inside.
 
-    `traces`: channel -> its readings.
+    `traces`: channel -> its readings. `waited`: part of its inferences in which the thread that runs them had no
+    processor, `None` where that is not recorded.
     """
 
     round: int
@@ -50,6 +52,7 @@ class CleanBlock:
     end_ns: int
     p50_us: float
     traces: Mapping[str, Series]
+    waited: float | None = None
 
     def inside(self, channel: str) -> NDArray[np.float64]:
         """Readings of a channel in the block's window; those around it where there are none: float64[n]."""
@@ -95,6 +98,7 @@ def clean_blocks_of(run: Run, variant: str, phase: str) -> list[CleanBlock]:
 def _clean_blocks(run: Run, variant: str, phase: str) -> list[CleanBlock]:
     found = run.latency(variant, phase=phase)
     blocks = []
+    facts = {fact.number: fact for fact in run.blocks()}
     for number in np.unique(found.block).tolist():
         own = found.block == number
         starts, durations = found.start_ns[own], found.duration_ns[own]
@@ -105,9 +109,16 @@ def _clean_blocks(run: Run, variant: str, phase: str) -> list[CleanBlock]:
                 end_ns=int((starts + durations).max()),
                 p50_us=float(np.median(durations)) / 1e3,
                 traces=run.readings.of_block(number),
+                waited=_waited(facts.get(number)),
             )
         )
     return sorted(blocks, key=lambda block: block.start_ns)
+
+
+def _waited(fact: BlockEntry | None) -> float | None:
+    if fact is None or not fact.spent_ns or fact.on_cpu_ns is None:
+        return None
+    return max(0.0, 1.0 - fact.on_cpu_ns / fact.spent_ns)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Prediction
+from qprof.findings.binding import op_times
+from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Prediction, rectangular_error
 from qprof.findings.comparison import Comparison
 from qprof.findings.device import DeviceAudit, device_audits
 from qprof.findings.effects import LATENCY
@@ -15,9 +16,6 @@ from qprof.stats.rounds import RoundEffect
 
 #: Less than this is lost among other ways to time, and the host's clock need not be warned of.
 _MISLEADING = 0.2
-#: The clean blocks, in which whole inferences were timed, may show this much less or more of the error than the audit,
-#: which timed the forward alone.
-_LEAST, _MOST = 0.5, 1.5
 
 
 class AsynchronousTiming:
@@ -42,7 +40,6 @@ class AsynchronousTiming:
 
     def _hypothesis(self, comparison: Comparison, about: DeviceAudit, swapped: bool) -> Hypothesis:
         error = -about.asynchronous_error
-        shorter = math.log1p(error)
         order = f", and {comparison.variant} and {comparison.baseline} in the wrong order" if swapped else ""
         clean = comparison.run.latency(about.variant, phase=comparison.phase)
         rounds = [float(np.median(clean.duration_ns[clean.round == n])) / 1e3 for n in np.unique(clean.round)]
@@ -62,12 +59,24 @@ class AsynchronousTiming:
             ),
             intervention=Intervention(
                 does="compare the host's clock alone with the clean blocks, which wait for the device",
-                prediction=Prediction(
-                    LATENCY, about.variant, about.variant, _MOST * shorter, _LEAST * shorter, relative=True
-                ),
+                prediction=_prediction(comparison, about, rounds),
                 rescored=RoundEffect(np.log(about.unsynchronized_us / np.array(rounds))).interval(),
             ),
         )
+
+
+def _prediction(comparison: Comparison, about: DeviceAudit, rounds: Sequence[float]) -> Prediction:
+    """What the host's clock alone lacks of an inference, by the audit, which timed the forward alone: an inference is
+    longer by some of what lies outside its ops, or by none. Its two clocks that wait tell how exactly one does, and the
+    rounds, how far one pass lies from another."""
+    times = op_times(Comparison(comparison.run, comparison.baseline, about.variant, comparison.phase))
+    outside_us = 0.0 if times is None else max(0.0, times[2] - math.fsum(times[1]))
+    least = math.log(about.unsynchronized_us / (about.synchronized_us + outside_us))
+    most = math.log(about.unsynchronized_us / about.synchronized_us)
+    clocks = abs(math.log(about.events_us / about.synchronized_us)) if about.events_us > 0.0 else 0.0
+    between = float(np.std(np.log(rounds), ddof=1)) if len(rounds) > 1 else 0.0
+    error = math.hypot(rectangular_error(0.0, clocks), between)
+    return Prediction.between(LATENCY, about.variant, about.variant, least, most, error, relative=True)
 
 
 def _is_order_swapped(comparison: Comparison, a: DeviceAudit, b: DeviceAudit) -> bool:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Prediction
 from qprof.findings.comparison import Comparison
-from qprof.findings.environment import LEVEL
+from qprof.findings.environment import LEVEL, CleanBlock, clean_blocks
 from qprof.stats.intervals import Interval
 
 #: The first inference of a warm-up takes this many times the last ones, at the least, to be worth a word.
@@ -19,8 +19,8 @@ _COLD = 1.5
 _LEAST_INFERENCES = 8
 #: From here on an inference counts as steady.
 _STEADY = 1.1
-#: The warm-up's own ratio, in logarithms, is met this closely against the clean blocks.
-_LEAST, _MOST = 0.6, 1.4
+#: Standard error of the median of normal values over that of their mean (large samples).
+_OF_MEDIAN = math.sqrt(math.pi / 2.0)
 
 
 class ColdStart:
@@ -33,16 +33,22 @@ class ColdStart:
         """About the variant; about the baseline where the variant starts as it goes on."""
         for variant in (comparison.variant, comparison.baseline):
             warmup = comparison.run.latency(variant, "warmup", comparison.phase).duration_ns / 1e3
+            blocks = clean_blocks(comparison, variant)
             clean = comparison.run.latency(variant, phase=comparison.phase).duration_ns / 1e3
             if len(warmup) < _LEAST_INFERENCES or not len(clean):
                 continue
             end = float(np.median(warmup[len(warmup) // 2 :]))
             if warmup[0] >= _COLD * end:
-                yield self._hypothesis(variant, warmup, end, clean)
+                yield self._hypothesis(variant, warmup, end, clean, blocks)
                 return
 
     def _hypothesis(
-        self, variant: str, warmup: NDArray[np.float64], end: float, clean: NDArray[np.float64]
+        self,
+        variant: str,
+        warmup: NDArray[np.float64],
+        end: float,
+        clean: NDArray[np.float64],
+        blocks: Sequence[CleanBlock],
     ) -> Hypothesis:
         first, steady = float(warmup[0]), float(np.median(clean))
         cold = int(np.argmax(warmup <= _STEADY * end))
@@ -65,10 +71,20 @@ class ColdStart:
             ),
             intervention=Intervention(
                 f"compares the first inference of {variant} with those of its clean blocks, as the warm-up foretells",
-                Prediction("latency", variant, variant, _LEAST * ratio, _MOST * ratio, relative=True),
+                Prediction.point("latency", variant, variant, ratio, _error(warmup, blocks), relative=True),
                 rescored=_against_steady(first, clean),
             ),
         )
+
+
+def _error(warmup: NDArray[np.float64], blocks: Sequence[CleanBlock]) -> float:
+    """Standard error of ln(first inference / steady ones) as the warm-up tells it: that of the median of its second
+    half, and how far one block lies from another, since the warm-up is one of them and the clean ones are many. Where
+    they lie does not come in, so that they can refute it."""
+    steady = np.log(warmup[len(warmup) // 2 :])
+    of_median = _OF_MEDIAN * float(np.std(steady, ddof=1)) / math.sqrt(len(steady))
+    between = float(np.std([math.log(block.p50_us) for block in blocks], ddof=1)) if len(blocks) > 1 else 0.0
+    return math.hypot(of_median, between)
 
 
 def _against_steady(first: float, clean: NDArray[np.float64]) -> Interval:

@@ -23,14 +23,13 @@ from qprof.findings.environment import (
     neighbour_contrast,
     percent,
 )
+from qprof.findings.op_costs import standard_error
 from qprof.stats.intervals import Interval
 from qprof.stats.steady import mann_kendall_p
 
 #: Change from the first half of the rounds to the second that is worth a word, as a logarithm. Machines that are left
 #: alone wander by some 2 % between halves of ten rounds.
 _LEAST_CHANGE = 0.03
-#: What the drift of one variant says of the other's: not more precisely than this.
-_FOLLOWS_LEAST, _FOLLOWS_MOST = 0.5, 1.5
 #: With fewer, not even a strictly monotone sequence is a trend at `LEVEL`.
 _LEAST_ROUNDS = 6
 #: A trend over more points takes work by the third power; neighbours are averaged into as many.
@@ -54,20 +53,18 @@ class Drift:
         p_value = mann_kendall_p(points.tolist())
         if p_value > 1.0 - LEVEL or abs(change) < _LEAST_CHANGE:
             return
-        yield self._hypothesis(comparison, rounds, change, p_value, _halves(variant, half), _halves(baseline, half))
+        yield self._hypothesis(comparison, rounds, p_value, _halves(variant, half), _halves(baseline, half))
 
     def _hypothesis(
         self,
         comparison: Comparison,
         rounds: NDArray[np.int64],
-        change: float,
         p_value: float,
         measured: Interval,
         foretold: Interval,
     ) -> Hypothesis:
         a, b = comparison.baseline, comparison.variant
         later = rounds[len(rounds) // 2 :].tolist()
-        low, high = sorted(factor * change for factor in (_FOLLOWS_LEAST, _FOLLOWS_MOST))
         return Hypothesis(
             cause=self.name,
             claim=f"the machine drifted: in the second half of the rounds the p50 of {a} is {percent(foretold.value)} "
@@ -82,7 +79,7 @@ class Drift:
             ),
             intervention=Intervention(
                 f"repeats the measurement of {b} by halves of the rounds: they differ as those of {a} do",
-                Prediction("latency", b, b, low, high, relative=True),
+                Prediction.point("latency", b, b, foretold.value, standard_error(foretold), relative=True),
                 rescored=measured,
             ),
         )

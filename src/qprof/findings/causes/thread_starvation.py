@@ -14,11 +14,9 @@ from qprof.runtimes.interventions import more_threads
 #: Forced context switches per second of running. One thread on a core of its own is interrupted a few times a second;
 #: threads that share cores lose them at every slice of the scheduler, some milliseconds long.
 _LEAST_SWITCHES_PER_S = 20.0
-#: What a thread for each core must gain: less does not explain a difference. As ln of the ratio, like what follows.
-_LEAST_GAIN = math.log(0.95)
-#: Threads that share a core fairly lose the factor by which they are too many. Where each waits for the slowest at
-#: every op, and spins meanwhile, many times that is lost.
-_SPINNING = 20.0
+#: How long the scheduler lets a thread run while others wait: Linux' base slice, 0.75 ms times 1 + log2 of the CPUs, of
+#: which it counts 8 at most (`kernel/sched/fair.c`, sysctl_sched_base_slice).
+_SLICE_S = 3e-3
 
 
 class ThreadStarvation:
@@ -40,7 +38,6 @@ class ThreadStarvation:
             return
         busy = [Evidence("CPU time per second", cpu.sum() / seconds, "s", "host.cpu_s")] if len(cpu) else []
         after = more_threads(comparison.b.section, cores)
-        most = math.log(cores / threads / _SPINNING)
         yield Hypothesis(
             cause=self.name,
             claim=(
@@ -57,10 +54,17 @@ class ThreadStarvation:
             ),
             intervention=Intervention(
                 does=f"run {cores} threads",
-                prediction=Prediction(LATENCY, comparison.variant, after["name"], most, _LEAST_GAIN, relative=True),
+                prediction=_prediction(comparison.variant, after["name"], threads / cores, forced.sum() / seconds),
                 variants=(after,),
             ),
         )
+
+
+def _prediction(variant: str, after: str, times: float, forced_per_s: float) -> Prediction:
+    """Between nothing, where no thread waits for another, and the `times` that they are too many, together with what
+    each of them waits for the others on its core whenever it loses it: at the next op, all wait for it."""
+    waited = forced_per_s * _SLICE_S * (times - 1.0)
+    return Prediction.between(LATENCY, variant, after, -math.log(times * (1.0 + waited)), 0.0, relative=True)
 
 
 def usable_cores(machine: Machine) -> int | None:

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Prediction
+from qprof.findings.binding import binding
+from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Prediction, rectangular_error
 from qprof.findings.comparison import Comparison
 from qprof.findings.environment import (
     CleanBlock,
@@ -24,9 +25,9 @@ from qprof.findings.environment import (
 )
 from qprof.probes.nvml import SLOWED_BITS, throttle_reasons
 
-#: How much of the clock's ratio the latency has to follow, in logarithms. All of it where nothing but the clock counts;
-#: memory keeps its own pace, and a package that is held down lowers that of its caches too.
-_FOLLOWS_LEAST, _FOLLOWS_MOST = 0.5, 1.3
+#: Cores change their clock in steps of so much, the bus clock that ratios multiply (Intel SDM, volume 4,
+#: MSR_PLATFORM_INFO: "ratio in multiples of 100 MHz"); a reading may be off by half of it.
+_STEP_MHZ = 100.0
 
 
 class Throttling:
@@ -53,7 +54,6 @@ class Throttling:
         self, comparison: Comparison, found: Contrast, clocks: Sequence[str], bits: Sequence[str]
     ) -> Hypothesis:
         slow, fast = (_geometric_mean(side, clocks) for side in (found.disturbed, found.calm))
-        ratio = math.log(fast / slow)
         where = rounds_text(found.rounds)
         change = found.change
         source = f"readings.parquet, {', '.join(clocks)}"
@@ -71,14 +71,7 @@ class Throttling:
             ),
             intervention=Intervention(
                 f"compares the blocks of {found.variant} in {where} with its others: the latency goes as 1 / clock",
-                Prediction(
-                    "latency",
-                    found.variant,
-                    found.variant,
-                    _FOLLOWS_LEAST * ratio,
-                    _FOLLOWS_MOST * ratio,
-                    relative=True,
-                ),
+                _prediction(comparison, found, slow, fast),
                 rescored=change,
             ),
         )
@@ -99,6 +92,21 @@ class Throttling:
             ),
             untestable="the clock itself was not read, so nothing says how much slower it should have been",
         )
+
+
+def _prediction(comparison: Comparison, found: Contrast, slow: float, fast: float) -> Prediction:
+    """Latency as 1 / clock, but for what memory takes, which keeps its own pace: T = T0 (b (f0 / f - 1) + 1) with
+    0 <= b <= 1 (Hsu & Feng, "A Power-Aware Run-Time System for High-Performance Computing", SC 2005). What memory takes
+    is between nothing and the floor of the bytes under the roofline; it may be anything where no ceilings are recorded.
+    """
+    other = comparison.baseline if found.variant == comparison.variant else comparison.variant
+    bound = binding(Comparison(comparison.run, other, found.variant, comparison.phase))
+    memory = 1.0 if bound is None else min(1.0, bound.part(bound.rows, lambda row: min(1.0, row.memory_share or 0.0)))
+    longer = fast / slow - 1.0
+    least, most = (math.log1p(follows * longer) for follows in (1.0 - memory, 1.0))
+    step = rectangular_error(-_STEP_MHZ / 2.0, _STEP_MHZ / 2.0)
+    error = math.hypot(step / slow, step / fast)
+    return Prediction.between("latency", found.variant, found.variant, least, most, error, relative=True)
 
 
 def _geometric_mean(blocks: Sequence[CleanBlock], channels: Sequence[str]) -> float:
