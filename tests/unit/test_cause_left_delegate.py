@@ -81,7 +81,10 @@ def test_a_finished_file_is_compared_without_the_delegate(tmp_path: Path) -> Non
     assert [section["delegate"] for section in hypothesis.intervention.variants] == ["none", "none"]
     assert hypothesis.intervention.variants[1]["file"] == file and prediction.relative
     # 20 us outside the ops; without what was lost it would take 170 us instead of the baseline's 470 us.
-    assert prediction.high == pytest.approx(math.log(170.0 / 470.0) / 2.0, abs=0.05)
+    # The kernels outside may make anything of that: the error is nearly as large.
+    gain = math.log(170.0 / 470.0)
+    assert prediction.value == pytest.approx(gain, abs=0.05)
+    assert prediction.low == pytest.approx(gain * (1.0 + 1.96 / math.sqrt(3.0)), abs=0.1) and prediction.high < 0.0
 
 
 def test_conversions_alone_are_nothing_to_quantize(tmp_path: Path) -> None:

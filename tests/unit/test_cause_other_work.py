@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import pytest
 
 from planted.cases_language import linear, model
 from planted.litert_machine import Layer, Machine
-from planted.world import PlantedOp, PlantedVariant, World, hypotheses
+from planted.world import Noise, PlantedOp, PlantedVariant, World, hypotheses
 from qprof.findings.causes import entered_delegate, inserted_conversions, other_kernels, other_settings, other_work
 from qprof.findings.causes.base import Cause, Hypothesis
+from qprof.findings.op_costs import WORKERS, standard_error
 from qprof.record.manifest import VariantEntry
 from qprof.record.ops import FUSED
 from qprof.runtimes.interventions import Impossible
@@ -90,9 +92,43 @@ def test_nothing_is_foretold_to_get_slower_by_doing_less(tmp_path: Path, monkeyp
     pair = variant("float32", MODEL), variant("int8", [*MODEL, op("mod", 60.0, "FLOOR_MOD", macs=0)])
     (hypothesis,) = found(tmp_path / "a", other_work.CAUSE, *pair)
     assert hypothesis.intervention is not None and hypothesis.intervention.prediction.high < 0.0
-    monkeypatch.setattr(other_work, "in_their_train", lambda *_: (-300.0, 1.0))
+    monkeypatch.setattr(other_work, "with_their_train", lambda *_: (-240.0, 1.0))
     (hypothesis,) = found(tmp_path / "b", other_work.CAUSE, *pair)
     assert hypothesis.intervention is None and "in the other direction" in str(hypothesis.untestable)
+
+
+def test_where_nothing_else_differs_the_whole_difference_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """60 us are the op's own; 30 us more lie between the ops, which it divides. All 90 us go, and no more need be known
+    of them than how exactly the difference of the clean latencies was measured."""
+    monkeypatch.setattr(LiteRTInterventions, "bypassed", lambda *_: {"name": "cut", "file": "cut.tflite"})
+    longer = replace(variant("int8", [*MODEL, op("mod", 60.0, "FLOOR_MOD", macs=0)]), outside_us=50.0)
+    for a, b in ((variant("float32", MODEL), longer), (replace(longer, name="float32"), variant("int8", MODEL))):
+        run = World([a, b], Noise(0.003)).record(tmp_path / a.name / str(len(a.ops)))
+        (claim,) = hypotheses(run, [other_work.CAUSE])
+        assert claim.hypothesis.intervention is not None
+        prediction = claim.hypothesis.intervention.prediction
+        assert prediction.value == pytest.approx(math.log(720.0 / 810.0), abs=0.012)
+        found = claim.comparison.decomposition
+        assert found is not None
+        left_us = claim.comparison.latency.a.value if b is longer else claim.comparison.latency.b.value  # type: ignore
+        error = math.hypot(standard_error(found.difference_us) / left_us, WORKERS)
+        assert prediction.high - prediction.value == pytest.approx(1.96 * error, rel=0.05)
+
+
+def test_beside_other_causes_an_op_takes_its_share_of_what_no_op_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """60 us and 180 us of another op are known, 40 us lie between the ops: a quarter of them goes."""
+    monkeypatch.setattr(LiteRTInterventions, "bypassed", lambda *_: {"name": "cut", "file": "cut.tflite"})
+    slower = op("b", 480.0, kernel="QS8", quantization="int8 weights, int8 activations")
+    longer = replace(variant("int8", [MODEL[0], slower, op("mod", 60.0, "FLOOR_MOD", macs=0)]), outside_us=60.0)
+    run = World([variant("float32", MODEL), longer], Noise(0.003)).record(tmp_path / "run")
+    (claim,) = [one for one in hypotheses(run, [other_work.CAUSE]) if "FLOOR_MOD" in one.hypothesis.claim]
+    assert claim.hypothesis.intervention is not None
+    prediction = claim.hypothesis.intervention.prediction
+    assert prediction.value == pytest.approx(math.log(930.0 / 1000.0), abs=0.012)
+    # What it leaves is three quarters of 40 us in doubt, one standard error.
+    assert prediction.high - prediction.value == pytest.approx(1.96 * 30.0 / 930.0, rel=0.35)
 
 
 def test_ops_that_are_gone_make_the_variant_faster(tmp_path: Path) -> None:

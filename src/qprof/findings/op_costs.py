@@ -93,9 +93,7 @@ class OpCosts:
         attributed; `more_us`, what else is not known exactly of the latency that is left; and `WORKERS`.
         """
         interval = known.interval() if isinstance(known, RoundEffect) else known
-        left = max(of_us - cost_us, _LEAST_LEFT * of_us)
-        error_us = math.hypot(standard_error(interval), self.unattributed_us, more_us)
-        return math.log(left / of_us), math.hypot(error_us / left, WORKERS)
+        return left_over(cost_us, math.hypot(standard_error(interval), self.unattributed_us, more_us), of_us)
 
     def matters(self, cost: RoundEffect) -> bool:
         """Whether a cost is surely there, and a part of the variant's latency that is worth a test."""
@@ -106,6 +104,13 @@ class OpCosts:
     def _split(rows: Iterable[DifferenceRow]) -> tuple[list[OpMeta], list[OpMeta]]:
         chosen = list(rows)
         return [row.a for row in chosen if row.a is not None], [row.b for row in chosen if row.b is not None]
+
+
+def left_over(cost_us: float, error_us: float, of_us: float) -> tuple[float, float]:
+    """ln of the ratio that a latency `of_us` has to itself once a cost is gone that is known with a standard error, and
+    the standard error of that in another worker process."""
+    left = max(of_us - cost_us, _LEAST_LEFT * of_us)
+    return math.log(left / of_us), math.hypot(error_us / left, WORKERS)
 
 
 class _Side:
@@ -162,19 +167,35 @@ def named_pairs(rows: Sequence[DifferenceRow]) -> list[tuple[str, str]]:
     return [(row.b.name, row.a.name) for row in rows if row.a and row.b]
 
 
-def in_their_train(comparison: Comparison, cost_us: float) -> tuple[float, float]:
-    """What ops in the middle of a model change about the others: microseconds by which these differ though their
-    kernels are the same, and what lies between them (an op that the delegate does not take divides its partition). And
-    the part of that which is laid to ops of this cost: their share of all that differs.
+def with_their_train(comparison: Comparison, rows: Sequence[DifferenceRow], cost: RoundEffect) -> tuple[float, float]:
+    """What goes of the whole difference, in microseconds, where some ops are again what they are in the baseline, and
+    the standard error of that. `cost`: their own part of it, variant minus baseline.
+
+    Ops in the middle of a model change others, too: what these owe to their neighbours, the partitions of the delegate,
+    what is recorded with no op. All that is in the difference of the clean latencies, less what other ops are known to
+    have of it. Of this rest goes the share that these ops have in all that is known to differ. Where nothing else
+    differs the whole difference goes, and no more need be known of it than how exactly that was measured.
     """
     found = comparison.decomposition
     assert found is not None  # the ops are of its rows
-    rows = {row.mechanism: row for row in found.rows}
-    same = [part.delta_us for part in (rows["neighbourhood"].ops if "neighbourhood" in rows else ()) if not part.by]
-    beside = math.fsum(same) + (rows["between the ops"].delta_us.value if "between the ops" in rows else 0.0)
-    others = [row for row in found.rows if row.mechanism in ("work", "conversions", "placement", "rate", "settings")]
-    known = math.fsum(abs(part.delta_us) for row in others for part in row.ops)
-    return beside, min(1.0, abs(cost_us) / known) if known else 1.0
+    labels = {row.label for row in rows}
+    others_us, all_us, errors = 0.0, 0.0, []
+    for row in found.rows:
+        if row.mechanism not in ("work", "conversions", "placement", "rate", "settings"):
+            continue
+        others = [part for part in row.ops if part.name not in labels]
+        if others:
+            others_us += math.fsum(part.delta_us for part in others)
+            all_us += math.fsum(abs(part.delta_us) for part in others)
+            errors.append(standard_error(part_interval(row, others)))
+    own = cost.value
+    share = abs(own) / (abs(own) + all_us) if own else 0.0
+    unattributed = found.row("unattributed")
+    unattributed_us = standard_error(unattributed.delta_us) if unattributed else 0.0
+    rest = found.difference_us.value - own - others_us
+    of_share = math.hypot(standard_error(found.difference_us), *errors)
+    of_others = math.hypot(standard_error(cost.interval()), unattributed_us, rest)
+    return own + share * rest, math.hypot(share * of_share, (1.0 - share) * of_others)
 
 
 def part_interval(row: MechanismRow, chosen: Sequence[OpPart]) -> Interval:

@@ -11,21 +11,23 @@ from qprof.findings.difference_table import DifferenceRow
 from qprof.findings.effects import LATENCY
 from qprof.findings.op_costs import (
     FASTEST,
+    LEAST_SHARE,
     SURROUNDINGS,
     WORKERS,
     OpCosts,
     in_float,
-    in_their_train,
+    left_over,
     part_of,
     quantized,
     standard_error,
     types_of,
+    with_their_train,
 )
 from qprof.runtimes.interventions import Impossible, Section
 from qprof.stats.intervals import Interval
 
 #: Both without the delegate, a variant of which the ops inside were as fast as this is not told from the baseline.
-_CLEARLY_FASTER = math.log(0.95)
+_CLEARLY_FASTER = math.log1p(-LEAST_SHARE)
 #: What else differs between the two may be this part of what the ops lost, to be told from it.
 REST = 0.25
 
@@ -113,9 +115,9 @@ def _intervention(
     if finished:
         does = f"put {comparison.baseline}'s ops ({types}) in their place"
     # Inside, they take what they take in the baseline; what they owe to their neighbours outside goes as well.
-    beside, share = in_their_train(comparison, lost.value)
-    more = math.hypot(SURROUNDINGS * costs.of_baseline(rows).value, (1.0 - share) * beside)
-    value, error = costs.without(lost.value + share * beside, lost, costs.b_us, more)
+    gone, error_us = with_their_train(comparison, rows, costs.difference(rows))
+    error_us = math.hypot(error_us, SURROUNDINGS * costs.of_baseline(rows).value)
+    value, error = left_over(gone, error_us, costs.b_us)
     return Intervention(
         does=f"{does}, which {_delegate(rows)} takes",
         prediction=Prediction.point(LATENCY, comparison.variant, kept["name"], value, error, relative=True),
@@ -134,7 +136,8 @@ def _all_outside(comparison: Comparison, costs: OpCosts, lost: Interval) -> tupl
         return None, b.reason
     if expected > _CLEARLY_FASTER:
         return _none_left(comparison, costs, lost, (a, b))
-    prediction = Prediction(LATENCY, a["name"], b["name"], FASTEST, max(expected / 2.0, FASTEST / 2.0), relative=True)
+    # The kernels outside may make anything of that gain, from nothing to as much again.
+    prediction = Prediction.between(LATENCY, a["name"], b["name"], 2.0 * expected, 0.0, WORKERS, relative=True)
     return Intervention("run both without the delegate", prediction, (a, b)), None
 
 

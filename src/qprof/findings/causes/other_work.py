@@ -10,7 +10,7 @@ from qprof.findings.comparison import Comparison
 from qprof.findings.decomposition import OpPart
 from qprof.findings.difference_table import DifferenceRow
 from qprof.findings.effects import LATENCY
-from qprof.findings.op_costs import LEAST_SHARE, OpCosts, in_their_train, part_interval
+from qprof.findings.op_costs import LEAST_SHARE, OpCosts, left_over, part_interval, with_their_train
 from qprof.findings.sameness import sameness
 from qprof.findings.sentences import counted
 from qprof.record.ops import FUSED
@@ -153,12 +153,10 @@ def without_ops(
         after = comparison.interventions.cut_off(entry, names)
     if isinstance(after, Impossible):
         return None, after.reason
-    gone = costs.of_variant(rows) if in_variant else costs.of_baseline(rows)
-    beside, share = in_their_train(comparison, gone.value)
-    beside *= 1.0 if in_variant else -1.0
-    whole = gone.value + share * beside
-    more = (1.0 - share) * abs(beside)
-    value, error = costs.without(whole, gone, costs.b_us if in_variant else costs.a_us, more)
+    gone, error_us = with_their_train(comparison, rows, costs.difference(rows))
+    if not in_variant:
+        gone = -gone
+    value, error = left_over(gone, error_us, costs.b_us if in_variant else costs.a_us)
     if value >= 0.0:  # nothing gets slower by doing less: it is the noise of the others that is foretold
         return None, "the ops behind them differ by more than these take, in the other direction"
     return Intervention(
