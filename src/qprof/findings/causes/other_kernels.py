@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Prediction, row_refs
 from qprof.findings.causes.hybrid_kernels import quantizes_at_run_time
 from qprof.findings.comparison import Comparison
+from qprof.findings.conversions import around_in_float
 from qprof.findings.difference_table import DifferenceRow
 from qprof.findings.effects import LATENCY
 from qprof.findings.op_costs import (
-    CONVERSIONS,
     LEAST_SHARE,
     SURROUNDINGS,
     OpCosts,
@@ -132,12 +132,13 @@ def _intervention(
         floats = alike or all(row.b is not None and quantizes_at_run_time(row.b) for row in rows)
         return _against_control(comparison, costs, rows, after, converting=not floats)
     gone = costs.difference(rows)
-    converted = _conversions_us(comparison, costs, rows)
+    # Kernels that take float, and quantize at run time, need none.
+    hybrid = all(row.b is not None and quantizes_at_run_time(row.b) for row in rows)
+    converted = (0.0, 0.0) if hybrid else around_in_float(comparison, costs, rows)
     if converted is None:
         return None, "what the conversions around float ops would take is not known: the variant has none to go by"
-    # As many conversions as a float op has neighbours; those between two float ops fall away: half, give or take.
-    more = math.hypot(SURROUNDINGS * costs.of_baseline(rows).value, converted / 4.0)
-    value, error = costs.without(gone.value - converted / 2.0, gone, costs.b_us, more)
+    more = math.hypot(SURROUNDINGS * costs.of_baseline(rows).value, converted[1])
+    value, error = costs.without(gone.value - converted[0], gone, costs.b_us, more)
     if abs(value) < 2.0 * error:
         return None, "what the conversions around these ops would take is as large as what is to be tested"
     return Intervention(
@@ -166,20 +167,6 @@ def _against_control(
         prediction=Prediction.point(LATENCY, before["name"], after["name"], -gone.value, error),
         variants=(before, after) if converting else (after,),
     ), None
-
-
-def _conversions_us(comparison: Comparison, costs: OpCosts, rows: Sequence[DifferenceRow]) -> float | None:
-    """Microseconds of quantizing and dequantizing all that these ops read and write, at the variant's own rate of
-    conversion; 0 of kernels that take float and quantize at run time; `None` where it converts nothing."""
-    if all(row.b is not None and quantizes_at_run_time(row.b) for row in rows):
-        return 0.0
-    assert comparison.table is not None  # rows are of it
-    known = [row for row in comparison.table.rows if row.b and row.b.type in CONVERSIONS and row.b.activation_bytes]
-    converted = math.fsum(row.b.activation_bytes or 0 for row in known if row.b)
-    if not converted:
-        return None
-    us_per_byte = costs.of_variant(known).value / converted
-    return us_per_byte * math.fsum(2.5 * (row.b.activation_bytes or 0) for row in rows if row.b)
 
 
 CAUSE = OtherKernels()
