@@ -259,6 +259,9 @@ def test_the_unpacking_is_laid_to_the_kernel(tmp_path: Path, monkeypatch: pytest
     assert "torch-aten" in hypothesis.claim and (not refuses or refuses in hypothesis.claim)
     assert hypothesis.intervention is not None
     prediction = hypothesis.intervention.prediction
-    assert prediction.relative and prediction.high == pytest.approx(math.log(1.0 - 480.0 / 820.0 / 3.0), abs=0.03)
+    # It is then as fast as with its weights unpacked once: 340 us are left, or 160 us less, which half of the products'
+    # time is, as half of the bytes need not be read.
+    assert prediction.relative and prediction.value == pytest.approx(math.log(260.0 / 820.0), abs=0.03)
+    assert prediction.low < math.log(340.0 / 820.0) < prediction.high < math.log(480.0 / 820.0)
     nothing = [model("bfloat16", products(40.0)), model("float16", products(40.0))]
     assert found(World(nothing), no_fast_kernel.CAUSE, tmp_path / "none") == []

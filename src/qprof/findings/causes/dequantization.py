@@ -42,8 +42,8 @@ class Dequantization:
         timing = comparison.b.timing
         split = (timing.split.get(comparison.phase) if timing else None) or SplitFacts()
         after = comparison.interventions.unpacked_once(comparison.b)
-        gone = _gone(comparison, costs, cost.value)
-        value, error = costs.without(gone, cost, costs.b_us, SURROUNDINGS * _products_us(comparison.table))
+        gone = gone_with_unpacking(comparison, costs, cost.value)
+        value, error = costs.without(gone, cost, costs.b_us, SURROUNDINGS * products_us(comparison.table))
         claimed = part_of(comparison, "conversions", rows) or cost.interval()
         yield Hypothesis(
             cause=self.name,
@@ -77,7 +77,7 @@ class Dequantization:
             yield Evidence("the unpacking run alone", split.replayed_ms * 1e3, "us", "manifest.json: timing.split")
 
 
-def _gone(comparison: Comparison, costs: OpCosts, cost_us: float) -> float:
+def gone_with_unpacking(comparison: Comparison, costs: OpCosts, cost_us: float) -> float:
     """Microseconds that go where the weights are unpacked when they are loaded.
 
     The model is then the baseline with other numbers, where both compute in one number format, and takes as long as
@@ -89,7 +89,7 @@ def _gone(comparison: Comparison, costs: OpCosts, cost_us: float) -> float:
     return cost_us + _goes_as_well(comparison.table)
 
 
-def _products_us(table: DifferenceTable) -> float:
+def products_us(table: DifferenceTable) -> float:
     """Microseconds of the products alone in the baseline."""
     return math.fsum(row.a_us or 0.0 for row in table.rows if row.a and row.b and row.a.macs and row.b.macs)
 

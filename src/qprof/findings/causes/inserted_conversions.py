@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Prediction, row_refs
+from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Prediction, rectangular_error, row_refs
 from qprof.findings.causes.other_work import without_ops
 from qprof.findings.comparison import Comparison
 from qprof.findings.difference_table import DifferenceRow
@@ -115,7 +115,9 @@ def _quantize_islands(comparison: Comparison, costs: OpCosts, rows: Sequence[Dif
     islands = [row for row in comparison.table.rows if row.b and row.b.type in chosen and row.b.quantization is None]
     conversions, own = costs.of_variant(rows), costs.of_variant(islands)
     # What the islands take as integers is not known: between nothing and what they take in float.
-    value, error = costs.without(conversions.value + own.value / 2.0, conversions, costs.b_us, own.value / 4.0)
+    value, error = costs.without(
+        conversions.value + own.value / 2.0, conversions, costs.b_us, rectangular_error(0.0, own.value)
+    )
     prediction = Prediction.point(LATENCY, comparison.variant, after["name"], value, error, relative=True)
     return Intervention(f"quantize {', '.join(chosen)} as well", prediction, (after,)), None
 

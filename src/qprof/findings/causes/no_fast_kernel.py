@@ -5,19 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Prediction, row_refs
+from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Prediction, rectangular_error, row_refs
+from qprof.findings.causes.dequantization import gone_with_unpacking, products_us
 from qprof.findings.comparison import Comparison
 from qprof.findings.effects import LATENCY
-from qprof.findings.op_costs import FASTEST, OpCosts, part_of
+from qprof.findings.op_costs import SURROUNDINGS, OpCosts, part_of
 from qprof.runtimes.interventions import Impossible
-
-#: Part of the unpacking that must go with the other kernel: it does what is left of it in its own way.
-_LEAST_GONE = 1.0 / 3.0
+from qprof.stats.rounds import RoundEffect
 
 
 class NoFastKernel:
     """Evidence: the unpacking, and what the runtime's other kernels take. What must be refutable: that the variant, in
-    the form that such a kernel takes, is faster by a third of that at least."""
+    the form that such a kernel takes, is as fast as with its weights unpacked once, or faster by what it reads less."""
 
     name = "no_fast_kernel"
     title = "no fast kernel at this width, group or shape"
@@ -36,7 +35,7 @@ class NoFastKernel:
         section, untestable = found.section, None
         if isinstance(section, Impossible):
             untestable = section.reason
-        high = math.log(1.0 - _LEAST_GONE * min(cost.value / costs.b_us, 0.95))
+        value, error = _prediction(comparison, costs, cost)
         takes = f"there is a kernel that need not, {found.kernel}, and it takes this form"
         if found.refuses:
             takes = f"{found.refuses}; with {found.change} it would run on {found.kernel}, which need not"
@@ -56,13 +55,30 @@ class NoFastKernel:
             if isinstance(section, Impossible)
             else Intervention(
                 does=f"run it on the kernel {found.kernel}{f', with {found.change}' if found.change else ''}",
-                prediction=Prediction(LATENCY, comparison.variant, str(section["name"]), FASTEST, high, relative=True),
+                prediction=Prediction.point(
+                    LATENCY, comparison.variant, str(section["name"]), value, error, relative=True
+                ),
                 variants=(section,),
             ),
             untestable=untestable,
             mechanism="conversions",
             ops=row_refs(rows),
         )
+
+
+def _prediction(comparison: Comparison, costs: OpCosts, cost: RoundEffect) -> tuple[float, float]:
+    """ln of the ratio and its standard error. The unpacking goes. Of the products, which then read packed weights, that
+    part of the time may go as well which the bytes that they no longer read are of all; or nothing of it, where it is
+    arithmetic that they wait for."""
+    assert comparison.table is not None  # the unpacking is of its rows
+    gone = gone_with_unpacking(comparison, costs, cost.value)
+    products = [row for row in comparison.table.rows if row.a and row.b and row.a.macs and row.b.macs]
+    plain = math.fsum(row.a.weight_bytes or 0 for row in products if row.a)
+    packed = math.fsum(op.weight_bytes or 0 for op in comparison.ops(comparison.variant) if op.type == "dequantize")
+    less = max(0.0, 1.0 - packed / plain) if plain and packed else 0.0
+    most_us = less * costs.of_baseline(products).value if products else 0.0
+    more = math.hypot(rectangular_error(0.0, most_us), SURROUNDINGS * products_us(comparison.table))
+    return costs.without(gone + most_us / 2.0, cost, costs.b_us, more)
 
 
 def _table(comparison: Comparison) -> str:
