@@ -34,7 +34,8 @@ percent of the latency that was changed (`a` of the prediction). Relative figure
 POINTS: of those predictions among them that are a point, claim a part of the difference, and were run where the
 difference was reproduced: the error in percent, and in standard errors of prediction and measurement. Where these are
 right, the latter come to 1 (root mean square). The suite fails outside of 0.6 to 1.7: where all of them are twice or
-half as large as they should be.
+half as large as they should be. It fails as well where a run of all cases has less than ten of them: a range without a
+point, which tells no more than a direction, is none.
 
 SAME MODEL: `same` of the comparison's `sameness` must equal the case's; where either is absent, nothing is judged.
 

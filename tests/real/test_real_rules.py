@@ -18,7 +18,7 @@ import truth_language
 from case import Case, Loaded, Planted, Scored, Timed
 from graph import Graph
 from judge import judge
-from suite import CALIBRATED
+from suite import calibrated
 from table import calibration, totals
 from truth import compared, timed
 
@@ -246,16 +246,35 @@ def _heatmap(path: Path) -> np.ndarray:
     )
 
 
-def test_predictions_are_calibrated_where_they_are_off_by_as_much_as_they_say() -> None:
-    """Errors that are doubled or halved for all fall out of what the suite takes."""
+def predicted(value: float | None, error: float, measured: float) -> dict[str, Any]:
+    """A claim on latency whose intervention was run and measured within 0.5 %."""
+    half = 1.96 * error
+    middle = measured if value is None else value
+    prediction = {"figure": "latency", "a": "b", "low": middle - half, "high": middle + half, "relative": True}
+    item = finding(
+        "confirmed",
+        "inserted FLOOR_MOD",
+        measured={"value": measured, "low": measured - 0.0098, "high": measured + 0.0098},
+        control={"outcome": "reproduced"},
+    )
+    item["hypothesis"]["intervention"] = {"prediction": prediction | {"value": value}}
+    return item
+
+
+def test_the_suite_fails_where_predictions_are_not_off_by_as_much_as_they_say() -> None:
+    """Errors that are doubled or halved for all, or gone with all but the sign, fall out of what the suite takes."""
     rng = random.Random(0)
-    off = [rng.gauss(0.0, 1.0) for _ in range(60)]
+    off = [rng.gauss(0.0, 0.03) for _ in range(60)]
 
-    def found(widths: float) -> float:
-        results = [{"points": [{"percent": 1.0, "errors": one / widths} for one in off]}]
-        return calibration(results)
+    def passes(widths: float, value: float | None = -0.3) -> bool:
+        items = [predicted(value, widths * 0.03, -0.3 + one) for one in off]
+        return calibrated([judged([MODS], item) for item in items], whole=True)
 
-    low, high = CALIBRATED
-    assert low < found(1.0) < high
-    assert not low < found(2.0) < high and not low < found(0.5) < high
+    assert passes(1.0)
+    assert not passes(2.0) and not passes(0.5) and not passes(1.0, None)
+
+
+def test_a_few_cases_are_too_few_to_say_so() -> None:
+    one = [judged([MODS], predicted(-0.3, 0.001, -0.6))]
+    assert calibrated(one, whole=False) and not calibrated(one, whole=True)
     assert calibration([{"failed": "x"}]) == 1.0

@@ -148,6 +148,15 @@ def test_a_point_whose_error_is_as_large_is_still_cut_off_before_zero() -> None:
     assert Prediction("latency", "a", "b", 1.0, 3.0).expected == 2.0
 
 
+def test_where_nothing_but_bounds_is_known_the_point_is_their_middle() -> None:
+    made = Prediction.between("latency", "a", "b", -0.3, -0.1)
+    assert made.value == pytest.approx(-0.2)
+    assert made.high - made.low == pytest.approx(2 * 1.96 * 0.1 / 3.0**0.5, rel=1e-3)
+    wider = Prediction.between("latency", "a", "b", -0.3, -0.1, 0.05)
+    assert wider.high - wider.low == pytest.approx(2 * 1.96 * (0.01 / 3.0 + 0.05**2) ** 0.5, rel=1e-3)
+    assert Prediction.between("latency", "a", "b", 0.0, 1.0).low == pytest.approx(0.05)  # cut off before zero
+
+
 def test_what_is_left_of_a_difference_is_held_against_what_there_was(tmp_path: Path) -> None:
     """Both changed: the variant is no slower than the baseline any more, whatever the two take then."""
     times = {"float32": 1000.0, "int8": 1500.0, "float32+x": 3000.0, "int8+x": 3000.0}
