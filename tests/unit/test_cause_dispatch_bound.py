@@ -14,6 +14,7 @@ from planted.cases_language import ceilings, linear, model
 from planted.world import PlantedOp, PlantedVariant, World, hypotheses
 from qprof.findings.causes.base import Hypothesis
 from qprof.findings.causes.dispatch_bound import CAUSE
+from qprof.findings.op_costs import WORKERS
 from qprof.record.manifest import ClockAudit, KernelFacts, Timing
 from qprof.record.phases import Phase
 
@@ -77,6 +78,24 @@ def test_an_op_that_takes_as_long_for_one_token_as_for_many(tmp_path: Path) -> N
     assert share(decode) == pytest.approx(20 * 29.0 / 620.0, rel=0.05)
     assert len(found(both_phases(33.0, 30.0), tmp_path / "b", phases=PHASES)) == 2
     assert found(both_phases(1900.0, 30.0), tmp_path / "c", phases=PHASES) == []
+
+
+def test_more_rows_lie_below_the_line_between_two_phases(tmp_path: Path) -> None:
+    """30 us for a token and 93 us for 64: no more than 33 us for four, of which 30 us are launched in any case."""
+    (decode,) = found(both_phases(93.0, 30.0), tmp_path / "run", phases=PHASES)
+    assert decode.intervention is not None and decode.intervention.variants[0]["batch"] == 4
+    prediction = decode.intervention.prediction
+    assert prediction.value == pytest.approx(math.log(1.0 + 20 * 1.5 / 620.0), rel=0.1)
+    error = math.hypot(20 * 1.5 / math.sqrt(3.0) / 650.0, WORKERS)
+    assert prediction.high - prediction.value == pytest.approx(1.96 * error, rel=0.1)
+
+
+def test_more_rows_lie_above_the_line_beyond_two_phases(tmp_path: Path) -> None:
+    """30 us for a token and 33 us for 64: 36 us at least for 128, and what is launched comes once."""
+    prefill, _ = found(both_phases(33.0, 30.0), tmp_path / "run", phases=PHASES)
+    assert prefill.intervention is not None and prefill.intervention.variants[0]["batch"] == 2
+    least, most = 20 * (33.0 + 3.0 * 64 / 63) + 20.0, 2 * 680.0 - 20 * (30.0 - 3.0 / 63)
+    assert prefill.intervention.prediction.value == pytest.approx(math.log((least + most) / 2.0 / 680.0), rel=0.15)
 
 
 @pytest.mark.parametrize("op", [{"weight_bytes": 60_000}, {"kind": "dequantize"}])
