@@ -91,6 +91,20 @@ def test_what_does_not_fit_is_refused_before_anything_is_made(
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("method", "text"),
+    [
+        ("hqq-4bit", "HQQ's groups are multiples of 8, and .*down_proj has 172 in_features"),
+        ("awq-4bit", "group_size 64 does not fit the 172 in_features"),
+        ("torchao-int4-weight-only", "group_size 64 does not fit the 172 in_features"),
+    ],
+)
+def test_a_row_that_no_group_fits_is_refused_in_words(tmp_path: Path, method: str, text: str) -> None:
+    folder = write_checkpoint(tmp_path / "m", float_tensors(inner=172), intermediate_size=172)
+    with pytest.raises(ModelError, match=text):
+        KeysMaker(folder).make({"name": method}, NONE)
+
+
 @pytest.mark.parametrize("method", ["bnb-nf4", "torchao-int8-dynamic", "hqq-4bit", "awq-4bit", "fp8", "rtn-4bit"])
 def test_what_is_quantized_already_is_no_source(tmp_path: Path, method: str) -> None:
     folder = write_checkpoint(
