@@ -148,10 +148,14 @@ def _in_child(kind: Kind, whole: Path, content: bytes, seeds: range, how: str, w
     signal.signal(signal.SIGALRM, _late)
     with os.fdopen(writer, "w") as stream:
         for seed in seeds:
-            whole.write_bytes(changed(kind, content, seed, how))
-            # A read that the alarm does not end (in a library, which Python does not interrupt) is ended by this one.
-            signal.setitimer(signal.ITIMER_PROF, 3 * kind.limit_s)
-            stream.write(_outcome(kind, whole, seed).replace("\n", " ") + "\n")
+            try:
+                whole.write_bytes(changed(kind, content, seed, how))
+                # A read that the alarm does not end (in a library, which Python does not interrupt) is ended by this.
+                signal.setitimer(signal.ITIMER_PROF, 3 * kind.limit_s)
+                text = _outcome(kind, whole, seed)
+            except BaseException as error:  # of the campaign itself, or an alarm that came when the reading was over
+                text = f"WRONG: {type(error).__name__} beside the reading (seed {seed}): {str(error)[:80]}"
+            stream.write(text.replace("\n", " ") + "\n")
             stream.flush()
 
 
