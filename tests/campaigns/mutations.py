@@ -116,6 +116,12 @@ def _listed(folder: Path) -> list[str]:
     return [name for name in found if not name.startswith("cache") and "__pycache__" not in name]
 
 
+def _address_space() -> int:
+    """Bytes of this process: those of libraries that its parent had loaded are not what a reading takes."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    return pages * resource.getpagesize()
+
+
 def _child(kind: Kind, whole: Path, content: bytes, seeds: range, how: str) -> list[str]:
     """The outcome of each seed up to the one that killed the child, if one did."""
     reader, writer = os.pipe()
@@ -143,7 +149,8 @@ def _in_child(kind: Kind, whole: Path, content: bytes, seeds: range, how: str, w
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.dup2(null, 2)
-    resource.setrlimit(resource.RLIMIT_AS, (kind.limit_bytes, kind.limit_bytes))
+    limit = _address_space() + kind.limit_bytes
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGALRM, _late)
     with os.fdopen(writer, "w") as stream:

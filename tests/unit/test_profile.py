@@ -141,7 +141,7 @@ def test_wrong_key_is_blamed_on_the_file_that_writes_it(tmp_path: Path) -> None:
             {"variants": ["float32", {"name": "int8", "methd": "int8"}]},
             "unknown key variants[1].methd; did you mean variants[1].method?",
         ),
-        ({"protocol": {"qqqq": 1}}, "unknown key protocol.qqqq; known here: alone, block_ms, budget_s"),
+        ({"protocol": {"qqqq": 1}}, "unknown key protocol.qqqq; known here: alone, block_ms, block_samples"),
     ],
 )
 def test_unknown_key_names_the_nearest(data: dict[str, Any], says: str) -> None:

@@ -139,7 +139,8 @@ def _intervention(
         return None, "what the conversions around float ops would take is not known: the variant has none to go by"
     more = math.hypot(SURROUNDINGS * costs.of_baseline(rows).value, converted[1])
     value, error = costs.without(gone.value - converted[0], gone, costs.b_us, more)
-    if abs(value) < 2.0 * error:
+    claimed, _ = costs.without(gone.value, gone, costs.b_us)
+    if abs(claimed) < 2.0 * error:  # were the claim wrong, the conversions alone would meet the prediction
         return None, "what the conversions around these ops would take is as large as what is to be tested"
     return Intervention(
         does=f"leave these ops ({rows[0].a.type if rows[0].a else ''}) in float",

@@ -78,7 +78,7 @@ def refuse_unfit(
         found = True
         if linear.bits not in widths:
             name, word = f"{linear.name}.qweight", _WORD_BITS[tensors[f"{linear.name}.qzeros"].dtype]
-            expected = [math.ceil(linear.in_features * bits / word), linear.out_features]
+            expected = [-(-linear.in_features * bits // word), linear.out_features]  # of any number of bits
             raise _unfit(path, name, tensors[name], expected, "bits", bits, linear.bits)
         if not any(math.ceil(linear.in_features / _size(size, linear)) == linear.groups for size in sizes):
             name = f"{linear.name}.scales"
