@@ -35,9 +35,9 @@ def products(us: float) -> list[PlantedOp]:
     return [linear(n, us, macs=2_000_000, weight_bytes=400_000) for n in range(8)]
 
 
-def formats(half_us: float, **rates: float) -> World:
+def formats(half_us: float, base: str = "float32", **rates: float) -> World:
     ceilings = [asdict(Ceiling("compute", "matmul", name, COMPUTE_UNIT, "", rate)) for name, rate in rates.items()]
-    variants = [model("float32", products(40.0), "float32"), model("float16", products(half_us), "float16")]
+    variants = [model("float32", products(40.0), base), model("float16", products(half_us), "float16")]
     return World(variants, manifest={"ceilings": {"torch_lm": ceilings}})
 
 
@@ -60,6 +60,7 @@ def test_float16_is_slow_where_the_machine_multiplies_slowly_in_it(tmp_path: Pat
         formats(160.0, float32=50.0),  # not known
         formats(41.0, float32=50.0, float16=12.0),  # nothing is slower
         formats(20.0, float32=50.0, float16=12.0),
+        formats(160.0, base="float16", float32=50.0, float16=12.0),  # both compute in it
     ],
 )
 def test_nothing_is_said_of_a_format_that_is_not_slow(made: World, tmp_path: Path) -> None:

@@ -29,8 +29,8 @@ class SlowNumberFormat:
     title = "a number format without fast kernels on this machine"
 
     def hypotheses(self, comparison: Comparison) -> Iterator[Hypothesis]:
-        dtype = str(comparison.b.options.get("dtype") or "")
-        if comparison.table is None:
+        theirs, dtype = (str(entry.options.get("dtype") or "") for entry in (comparison.a, comparison.b))
+        if comparison.table is None or theirs == dtype:  # what both compute in sets them apart in nothing
             return
         rows = [row for row in comparison.table.rows if row.a and row.b and row.a.macs and row.b.macs]
         known = _rates(comparison, rows)
@@ -43,7 +43,6 @@ class SlowNumberFormat:
         low = cost.interval().low
         if not rows or cost.value < LEAST_SHARE * costs.b_us or (low is not None and low <= 0.0):
             return
-        theirs = str(comparison.a.options.get("dtype") or "")
         other = theirs if theirs in faster else max(faster, key=lambda name: _value(faster[name]))
         after = comparison.interventions.computing_in(comparison.b, other)
         alike = other == theirs and not comparison.a.options.get("kernel") and not comparison.b.options.get("kernel")
