@@ -75,6 +75,13 @@ CASES: tuple[Case, ...] = (
                 direction=-1,
                 mechanisms=("rate", "settings", "conversions"),
             ),
+            # Two things at once: it unpacks nothing, and multiplies what is packed slower than what is not.
+            Planted(
+                words=("packed",),
+                truth=Timed({"file": "four", "kernel": "torch-aten"}, {"file": "four", "kernel": "dequantized"}),
+                direction=1,
+                mechanisms=("rate",),
+            ),
         ),
         task=TASK,
         protocol=UNSCORED,

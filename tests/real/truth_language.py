@@ -72,6 +72,8 @@ def _deployed(folder: Path, kernel: str, dtype: Any) -> Any:
         from transformers import AutoModelForCausalLM
 
         return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+    if kernel == "dequantized":
+        return _plain_model(folder).to(dtype)
     os.environ |= {"GPTQMODEL_CPU_WORKERS": "2", "TORCHDYNAMO_DISABLE": "1", "HF_HUB_OFFLINE": "1"}
     os.environ.setdefault("HF_HOME", str(Path.home() / ".cache" / "huggingface"))
     from gptqmodel import BACKEND, GPTQModel
