@@ -12,7 +12,7 @@ import makers_quantized as quantized
 from case import Case, Planted, Scored, Timed
 from cases_edits import BASE, PLANTED
 from cases_language import FOUR, PLAIN, SCORED, TASK, UNSCORED, made, unpacking
-from cases_quantized import DETECTION, INT8, images, int8_file
+from cases_quantized import DETECTION, FLOAT, INT8, RATE, images, int8_file
 from cases_quantized import SCORED as LAYERS
 
 from data import calibration
@@ -24,6 +24,10 @@ OVERFLOWING = {"name": "planted"} | LARGE_HALF
 CLIPPED = ("clip", "cut off", "leave out", "saturat", "rare", "range")
 #: The weights of a layer as its file holds them, whatever is wrong with all of them.
 ALIKE = ("alike", "misread", "zero point", "read by another rule", "read wrongly", "wrong everywhere")
+
+
+#: What any such file gains beside what it loses.
+INTEGERS = Planted(truth=Timed({"file": "planted.tflite"}, FLOAT), **RATE)
 
 
 def _percentiles(folder: Path) -> None:
@@ -72,7 +76,7 @@ CASES: tuple[Case, ...] = (
         "clipped_by_percentile",
         _percentiles,
         (BASE, PLANTED),
-        (_clipped("planted.tflite"),),
+        (_clipped("planted.tflite"), INTEGERS),
         task=DETECTION,
         protocol=LAYERS,
     ),
@@ -80,7 +84,7 @@ CASES: tuple[Case, ...] = (
         "clipped_mostly_empty",
         _mostly_empty,
         ({"name": "float32"}, {"name": "int8"}),
-        (_clipped("planted.tflite"),),
+        (_clipped("planted.tflite"), INTEGERS),
         model="base.tflite",
         task=DETECTION | {"calibration_images": "empty"},
         protocol=LAYERS,
