@@ -41,7 +41,7 @@ class Planted:
     patterns, one of which a finding's cause or text has to hold. `figure`: "latency", "score" (AP, top-1), "not_finite"
     (texts without a finite likelihood), "environment" (the machine) or "baseline" (a fault that all variants share).
     `direction`: +1 slower, better or more of them, -1 faster or worse, 0 where that hangs on the machine. `variant`:
-    the comparison that holds it, the only one by default.
+    the comparison that holds it, the only one by default; `phase`: of a language model, both by default.
     """
 
     words: tuple[str, ...]
@@ -51,6 +51,7 @@ class Planted:
     ops: tuple[str, ...] = ()
     figure: str = "latency"
     variant: str = ""
+    phase: str = ""
 
 
 @dataclass(frozen=True)

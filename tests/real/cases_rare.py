@@ -178,6 +178,15 @@ CASES: tuple[Case, ...] = (
                 truth=Timed({"file": "four", "kernel": "torch-aten"}, {"file": "plain"}),
                 direction=1,
                 mechanisms=("rate", "conversions"),
+                phase="prefill",
+            ),
+            # Of a single token it reads fewer bytes, and that is what takes the time.
+            Planted(
+                words=("packed", "kernel"),
+                truth=Timed({"file": "four", "kernel": "torch-aten", "tokens": 1}, {"file": "plain", "tokens": 1}),
+                direction=-1,
+                mechanisms=("rate",),
+                phase="decode",
             ),
         ),
         task=TASK,

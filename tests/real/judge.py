@@ -206,19 +206,23 @@ def _false(case: Case, truth: dict[str, Any], findings: dict[str, Any]) -> Itera
             effect = (_hypothesis(item).get("effect") or {}).get("value")
             if item["status"] != "confirmed" or effect is None or _figure(item) not in FIGURES:
                 continue
-            why = _contradiction(case, truth, comparison["variant"], item, float(effect))
+            why = _contradiction(case, truth, comparison, item, float(effect))
             if why:
                 yield f"{why}: {_hypothesis(item).get('cause')}: {_hypothesis(item).get('claim')}"
 
 
-def _contradiction(case: Case, truth: dict[str, Any], variant: str, item: dict[str, Any], effect: float) -> str | None:
+def _contradiction(
+    case: Case, truth: dict[str, Any], comparison: dict[str, Any], item: dict[str, Any], effect: float
+) -> str | None:
     figure = _figure(item)
     if any(p.figure in ("environment", "baseline") and _names(p, item) for p in case.planted):
         return None
     here = [
         (planted, measured)
         for planted, measured in zip(case.planted, truth["pairs"], strict=True)
-        if planted.figure == figure and planted.variant in ("", variant)
+        if planted.figure == figure
+        and planted.variant in ("", comparison["variant"])
+        and planted.phase in ("", comparison.get("phase"))
     ]
     if not here:
         return f"no {figure} is planted"

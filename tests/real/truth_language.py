@@ -43,15 +43,15 @@ def share(folder: Path, texts: str, dtype: str = "float32", counts: str = "right
 
 
 def forward(folder: Path, spec: dict[str, Any]) -> Callable[[], Any]:
-    """One pass over a prompt of `PROMPT_TOKENS` tokens, in bfloat16 unless `spec` says otherwise ("dtype", and for the
-    linear layers "integers")."""
+    """One pass over a prompt of `PROMPT_TOKENS` tokens ("tokens" for another number), in bfloat16 unless `spec` says
+    otherwise ("dtype", and for the linear layers "integers")."""
     import torch
 
     torch.set_num_threads(spec.get("threads", 1))
     model = _deployed(folder, spec.get("kernel", "torch"), getattr(torch, spec.get("dtype", "bfloat16")))
     if spec.get("integers"):
         _integers(model)
-    tokens = torch.from_numpy(np.random.default_rng(4).integers(10, 1000, (1, PROMPT_TOKENS)))
+    tokens = torch.from_numpy(np.random.default_rng(4).integers(10, 1000, (1, spec.get("tokens", PROMPT_TOKENS))))
 
     def call() -> None:
         with torch.inference_mode():
