@@ -57,23 +57,22 @@ def _read_pt2(path: Path) -> object:
 
 def _pt2_graph(folder: Path) -> Path:
     """The JSON inside an archive, mutated by its values."""
-    import zipfile
-
-    _pt2(folder)
-    with zipfile.ZipFile(folder / "m.pt2") as file:
-        name = next(name for name in file.namelist() if name.endswith("models/model.json"))
-        (folder / "graph.json").write_bytes(file.read(name))
-    return folder / "graph.json"
+    return _pt2_part(folder, "models/model.json", "graph.json")
 
 
 def _pt2_weights(folder: Path) -> Path:
+    return _pt2_part(folder, "model_weights_config.json", "weights.json")
+
+
+def _pt2_part(folder: Path, ending: str, name: str) -> Path:
+    """A file of its own with what an archive holds under a name of this ending."""
     import zipfile
 
     _pt2(folder)
     with zipfile.ZipFile(folder / "m.pt2") as file:
-        name = next(name for name in file.namelist() if name.endswith("model_weights_config.json"))
-        (folder / "weights.json").write_bytes(file.read(name))
-    return folder / "weights.json"
+        inside = next(inside for inside in file.namelist() if inside.endswith(ending))
+        (folder / name).write_bytes(file.read(inside))
+    return folder / name
 
 
 def _read_pt2_part(path: Path) -> object:

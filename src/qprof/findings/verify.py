@@ -37,9 +37,9 @@ _LATENCY_ALONE = {
     "layer_errors": 0,
     "ceilings": False,
     "plausibility": 0,
-    # What most of them take longest for is importing what they are run with.
-    "own_process": False,
 }
+#: What most verifications would take longest for is importing, in each process, what their variants are run with.
+_IN_ONE_PROCESS = {"own_process": False}
 #: Keys that say how it was measured, not what.
 _HOW = ("own_process", "block_ms", "block_samples", "timed")
 #: What an intervention does to a latency is told by the rounds, not by how long each block of them lasts.
@@ -101,12 +101,13 @@ def narrowed(run: Run, verification: Verification, claims: Sequence[Claim]) -> V
 def measured_again(protocol: Mapping[str, Any]) -> dict[str, Any]:
     """The protocol of a run inside another: enough rounds for an interval, and nothing that the other has already."""
     rounds = max(_LEAST_ROUNDS, _fixed(protocol)["rounds"])
-    return {**_fixed(protocol), **_LATENCY_ALONE, "own_process": True, "rounds": rounds}
+    return {**_fixed(protocol), **_LATENCY_ALONE, "rounds": rounds}
 
 
 def scores_alone(protocol: Mapping[str, Any]) -> dict[str, Any]:
     """The protocol of a run inside another whose times are of no use: one short round, and the scores."""
-    return {**_fixed(protocol), **_LATENCY_ALONE, "rounds": 1, "block_ms": 0.0, "warmup_max_s": 0.0, "scored": True}
+    short = {"rounds": 1, "block_ms": 0.0, "warmup_max_s": 0.0}
+    return {**_fixed(protocol), **_LATENCY_ALONE, **_IN_ONE_PROCESS, **short, "scored": True}
 
 
 def _fixed(protocol: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,7 +121,8 @@ def _fixed(protocol: Mapping[str, Any]) -> dict[str, Any]:
 def scored_again(protocol: Mapping[str, Any]) -> dict[str, Any]:
     """The protocol of a run that predicts every sample once, in blocks as long as those of the run that it is inside
     of."""
-    return {**protocol, **_LATENCY_ALONE, "block_ms": 0.0, "warmup_max_s": 0.0, "scored": True, "timed": False}
+    short = {"block_ms": 0.0, "warmup_max_s": 0.0, "timed": False}
+    return {**protocol, **_LATENCY_ALONE, **_IN_ONE_PROCESS, **short, "scored": True}
 
 
 def _agree(group: Sequence[Claim], claim: Claim) -> bool:
@@ -162,7 +164,7 @@ def _timed_again(run: Run, protocol: Mapping[str, Any]) -> dict[str, Any]:
     again = measured_again(protocol)
     samples = min(run.manifest.samples or 1, again["rounds"] * ProtocolSection().block_samples)
     short = {"block_ms": min(again["block_ms"], _TIMED_BLOCK_MS), "block_samples": -(-samples // again["rounds"])}
-    return {**again, **short, "scored": False, "own_process": False}
+    return {**again, **short, **_IN_ONE_PROCESS, "scored": False}
 
 
 def profile_again(run: Run) -> dict[str, Any]:
