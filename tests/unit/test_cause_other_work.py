@@ -115,6 +115,20 @@ def test_where_nothing_else_differs_the_whole_difference_goes(tmp_path: Path, mo
         assert prediction.high - prediction.value == pytest.approx(1.96 * error, rel=0.05)
 
 
+def test_what_stands_in_an_ops_place_is_cut_out_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A HARD_SWISH of 50 us is made of three ops of 60 us, the last of which gives the tensor that it gave."""
+    monkeypatch.setattr(LiteRTInterventions, "bypassed", lambda *_: {"name": "cut", "file": "cut.tflite"})
+    whole = [*MODEL, op("swish", 50.0, "HARD_SWISH", macs=0)]
+    parts = [op(name, 60.0, kind, macs=0) for name, kind in (("add", "ADD"), ("six", "MINIMUM"), ("swish", "MUL"))]
+    claims = found(tmp_path, other_work.CAUSE, variant("float32", whole), variant("int8", [*MODEL, *parts]))
+    left = {}
+    for claim in claims:
+        assert claim.intervention is not None and claim.intervention.prediction.value is not None
+        left[claim.intervention.prediction.a] = math.exp(claim.intervention.prediction.value)
+    assert left["int8"] == pytest.approx(720.0 / 900.0, abs=0.02)
+    assert left["float32"] == pytest.approx(720.0 / 770.0, abs=0.02)
+
+
 def test_beside_other_causes_an_op_takes_its_share_of_what_no_op_has(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

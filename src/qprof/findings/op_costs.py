@@ -34,6 +34,8 @@ SURROUNDINGS = 0.1
 WORKERS = 0.006
 #: Ops that do nothing but change the number format.
 CONVERSIONS = ("QUANTIZE", "DEQUANTIZE", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
+#: A name, and whether the baseline and the variant have such an op.
+Key = tuple[str, bool, bool]
 #: Part of a latency that is left whatever is taken away: more than the whole cannot be.
 _LEAST_LEFT = 0.02
 
@@ -146,9 +148,19 @@ def part_of(comparison: Comparison, mechanism: Mechanism, rows: Iterable[Differe
     row = found.row(mechanism) if found else None
     if row is None:
         return None
-    labels = {one.label for one in rows}
-    chosen = [part for part in row.ops if part.name in labels]
+    keys = {row_key(one) for one in rows}
+    chosen = [part for part in row.ops if part_key(part) in keys]
     return part_interval(row, chosen) if chosen else None
+
+
+def row_key(row: DifferenceRow) -> Key:
+    """By what a row and its parts are known: an op that is gone and the last of those in its place have one name."""
+    return row.label, row.a is not None, row.b is not None
+
+
+def part_key(part: OpPart) -> Key:
+    """See `row_key`."""
+    return part.name, part.a is not None, part.b is not None
 
 
 def in_float(comparison: Comparison, rows: Sequence[DifferenceRow]) -> Section | Impossible:
@@ -178,12 +190,12 @@ def with_their_train(comparison: Comparison, rows: Sequence[DifferenceRow], cost
     """
     found = comparison.decomposition
     assert found is not None  # the ops are of its rows
-    labels = {row.label for row in rows}
+    keys = {row_key(row) for row in rows}
     others_us, all_us, errors = 0.0, 0.0, []
     for row in found.rows:
         if row.mechanism not in ("work", "conversions", "placement", "rate", "settings"):
             continue
-        others = [part for part in row.ops if part.name not in labels]
+        others = [part for part in row.ops if part_key(part) not in keys]
         if others:
             others_us += math.fsum(part.delta_us for part in others)
             all_us += math.fsum(abs(part.delta_us) for part in others)

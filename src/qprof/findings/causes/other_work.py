@@ -10,7 +10,15 @@ from qprof.findings.comparison import Comparison
 from qprof.findings.decomposition import OpPart
 from qprof.findings.difference_table import DifferenceRow
 from qprof.findings.effects import LATENCY
-from qprof.findings.op_costs import LEAST_SHARE, OpCosts, left_over, part_interval, with_their_train
+from qprof.findings.op_costs import (
+    LEAST_SHARE,
+    OpCosts,
+    left_over,
+    part_interval,
+    part_key,
+    row_key,
+    with_their_train,
+)
 from qprof.findings.sameness import sameness
 from qprof.findings.sentences import counted
 from qprof.record.ops import FUSED
@@ -122,15 +130,15 @@ def _intervention(comparison: Comparison, costs: OpCosts, what: str, parts: Sequ
 
 def rows_of(comparison: Comparison, parts: Sequence[OpPart]) -> list[DifferenceRow]:
     """The rows of the table that some parts of a decomposition are of."""
-    names = {part.name for part in parts}
-    return [row for row in _alone(comparison) if row.label in names]
+    keys = {part_key(part) for part in parts}
+    return [row for row in _alone(comparison) if row_key(row) in keys]
 
 
 def _idle_beside(comparison: Comparison, rows: Sequence[DifferenceRow]) -> list[DifferenceRow]:
     """Ops that a neighbour's kernel does as well, inserted or gone as `rows` are: they have no time, hence no part, and
     yet may stand in the middle of a chain of those."""
-    kinds, labels = {row.kind for row in rows}, {row.label for row in rows}
-    others = (row for row in _alone(comparison) if row.kind in kinds and row.label not in labels)
+    kinds, keys = {row.kind for row in rows}, {row_key(row) for row in rows}
+    others = (row for row in _alone(comparison) if row.kind in kinds and row_key(row) not in keys)
     return [row for row in others if (op := row.a or row.b) is not None and op.kernel == FUSED and not op.macs]
 
 
