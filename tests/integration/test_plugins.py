@@ -62,7 +62,7 @@ def qprof(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         "QPROF_RUNS": str(place / "runs"),
         "QPROF_CACHE": str(place / "cache"),
     }
-    command = [sys.executable, "-m", "qprof.cli.main", *arguments]
+    command = [sys.executable, "-m", "qprof", *arguments]
     return subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
 
 
