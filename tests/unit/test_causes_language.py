@@ -14,10 +14,19 @@ import pytest
 from checkpoints import quantized_tensors, write_checkpoint
 from planted.cases_language import linear, model, unpacking
 from planted.world import PlantedOp, PlantedVariant, World, hypotheses
-from qprof.findings.causes import all_layers_alike, no_fast_kernel, overflow, slow_number_format, too_few_bits
+from qprof.findings.causes import (
+    all_layers_alike,
+    dequantization,
+    no_fast_kernel,
+    overflow,
+    slow_number_format,
+    too_few_bits,
+    unpacks_no_more,
+)
 from qprof.findings.causes.base import Cause, Hypothesis
+from qprof.findings.op_costs import SURROUNDINGS
 from qprof.record.ceilings import COMPUTE_UNIT, Ceiling
-from qprof.record.manifest import RecordedProfile, VariantEntry
+from qprof.record.manifest import RecordedProfile, SplitFacts, Timing, VariantEntry
 from qprof.record.rows import LAYER_ERROR_COLUMNS, LayerErrorRow
 from qprof.runtimes.interventions import Impossible, OtherKernel, Section
 from qprof.runtimes.torch_lm.interventions import TorchLMInterventions
@@ -247,15 +256,29 @@ def test_a_kernel_that_does_not_unpack_has_none_that_is_faster(tmp_path: Path) -
     assert isinstance(faster_kernel(entry), Impossible)
 
 
-@pytest.mark.parametrize("refuses", ["", "kernel torch-aten computes 4 bits only"])
-def test_the_unpacking_is_laid_to_the_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refuses: str) -> None:
+def fast_kernel(monkeypatch: pytest.MonkeyPatch, refuses: str = "") -> None:
     def answer(_: TorchLMInterventions, entry: VariantEntry) -> OtherKernel:
         section: Section = {**entry.section, "name": f"{entry.name}+torch-aten", "kernel": "torch-aten"}
         return OtherKernel(section, "torch-aten", refuses, "bits 4" if refuses else "")
 
     monkeypatch.setattr(TorchLMInterventions, "faster_kernel", answer)
-    ops = [op for n, product in enumerate(products(40.0)) for op in (unpacking(n, 60.0), product)]
-    variants = [model("bfloat16", products(40.0)), replace(model("gptq-2bit", ops), section={"method": "gptq-2bit"})]
+
+
+def unpacks(alone_us: dict[str, float] | None = None) -> PlantedVariant:
+    """8 linears of 60 us of unpacking and 40 us of a product, in a latency of 820 us."""
+    ops = []
+    for n, product in enumerate(products(40.0)):
+        whole = replace(product, type="TorchLinear", us=0.0, macs=0)
+        parts = replace(unpacking(n, 60.0), parent=whole.name), replace(product, name=f"{whole.name}/matmul")
+        ops += [whole, *(replace(part, parent=whole.name) for part in parts)]
+    timing = Timing(split={"inference": SplitFacts(how="in situ", products_us=alone_us)})
+    return replace(model("gptq-2bit", ops, timing=timing), section={"method": "gptq-2bit"})
+
+
+@pytest.mark.parametrize("refuses", ["", "kernel torch-aten computes 4 bits only"])
+def test_the_unpacking_is_laid_to_the_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refuses: str) -> None:
+    fast_kernel(monkeypatch, refuses)
+    variants = [model("bfloat16", products(40.0)), unpacks()]
     (hypothesis,) = found(World(variants), no_fast_kernel.CAUSE, tmp_path / "run")
     assert "torch-aten" in hypothesis.claim and (not refuses or refuses in hypothesis.claim)
     assert hypothesis.intervention is not None
@@ -266,3 +289,46 @@ def test_the_unpacking_is_laid_to_the_kernel(tmp_path: Path, monkeypatch: pytest
     assert prediction.low < math.log(340.0 / 820.0) < prediction.high < math.log(480.0 / 820.0)
     nothing = [model("bfloat16", products(40.0)), model("float16", products(40.0))]
     assert found(World(nothing), no_fast_kernel.CAUSE, tmp_path / "none") == []
+
+
+def test_the_linears_are_to_take_what_their_products_take_alone_in_the_other_kernel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 820 us 800 are the linears', which take 700 alone in the kernel that need not unpack: 100 us go, no more."""
+    fast_kernel(monkeypatch)
+    variants = [model("bfloat16", products(40.0)), unpacks({"dequantized": 250.0, "torch-aten": 700.0})]
+    (hypothesis,) = found(World(variants), no_fast_kernel.CAUSE, tmp_path / "run")
+    assert hypothesis.intervention is not None and hypothesis.effect is not None
+    prediction = hypothesis.intervention.prediction
+    assert prediction.value == pytest.approx(math.log(720.0 / 820.0), abs=0.02)
+    assert (prediction.high - prediction.low) / (2 * 1.96) == pytest.approx(SURROUNDINGS * 700.0 / 720.0, rel=0.2)
+    assert hypothesis.effect.value == pytest.approx(100.0, abs=15.0)  # though 480 us are unpacking
+    assert hypothesis.effect.low is not None and hypothesis.effect.low < 0.0
+
+
+def test_a_kernel_that_is_slower_at_these_shapes_is_none_that_is_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fast_kernel(monkeypatch)
+    variants = [model("bfloat16", products(40.0)), unpacks({"torch-aten": 900.0})]
+    assert found(World(variants), no_fast_kernel.CAUSE, tmp_path / "run") == []
+
+
+def test_a_baseline_that_unpacks_is_to_take_what_plain_products_take_alone(tmp_path: Path) -> None:
+    """820 us, of which the products take 320 behind the unpacking and 200 alone: 220 us are left, not 340."""
+    variants = [unpacks({"dequantized": 200.0}), model("bfloat16", products(40.0))]
+    (hypothesis,) = found(World(variants), unpacks_no_more.CAUSE, tmp_path / "run")
+    assert hypothesis.intervention is not None
+    prediction = hypothesis.intervention.prediction
+    assert prediction.value == pytest.approx(math.log(220.0 / 820.0), abs=0.03)
+    assert prediction.a == "gptq-2bit" and hypothesis.intervention.variants[0]["kernel"] == "dequantized"
+
+
+def test_unpacked_in_another_type_the_linears_are_to_take_what_plain_products_take_alone(tmp_path: Path) -> None:
+    """A baseline in float32 says nothing of products in bfloat16: they take 250 us alone, and 270 us are left."""
+    other = replace(model("float32", products(90.0)), options={"dtype": "float32", "kernel": ""})
+    ours = unpacks({"dequantized": 250.0})
+    variants = [other, replace(ours, options={**ours.options, "dtype": "bfloat16"})]
+    (hypothesis,) = found(World(variants), dequantization.CAUSE, tmp_path / "run")
+    assert hypothesis.intervention is not None
+    assert hypothesis.intervention.prediction.value == pytest.approx(math.log(270.0 / 820.0), abs=0.03)

@@ -128,6 +128,7 @@ def test_facts_for_the_manifest() -> None:
         assert sum(split.dequantize_ops.values()) == pytest.approx(1)
         assert {"aten::mul", "aten::sub"} <= set(split.dequantize_ops)
         assert split.in_situ_ms > 0 and split.replayed_ms > 0
+        assert split.products_us and split.products_us["dequantized"] > 0
     model.reserve(1)
     assert model.timing_facts()["split"]["prefill"]["passes"] == 2
 

@@ -65,6 +65,8 @@ class SplitFacts(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     taken apart, for the `reason`. `shares`: part ("dequantize", "matmul", "other") -> share; `dequantize_ops`: kernel
     -> its share of the dequantization. Where integers are multiplied, "quantize" (of activations) and `quantize_ops`
     stand in their place. `in_situ_ms`, `replayed_ms`: all dequantization of one inference, by either way.
+    `products_us`: other kernel ("dequantized": none, on weights that were unpacked before) -> all products of one
+    inference, run alone in it.
     """
 
     how: str | None = None
@@ -76,6 +78,7 @@ class SplitFacts(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     quantize_ops: dict[str, float] | None = None
     in_situ_ms: float | None = None
     replayed_ms: float | None = None
+    products_us: dict[str, float] | None = None
 
 
 class ClockAudit(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

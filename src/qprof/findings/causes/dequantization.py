@@ -10,6 +10,7 @@ from qprof.findings.comparison import Comparison
 from qprof.findings.difference_table import DifferenceTable
 from qprof.findings.effects import LATENCY
 from qprof.findings.op_costs import SURROUNDINGS, OpCosts, part_of
+from qprof.findings.products_alone import UNPACKED, other_products
 from qprof.record.manifest import SplitFacts
 from qprof.runtimes.interventions import Impossible
 from qprof.stats.intervals import Interval
@@ -44,6 +45,8 @@ class Dequantization:
         after = comparison.interventions.unpacked_once(comparison.b)
         gone = gone_with_unpacking(comparison, costs, cost.value)
         value, error = costs.without(gone, cost, costs.b_us, SURROUNDINGS * products_us(comparison.table))
+        if not _alike(comparison) and (other := other_products(comparison, costs, "b", UNPACKED)):
+            value, error = costs.without(other.gone_us, other.now, costs.b_us, other.error_us)
         claimed = part_of(comparison, "conversions", rows) or cost.interval()
         yield Hypothesis(
             cause=self.name,
@@ -84,9 +87,14 @@ def gone_with_unpacking(comparison: Comparison, costs: OpCosts, cost_us: float) 
     that. Else the unpacking goes, and what else the packed layers take beyond the baseline's.
     """
     assert comparison.table is not None  # its rows are what is unpacked
-    if comparison.a.options.get("dtype") == comparison.b.options.get("dtype"):
+    if _alike(comparison):
         return max(cost_us, costs.b_us - costs.a_us)
     return cost_us + _goes_as_well(comparison.table)
+
+
+def _alike(comparison: Comparison) -> bool:
+    """Whether both compute in one number format."""
+    return comparison.a.options.get("dtype") == comparison.b.options.get("dtype")
 
 
 def products_us(table: DifferenceTable) -> float:

@@ -10,6 +10,7 @@ from qprof.findings.causes.dequantization import gone_with_unpacking, products_u
 from qprof.findings.comparison import Comparison
 from qprof.findings.effects import LATENCY
 from qprof.findings.op_costs import SURROUNDINGS, OpCosts, part_of
+from qprof.findings.products_alone import OtherProducts, other_products
 from qprof.runtimes.interventions import Impossible
 from qprof.stats.rounds import RoundEffect
 
@@ -35,7 +36,13 @@ class NoFastKernel:
         section, untestable = found.section, None
         if isinstance(section, Impossible):
             untestable = section.reason
-        value, error = _prediction(comparison, costs, cost)
+        other = other_products(comparison, costs, "b", found.kernel)
+        if other is not None and other.gone_us <= 0.0:
+            return  # it is none that is faster at these shapes
+        value, error = _prediction(comparison, costs, cost, other)
+        effect = part_of(comparison, "conversions", rows) or cost.interval()
+        if other is not None and other.gone_us < effect.value:
+            effect = other.gone()
         takes = f"there is a kernel that need not, {found.kernel}, and it takes this form"
         if found.refuses:
             takes = f"{found.refuses}; with {found.change} it would run on {found.kernel}, which need not"
@@ -46,7 +53,7 @@ class NoFastKernel:
                 f"inference, {cost.value:.0f} µs of {costs.b_us:.0f} µs: {takes}"
             ),
             figure=LATENCY,
-            effect=part_of(comparison, "conversions", rows) or cost.interval(),
+            effect=effect,
             evidence=(
                 Evidence("layers that unpack", len(rows), "layers", "op_meta.parquet: type"),
                 Evidence("time of the unpacking", cost.value, "us", _table(comparison), cost.interval()),
@@ -66,11 +73,17 @@ class NoFastKernel:
         )
 
 
-def _prediction(comparison: Comparison, costs: OpCosts, cost: RoundEffect) -> tuple[float, float]:
-    """ln of the ratio and its standard error. The unpacking goes. Of the products, which then read packed weights, that
-    part of the time may go as well which the bytes that they no longer read are of all; or nothing of it, where it is
+def _prediction(
+    comparison: Comparison, costs: OpCosts, cost: RoundEffect, other: OtherProducts | None
+) -> tuple[float, float]:
+    """ln of the ratio and its standard error. The linears take what their products take in the other kernel.
+
+    Where those were not run alone, the unpacking goes, and of the products, which then read packed weights, that part
+    of the time may go as well which the bytes that they no longer read are of all; or nothing of it, where it is
     arithmetic that they wait for."""
     assert comparison.table is not None  # the unpacking is of its rows
+    if other is not None:
+        return costs.without(other.gone_us, other.now, costs.b_us, other.error_us)
     gone = gone_with_unpacking(comparison, costs, cost.value)
     products = [row for row in comparison.table.rows if row.a and row.b and row.a.macs and row.b.macs]
     plain = math.fsum(row.a.weight_bytes or 0 for row in products if row.a)

@@ -10,6 +10,7 @@ from qprof.findings.comparison import Comparison
 from qprof.findings.difference_table import DifferenceRow
 from qprof.findings.effects import LATENCY
 from qprof.findings.op_costs import LEAST_SHARE, SURROUNDINGS, OpCosts, part_of
+from qprof.findings.products_alone import UNPACKED, products_us
 from qprof.runtimes.interventions import Impossible
 from qprof.stats.intervals import Interval
 
@@ -35,6 +36,10 @@ class PackedKernels:
         before, after = costs.of_baseline(rows).interval(), costs.of_variant(rows).interval()
         changed = comparison.interventions.unpacked_once(comparison.b)
         value, error = costs.without(gone.value, gone, costs.b_us, SURROUNDINGS * before.value)
+        plain_us = products_us(comparison, "a", UNPACKED)
+        if plain_us is not None:  # the baseline unpacks its weights, and finds them elsewhere than plain products do
+            now = costs.of_variant(rows)
+            value, error = costs.without(now.value - plain_us, now, costs.b_us, SURROUNDINGS * plain_us)
         table = f"qprof diff {comparison.baseline} {comparison.variant} --phase {comparison.phase}"
         yield Hypothesis(
             cause=self.name,

@@ -10,6 +10,7 @@ from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Predi
 from qprof.findings.comparison import Comparison
 from qprof.findings.effects import LATENCY
 from qprof.findings.op_costs import LEAST_SHARE, SURROUNDINGS, OpCosts, part_of
+from qprof.findings.products_alone import UNPACKED, other_products
 from qprof.runtimes.interventions import Impossible
 
 
@@ -37,6 +38,8 @@ class UnpacksNoMore:
         products = math.fsum(row.a_us or 0.0 for row in comparison.table.rows if row.a and row.a.macs)
         after = comparison.interventions.unpacked_once(comparison.a)
         value, error = costs.without(saved.value + beside, saved, costs.a_us, SURROUNDINGS * products)
+        if other := other_products(comparison, costs, "a", UNPACKED):
+            value, error = costs.without(other.gone_us, other.now, costs.a_us, other.error_us)
         table = f"qprof diff {comparison.baseline} {comparison.variant} --phase {comparison.phase}"
         yield Hypothesis(
             cause=self.name,

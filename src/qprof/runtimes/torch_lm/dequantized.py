@@ -17,12 +17,13 @@ def dequantize_linears(model: Any, layers: Mapping[str, Any], dtype: Any) -> Non
 
     for name, layer in layers.items():
         with torch.inference_mode(False), torch.no_grad():
-            plain = _plain(layer, dtype)
+            plain = plain_linear(layer, dtype)
         parent, _, child = name.rpartition(".")
         setattr(model.get_submodule(parent), child, plain)
 
 
-def _plain(layer: Any, dtype: Any) -> Any:
+def plain_linear(layer: Any, dtype: Any) -> Any:
+    """A `torch.nn.Linear` with the unpacked weights of a quantized linear."""
     import torch
 
     form = forms.form_of(layer)

@@ -20,6 +20,7 @@ from qprof.runtimes.torch_lm.experts import unseen_experts
 from qprof.runtimes.torch_lm.model import CausalLM
 from qprof.runtimes.torch_lm.observe import is_quantized_linear, observe
 from qprof.runtimes.torch_lm.ops import PARTS, QUANTIZE, describe, find_layers
+from qprof.runtimes.torch_lm.products import products_alone
 from qprof.runtimes.torch_lm.split import Shares, SplitPass, divide, time_dequantize
 from qprof.runtimes.torch_lm.timing import Timer, layer_timer
 
@@ -119,10 +120,12 @@ class ProfiledCausalLM:
             integer=bool(divided) and self._integer.issuperset(divided),
         )
         self.ops.extend(ops)
+        rows = {number: seen[number].rows for number in divided}
         if self._device_clock is not None:
-            self._replay(found, {number: seen[number].rows for number in divided}, self._device_clock)
+            self._replay(found, rows, self._device_clock)
         else:
             self._divide(found)
+            found.products_us = {} if found.integer else products_alone(divided, rows, self.model.module.dtype)
         return found
 
     def _undivided(self, linears: Mapping[int, Any]) -> dict[int, str | None]:
@@ -275,6 +278,7 @@ class _Phase:
     integer: bool = False  # whether they multiply integers, so that activations are quantized and no weights unpacked
     replayed: bool = False  # whether the shares are from running the parts alone
     alone_ns: float | None = None  # of all divided linears of an inference: their dequantization, run alone
+    products_us: dict[str, float] = field(default_factory=dict)  # kernel -> their products, run alone in it
     unlisted: int = 0  # calls of layers that discovery had not seen
 
     def facts(self) -> dict[str, Any]:
@@ -305,6 +309,7 @@ class _Phase:
             "dequantize_ops": first_ops,
             "in_situ_ms": None if self.replayed else dequantize / self.shares.inferences / 1e6,
             "replayed_ms": None if self.alone_ns is None else self.alone_ns / 1e6,
+            "products_us": self.products_us or None,
         }
 
 
