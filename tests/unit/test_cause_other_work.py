@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -244,6 +244,58 @@ def test_products_in_the_place_of_others_are_one_claim_with_their_sum(tmp_path: 
     assert replaced.effect is not None and replaced.effect.value == pytest.approx(850.0, rel=0.06)
     assert replaced.intervention is None
     assert "FLOOR_MOD" in inserted.claim
+
+
+def fitting(monkeypatch: pytest.MonkeyPatch, fits: Collection[str], beside: Mapping[str, Sequence[str]]) -> None:
+    """The baseline's ops fit into the place of exactly these; `beside` as the runtime tells it, by name."""
+
+    def part_from(_self: object, _entry: object, _baseline: object, out: Sequence[str], *_: object) -> Any:
+        return {"name": "with-part"} if set(out) == set(fits) else Impossible("the part does not fit")
+
+    def by_id(_self: object, _entry: object) -> dict[str, list[str]]:
+        return {f"inference/{name}": [f"inference/{other}" for other in others] for name, others in beside.items()}
+
+    monkeypatch.setattr(LiteRTInterventions, "part_from", part_from)
+    monkeypatch.setattr(LiteRTInterventions, "beside", by_id)
+
+
+def test_the_baselines_ops_are_put_in_the_place_of_those_that_do_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitting(monkeypatch, ["b"], {})
+    pair = variant("float32", MODEL), variant("int8", [MODEL[0], op("b", 600.0, macs=2_000_000)])
+    (hypothesis,) = found(tmp_path, other_work.CAUSE, *pair)
+    assert hypothesis.claim.startswith("1 CONV_2D of int8 do more work than in float32: +")
+    assert hypothesis.intervention is not None
+    assert hypothesis.intervention.does == "put float32's ops in the place of these"
+    assert hypothesis.intervention.task == {"kind": "latency"}
+    assert hypothesis.intervention.prediction.value == pytest.approx(math.log(720.0 / 1020.0), abs=0.03)
+
+
+def test_ops_that_fit_together_alone_are_one_claim_and_others_are_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An image is made larger before an op, and smaller behind it; a FLOOR_MOD stands elsewhere."""
+    fitting(monkeypatch, ["large", "b", "small"], {"b": ["large", "small", "a"], "a": ["mod", "b"], "mod": ["a"]})
+    added = [op("large", 90.0, "RESIZE_BILINEAR", macs=0), op("small", 60.0, "AVERAGE_POOL_2D", macs=0)]
+    mod = op("mod", 150.0, "FLOOR_MOD", macs=0)
+    after = variant("int8", [mod, MODEL[0], added[0], op("b", 600.0, macs=2_000_000), added[1]])
+    together, alone = found(tmp_path, other_work.CAUSE, variant("float32", MODEL), after)
+    assert together.claim.startswith("int8 has 1 CONV_2D, 1 RESIZE_BILINEAR and 1 AVERAGE_POOL_2D in the place of 1")
+    assert together.effect is not None and together.effect.value == pytest.approx(450.0, rel=0.06)
+    assert together.intervention is not None and together.intervention.variants == ({"name": "with-part"},)
+    assert together.intervention.prediction.value == pytest.approx(math.log(870.0 / 1320.0), abs=0.03)
+    assert alone.claim.startswith("int8 has 1 FLOOR_MOD that float32 has not")
+
+
+def test_ops_that_do_not_fit_together_either_are_told_kind_by_kind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitting(monkeypatch, [], {"b": ["large"]})
+    added = [op("large", 90.0, "RESIZE_BILINEAR", macs=0), op("b", 600.0, macs=2_000_000)]
+    claims = found(tmp_path, other_work.CAUSE, variant("float32", MODEL), variant("int8", [MODEL[0], *added]))
+    assert ["has 1 RESIZE" in claim.claim for claim in claims] == [True, False]
+    assert claims[1].untestable == "the part does not fit"
 
 
 def test_layers_that_a_language_model_has_more_of_are_named(tmp_path: Path) -> None:

@@ -15,10 +15,10 @@ import qprof
 
 ROOT = Path(qprof.__file__).parent
 
-#: Top to bottom: a module imports what stands below it, never what stands beside it on the same floor. `api` and `coco`
-#: are the public faces. `record` and `stats` are the ground floor.
+#: Top to bottom: a module imports what stands below it, never what stands beside it on the same floor. `api`, `coco`
+#: and `__main__` are the public faces. `record` and `stats` are the ground floor.
 FLOORS = [
-    {"api", "coco"},
+    {"api", "coco", "__main__"},
     {"cli"},
     {"report"},
     {"findings"},

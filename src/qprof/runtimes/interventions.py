@@ -196,6 +196,18 @@ class Interventions:
         before and behind them; `pairs` as in `constants_from`."""
         return Impossible("this runtime does not put the ops of one finished model into another")
 
+    def part_from(
+        self,
+        entry: VariantEntry,
+        baseline: VariantEntry,
+        out: Sequence[str],
+        into: Sequence[str],
+        pairs: Sequence[tuple[str, str]],
+    ) -> Section | Impossible:
+        """The finished model without its ops `out` and with the baseline's ops `into` in their place, by name; `pairs`,
+        as in `constants_from`, are the others that correspond."""
+        return Impossible("what an op does is part of its model; give qprof the two models that differ in this alone")
+
     def converted_alike(
         self, entry: VariantEntry, baseline: VariantEntry, pairs: Sequence[tuple[str, str]]
     ) -> Section | Impossible:

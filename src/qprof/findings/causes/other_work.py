@@ -14,6 +14,7 @@ from qprof.findings.op_costs import (
     LEAST_SHARE,
     OpCosts,
     left_over,
+    named_pairs,
     part_interval,
     part_key,
     row_key,
@@ -40,11 +41,12 @@ class OtherWork:
         if found is None or row is None or not _may_differ(comparison):
             return
         costs = OpCosts(comparison)
-        for what, parts in _groups(row.ops):
+        least_us = LEAST_SHARE * min(costs.a_us, costs.b_us)
+        for what, parts, tested in _tested(comparison, costs, list(_groups(row.ops)), least_us):
             effect = part_interval(row, parts)
-            if not parts or abs(effect.value) < LEAST_SHARE * min(costs.a_us, costs.b_us):
+            if abs(effect.value) < least_us:
                 continue
-            intervention, untestable = _intervention(comparison, costs, what, parts)
+            intervention, untestable = tested
             yield Hypothesis(
                 cause=self.name,
                 claim=_claim(comparison, what, parts, effect.value),
@@ -87,6 +89,38 @@ def _groups(parts: Sequence[OpPart]) -> Iterator[tuple[str, list[OpPart]]]:
     yield "changed", changed
 
 
+def _tested(
+    comparison: Comparison, costs: OpCosts, groups: Sequence[tuple[str, list[OpPart]]], least_us: float
+) -> Iterator[tuple[str, list[OpPart], Tested]]:
+    """What is claimed, and how it is tested. A layer that is computed otherwise may have ops of all kinds: where the
+    baseline's fit into their place together and not each kind by itself, they are one claim."""
+    changed = [part for what, parts in groups if what in ("changed", "replaced") for part in parts]
+    together = _touching(comparison, changed, [p for what, parts in groups if what != "apart" for p in parts])
+    if math.fsum(abs(part.delta_us) for part in changed) >= least_us and len(together) > len(changed):
+        alone = with_baselines_part(comparison, costs, changed)
+        of_all = (None, "") if alone[0] is not None else with_baselines_part(comparison, costs, together)
+        if of_all[0] is not None:
+            yield "replaced", sorted(together, key=lambda part: -abs(part.delta_us)), of_all
+            groups = [(what, [part for part in parts if part not in together]) for what, parts in groups]
+    for what, parts in groups:
+        if parts and abs(math.fsum(part.delta_us for part in parts)) >= least_us:
+            yield what, parts, _intervention(comparison, costs, what, parts)
+
+
+def _touching(comparison: Comparison, first: Sequence[OpPart], parts: Sequence[OpPart]) -> list[OpPart]:
+    """Those of `parts` that hang together with the `first` of them in the variant's graph, and those that are gone."""
+    beside = comparison.interventions.beside(comparison.b)
+    ids = {op.name: op.op for op in comparison.ops(comparison.variant)}
+    left = {ids[part.name] for part in parts if part.b is not None and part.name in ids}
+    found, ahead = set[str](), [ids[part.name] for part in first if part.name in ids]
+    while ahead:
+        op = ahead.pop()
+        if op not in found:
+            found.add(op)
+            ahead += [other for other in beside.get(op, ()) if other in left]
+    return [part for part in parts if part.b is None or ids.get(part.name) in found]
+
+
 def _claim(comparison: Comparison, what: str, parts: Sequence[OpPart], us: float) -> str:
     a, b = comparison.baseline, comparison.variant
     if what == "apart":
@@ -96,7 +130,7 @@ def _claim(comparison: Comparison, what: str, parts: Sequence[OpPart], us: float
         more = "more" if us > 0.0 else "less"
         return f"{counted(parts)} of {b} do {more} work than in {a}: {us:+.0f} µs"
     if what == "replaced":
-        here, there = ([p for p in parts if (p.b is None) == gone] for gone in (False, True))
+        here, there = [p for p in parts if p.b is not None], [p for p in parts if p.a is not None]
         return f"{b} has {counted(here)} in the place of {counted(there)} of {a}: {us:+.0f} µs"
     has, lacks = (b, a) if what == "inserted" else (a, b)
     return f"{has} has {counted(parts)} that {lacks} has not: {abs(us):.0f} µs"
@@ -114,8 +148,10 @@ def _evidence(comparison: Comparison, what: str, parts: Sequence[OpPart], us: fl
 
 
 def _intervention(comparison: Comparison, costs: OpCosts, what: str, parts: Sequence[OpPart]) -> Tested:
-    if what in ("changed", "replaced", "apart"):
-        return None, "what an op does is part of its model; give qprof the two models that differ in this alone"
+    if what == "apart":
+        return None, "what is one kernel is settled by the runtime; give qprof the two models that differ in this alone"
+    if what in ("changed", "replaced"):
+        return with_baselines_part(comparison, costs, parts)
     rows = rows_of(comparison, parts)
     variant, does = comparison.variant, "cut the inserted ops out of"
     if what == "gone":
@@ -145,6 +181,25 @@ def _idle_beside(comparison: Comparison, rows: Sequence[DifferenceRow]) -> list[
 def _alone(comparison: Comparison) -> list[DifferenceRow]:
     assert comparison.table is not None  # what is asked for is of its rows
     return [row for row in comparison.table.rows if row.a is None or row.b is None]
+
+
+def with_baselines_part(comparison: Comparison, costs: OpCosts, parts: Sequence[OpPart]) -> Tested:
+    """The variant with the baseline's ops in the place of these."""
+    assert comparison.table is not None  # parts are of its rows
+    keys = {part_key(part) for part in parts}
+    rows = [row for row in comparison.table.rows if row_key(row) in keys]
+    out, into = [row.b.name for row in rows if row.b], [row.a.name for row in rows if row.a]
+    around = named_pairs([row for row in comparison.table.rows if row_key(row) not in keys])
+    after = comparison.interventions.part_from(comparison.b, comparison.a, out, into, around)
+    if isinstance(after, Impossible):
+        return None, after.reason
+    value, error = left_over(*with_their_train(comparison, rows, costs.difference(rows)), costs.b_us)
+    return Intervention(
+        does=f"put {comparison.baseline}'s ops in the place of these",
+        prediction=Prediction.point(LATENCY, comparison.variant, after["name"], value, error, relative=True),
+        variants=(after,),
+        task={"kind": "latency"},
+    ), None
 
 
 def without_ops(

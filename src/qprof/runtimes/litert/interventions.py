@@ -138,6 +138,22 @@ class LiteRTInterventions(Interventions):
         cannot = f"its ops cannot be replaced by those of {baseline.name}"
         return _from_both(entry, baseline, pairs, ops_from, "ops", cannot)
 
+    def part_from(
+        self,
+        entry: VariantEntry,
+        baseline: VariantEntry,
+        out: Sequence[str],
+        into: Sequence[str],
+        pairs: Sequence[tuple[str, str]],
+    ) -> Section | Impossible:
+        from qprof.runtimes.litert.part_from import part_from
+
+        try:
+            file = part_from(_path(entry), _path(baseline), out, into, pairs)
+        except QprofError as error:
+            return Impossible(f"its ops cannot be replaced by those of {baseline.name}: {error}")
+        return _as_file(entry, f"part-{_digest([*out, *into])}", file)
+
     def converted_alike(
         self, entry: VariantEntry, baseline: VariantEntry, pairs: Sequence[tuple[str, str]]
     ) -> Section | Impossible:

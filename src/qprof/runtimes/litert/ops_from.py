@@ -107,13 +107,45 @@ class Edit:
         return schema_py_generated
 
 
-class _Replacement(Edit):
+class Transplant(Edit):
+    """An edit that takes ops from another file, the source."""
+
+    def __init__(self, file: ModelFile, source: ModelFile) -> None:
+        super().__init__(file)
+        self.source = source
+
+    def constant_of(self, index: int) -> int:
+        """A constant of the baseline, as a tensor of the file; one that its ops unpack is stored unpacked."""
+        graph, main, objects = self.source.graph, self.source.main, self.file.objects
+        tensor = copy.deepcopy(main.tensors[index])
+        if index in graph.constant_behind:
+            real = constant(self.source.objects, graph, graph.constant_behind[index])
+            if real is None:
+                raise ModelError(
+                    f"{self.source.path}: {graph.tensors[index].name} is stored in a form that is not read"
+                )
+            data = np.ascontiguousarray(real, np.float32).reshape(-1).view(np.uint8)
+        else:
+            data = self.source.objects.buffers[tensor.buffer].data
+        objects.buffers.append(self.schema.BufferT(data=data))
+        tensor.buffer = len(objects.buffers) - 1
+        self.file.main.tensors.append(tensor)
+        return len(self.file.main.tensors) - 1
+
+    def operator_of(self, of: Any, inputs: list[int], outputs: list[int]) -> Any:
+        operator = copy.deepcopy(of)
+        operator.opcodeIndex = self.code(self.source.objects.operatorCodes[of.opcodeIndex])
+        operator.inputs, operator.outputs = np.asarray(inputs, np.int32), np.asarray(outputs, np.int32)
+        return operator
+
+
+class _Replacement(Transplant):
     """`ops`: index of an op of the file -> the op of the source that takes its place. `in_float`: tensor of the file ->
     the tensor that holds the same in float32."""
 
     def __init__(self, file: ModelFile, source: ModelFile, ops: dict[int, OpFacts]) -> None:
-        super().__init__(file)
-        self.source, self.ops = source, ops
+        super().__init__(file, source)
+        self.ops = ops
         self.in_float: dict[int, int] = {}
 
     def edit(self) -> None:
@@ -129,7 +161,7 @@ class _Replacement(Edit):
             self._refuse_misfit(op, other)
             inputs = self._inputs(op, other)
             outputs = [self._given(index, of) for index, of in zip(op.outputs, other.outputs, strict=True)]
-            self.operators.append(self._operator(self.source.main.operators[other.index], inputs, outputs))
+            self.operators.append(self.operator_of(self.source.main.operators[other.index], inputs, outputs))
             for index in op.outputs:
                 if index in read and self.in_float[index] != index:
                     self.convert("QUANTIZE", self.in_float[index], index)
@@ -155,7 +187,7 @@ class _Replacement(Edit):
         its = activations(other, self.source.graph)
         places = dict(zip(its, activations(op, self.file.graph), strict=True))
         return [
-            index if index < 0 else self._float(places[index]) if index in places else self._constant(index)
+            index if index < 0 else self._float(places[index]) if index in places else self.constant_of(index)
             for index in other.inputs
         ]
 
@@ -175,30 +207,6 @@ class _Replacement(Edit):
         else:
             self.in_float[index] = self.added(self.source.main.tensors[of], in_float=True)
         return self.in_float[index]
-
-    def _constant(self, index: int) -> int:
-        """A constant of the baseline, as a tensor of the file; one that its ops unpack is stored unpacked."""
-        graph, main, objects = self.source.graph, self.source.main, self.file.objects
-        tensor = copy.deepcopy(main.tensors[index])
-        if index in graph.constant_behind:
-            real = constant(self.source.objects, graph, graph.constant_behind[index])
-            if real is None:
-                raise ModelError(
-                    f"{self.source.path}: {graph.tensors[index].name} is stored in a form that is not read"
-                )
-            data = np.ascontiguousarray(real, np.float32).reshape(-1).view(np.uint8)
-        else:
-            data = self.source.objects.buffers[tensor.buffer].data
-        objects.buffers.append(self.schema.BufferT(data=data))
-        tensor.buffer = len(objects.buffers) - 1
-        self.file.main.tensors.append(tensor)
-        return len(self.file.main.tensors) - 1
-
-    def _operator(self, of: Any, inputs: list[int], outputs: list[int]) -> Any:
-        operator = copy.deepcopy(of)
-        operator.opcodeIndex = self.code(self.source.objects.operatorCodes[of.opcodeIndex])
-        operator.inputs, operator.outputs = np.asarray(inputs, np.int32), np.asarray(outputs, np.int32)
-        return operator
 
     def _what(self, op: OpFacts, other: OpFacts) -> str:
         return f"{self.file.path}: {op.name!r} ({op.type}) by {other.name!r} ({other.type}) of {self.source.path.name}"
