@@ -33,6 +33,11 @@ def error_row(name: str, weight_sqnr_db: float, own_cosine: float | None = None)
     return LayerErrorRow(**{**empty, **known, "weight_sqnr_db": weight_sqnr_db, "own_cosine": own_cosine})  # type: ignore[arg-type]
 
 
+def given(name: str, **known: object) -> LayerErrorRow:
+    """What an op gives in use, and its weights, of two models that are compared."""
+    return replace(error_row(name, 0.0), **{"op": f"inference/{name}", "weight_sqnr_db": None, "samples": 8, **known})  # type: ignore[arg-type]
+
+
 LAYERS = [conv("a"), conv("b", 4_000_000), PlantedOp("relu", "RELU", 5.0, macs=0)]
 
 
@@ -56,7 +61,7 @@ def test_a_model_with_a_layer_less_is_another(tmp_path: Path) -> None:
 
 def test_other_weights_are_another_model_and_rounded_ones_are_not(tmp_path: Path) -> None:
     other = found(tmp_path, LAYERS, LAYERS, a=-3.0, b=-2.0)
-    assert other is not None and not other.same and "with other weights (-2 dB" in other.says
+    assert other is not None and not other.same and "with other weights" in other.says and "-2 dB" in other.says
     rounded = found(tmp_path / "2", LAYERS, LAYERS, a=8.0, b=30.0)
     assert rounded is not None and rounded.same
 
@@ -68,6 +73,38 @@ def test_weights_of_another_scale_are_the_same_model(tmp_path: Path, cosine: flo
     run.__dict__["layer_errors"] = [error_row(name, -0.1, cosine) for name in "ab"]
     told = sameness(Comparison(run, "float32", "int8", "inference"))
     assert told is not None and told.same is same
+
+
+@pytest.mark.parametrize(("spoiled", "same"), [("a", True), ("ab", True), ("abc", False)])
+def test_a_few_layers_with_other_weights_make_no_other_model(tmp_path: Path, spoiled: str, same: bool) -> None:
+    """Of weights that are the baseline's bit by bit no distance is known, and they count as much as the others."""
+    layers = [conv(name) for name in "abcde"]
+    run = World([PlantedVariant("float32", layers), PlantedVariant("int8", layers)]).record(tmp_path / "run")
+    run.__dict__["layer_errors"] = [
+        error_row(name, -3.0) if name in spoiled else given(name, weight_identical=True) for name in "abcde"
+    ]
+    told = sameness(Comparison(run, "float32", "int8", "inference"))
+    assert told is not None and told.same is same
+
+
+@pytest.mark.parametrize(
+    ("last", "same"), [({"identical": True}, True), ({"sqnr_db": 126.0}, True), ({"sqnr_db": 60.0}, False), ({}, False)]
+)
+def test_what_gives_the_same_numbers_is_the_same_model(tmp_path: Path, last: dict[str, object], same: bool) -> None:
+    """Channels in another order between two layers, or a kernel padded with zeros: other weights, or more work."""
+    wider = [conv("a", 9_000_000), conv("b", 4_000_000), PlantedOp("end", "SOFTMAX", 5.0, macs=0)]
+    for number, second in enumerate((LAYERS, wider)):
+        run = World([PlantedVariant("float32", LAYERS), PlantedVariant("int8", second)]).record(tmp_path / str(number))
+        run.__dict__["layer_errors"] = [
+            given("a", weight_sqnr_db=-3.0, sqnr_db=-1.0),
+            given("b", weight_sqnr_db=-3.0, **last),
+            given("end", identical=True),
+        ]
+        told = sameness(Comparison(run, "float32", "int8", "inference"))
+        assert told is not None and told.same is same
+        assert told.same_work is (second is LAYERS)
+        if same:
+            assert told.says == "float32 and int8 are the same model: b gives the same numbers in both, of 8 inputs"
 
 
 def between(*types: str, after: Sequence[str] = ()) -> list[PlantedOp]:

@@ -24,6 +24,9 @@ _LEAST_WEIGHT_SQNR_DB = 0.0
 #: Unless what they give points the same way, and is too large or too small: a wrong scale makes no other model. What
 #: unlike weights give has a cosine of 0, and of 2 / pi where a ReLU leaves nothing below zero.
 _SAME_WAY = 0.9
+#: What the last product gives is the same number, computed in another order: float32 leaves more than 100 dB of a
+#: network, and its rounding to anything shorter less than this.
+_SAME_NUMBERS_DB = 80.0
 #: Ops of LiteRT that compute a transcendental function. Converters write one as another (GELU by TANH, SOFTMAX by EXP),
 #: never by ADD, MUL, MINIMUM and their like, and no kernel of a product holds one, as it does a RELU.
 _TRANSCENDENTAL = frozenset(["LOGISTIC", "TANH", "ELU", "GELU", "EXP", "LOG", "SOFTMAX", "LOG_SOFTMAX", "SIN", "COS"])
@@ -42,6 +45,11 @@ class Sameness:
     says: str
     common: float | None = None
 
+    @property
+    def same_work(self) -> bool:
+        """Whether both do the same multiplications: one model may also be written with more of them."""
+        return self.common is None or self.common >= _LEAST_COMMON
+
 
 def sameness(comparison: Comparison) -> Sameness | None:
     """`None` where the ops of one are not known."""
@@ -52,6 +60,13 @@ def sameness(comparison: Comparison) -> Sameness | None:
     if not first or not second:
         return None
     common, ratio = _common(first, second, comparison.a.structure == comparison.b.structure == "modules")
+    given = _last_product(comparison, second)
+    if given is not None and _same_numbers(given):
+        return Sameness(
+            True,
+            f"{names} are the same model: {given.name} gives the same numbers in both, of {given.samples} inputs",
+            common,
+        )
     if common < _LEAST_COMMON:
         times = f"{ratio:.3g} times the work of {comparison.baseline}"
         return Sameness(
@@ -64,8 +79,8 @@ def sameness(comparison: Comparison) -> Sameness | None:
     if sqnr_db is not None and sqnr_db < _LEAST_WEIGHT_SQNR_DB and not _same_way(comparison):
         return Sameness(
             False,
-            f"{names} are not the same model: their ops do the same work with other weights ({sqnr_db:.0f} dB in the "
-            "middle)",
+            f"{names} are not the same model: their ops do the same work with other weights (in half of the "
+            f"layers or more these differ by what they are themselves, or more: {sqnr_db:.0f} dB)",
             common,
         )
     functions = _other_functions(comparison, first, second)
@@ -158,8 +173,14 @@ def _module(name: str, depth: int) -> str:
 
 
 def _weights(comparison: Comparison) -> float | None:
-    """Middle of what the variant's weights keep of the baseline's, in dB; `None` where they were not compared."""
-    known = [row.weight_sqnr_db for row in _compared(comparison) if row.weight_sqnr_db is not None]
+    """Middle of what the variant's weights keep of the baseline's, in dB; `None` where they were not compared.
+
+    Weights that are the baseline's bit by bit count too: one layer with others makes no other model."""
+    known = [
+        math.inf if row.weight_sqnr_db is None else row.weight_sqnr_db
+        for row in _compared(comparison)
+        if row.weight_sqnr_db is not None or row.weight_identical
+    ]
     return median(known) if known else None
 
 
@@ -168,6 +189,16 @@ def _same_way(comparison: Comparison) -> bool:
     known = [row.own_cosine for row in _compared(comparison) if row.weight_sqnr_db is not None]
     cosines = [cosine for cosine in known if cosine is not None]
     return bool(cosines) and median(cosines) >= _SAME_WAY
+
+
+def _last_product(comparison: Comparison, ops: Sequence[OpMeta]) -> LayerErrorRow | None:
+    """What the variant's last op that multiplies gives, in use; `None` where that was not compared."""
+    products = [op.op for op in _before_last_product(ops)[-1:] if op.macs]
+    return next((row for row in _compared(comparison) if row.op in products), None)
+
+
+def _same_numbers(row: LayerErrorRow) -> bool:
+    return bool(row.identical) or (row.sqnr_db is not None and row.sqnr_db >= _SAME_NUMBERS_DB)
 
 
 def _compared(comparison: Comparison) -> list[LayerErrorRow]:
