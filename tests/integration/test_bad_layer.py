@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 import qprof
-from qprof.findings.causes.bad_layer import apart
+from qprof.findings.causes.bad_layer import CAUSE, apart
+from qprof.findings.comparison import Comparison
 from qprof.findings.float_layers import layer_errors, section_in_float
+from qprof.findings.judgement import findings
 from qprof.findings.mixed_precision import float_layer_pareto
+from qprof.findings.verify import Claim, carry_out, plan_verification
 from qprof.measure.parent.execution import start
 from qprof.measure.profile import validate_recorded
 from qprof.measure.progress import SilentProgress
@@ -41,6 +44,21 @@ def chain() -> bytes:
             kernel[3] *= 1000.0
         if number == PLANTED:
             kernel[..., 3] /= 1000.0
+        node = graph.conv_2d(f"conv{number}", node, graph.constant(f"conv{number}/kernel", kernel))
+        depth = CHANNELS
+    graph.outputs = [node]
+    return bytes(builder.build_model([graph]))
+
+
+def spoiled(*layers: int) -> bytes:
+    """The chain without its plants, in which some layers have their filters in the order of others."""
+    random = np.random.default_rng(1)
+    graph = builder.Graph()
+    node, depth = graph.input("image", (1, 12, 12, 3)), 3
+    for number in range(CONVS):
+        kernel = random.normal(0, 1 / np.sqrt(9 * depth), (CHANNELS, 3, 3, depth)).astype(np.float32)
+        if number in layers:
+            kernel[:4] = np.roll(kernel[:4], 1, axis=0)
         node = graph.conv_2d(f"conv{number}", node, graph.constant(f"conv{number}/kernel", kernel))
         depth = CHANNELS
     graph.outputs = [node]
@@ -87,3 +105,21 @@ def test_layers_in_float_are_made_and_measured(run: Run) -> None:
     assert rows[0].score is not None and rows[1].score is not None and rows[1].score > rows[0].score + 0.01
     assert rows[1].predicted is not None
     assert rows[1].noise_share > 0.5
+
+
+def test_two_spoiled_layers_of_a_finished_float_file_give_back_all_that_they_lost(tmp_path: Path) -> None:
+    """One behind the other: what the baseline's activations before the second would mend is the first one's."""
+    (tmp_path / "sound.tflite").write_bytes(spoiled())
+    (tmp_path / "spoiled.tflite").write_bytes(spoiled(2, 7))
+    quick = [*QUICK[:6], "protocol.ceilings=false", "protocol.output_samples=50"]
+    run = qprof.run(tmp_path / "sound.tflite", tmp_path / "spoiled.tflite", overrides=quick, output=tmp_path / "run")
+    comparison = Comparison(run, "sound", "spoiled", "inference")
+    claims = [Claim(comparison, hypothesis) for hypothesis in CAUSE.hypotheses(comparison)]
+    (verification,) = plan_verification(run, claims)
+    (found,) = findings(claims, {0: carry_out(run, verification, SilentProgress())})
+    assert "in 2 of 10 layers" in found.hypothesis.claim
+    assert all(layer in found.hypothesis.claim for layer in ("conv2", "conv7"))
+    assert found.hypothesis.intervention is not None and found.hypothesis.effect is not None
+    assert found.hypothesis.intervention.does == "put sound's ops in place of 2 layers of spoiled"
+    assert found.status == "confirmed" and found.measured is not None
+    assert found.measured.value == pytest.approx(-found.hypothesis.effect.value)

@@ -205,9 +205,11 @@ def _patched(
     """
     metric, change = lost
     known = counterparts(comparison)
-    with_weights = _weights_of_baseline(comparison, cause, layers, known, lost)
-    if with_weights is not None:
-        return _hypothesis(cause, claim, evidence, lost, with_weights, None)
+    replaced = _weights_of_baseline(comparison, cause, layers, known, lost)
+    if replaced is None:
+        replaced = _ops_of_baseline(comparison, cause, layers, known, lost)
+    if replaced is not None:
+        return _hypothesis(cause, claim, evidence, lost, replaced, None)
     sides = comparison.interventions.by_side(comparison.b)
     given: list[str] = []
     gives = [layer.op for layer in layers]
@@ -252,15 +254,44 @@ def _weights_of_baseline(
     if comparison.b.structure != "modules" or cause == _SATURATED or not all(layer.op in known for layer in layers):
         return None
     after = comparison.interventions.constants_from(comparison.b, comparison.a, [known[one.op] for one in layers])
+    does = f"put {comparison.baseline}'s weights into {len(layers)} layers of {comparison.variant}"
+    return _with_baselines(comparison, does, after, len(layers), lost)
+
+
+def _ops_of_baseline(
+    comparison: Comparison,
+    cause: str,
+    layers: Sequence[LayerError],
+    known: Mapping[str, tuple[str, str]],
+    lost: tuple[str, Interval],
+) -> Intervention | None:
+    """The baseline's ops, with their weights and settings, in place of layers that are not quantized. The rest of the
+    model is given what it was: where one of them follows on another, activations put before it would give back what
+    the first lost, as if that were not theirs. `None` where the runtime or the ops do not allow it."""
+    quantized = {op.op for op in comparison.ops(comparison.variant) if op.quantization is not None}
+    if comparison.b.structure == "modules" or cause == _SATURATED:
+        return None
+    if not all(layer.op in known and layer.op not in quantized for layer in layers):
+        return None
+    after = comparison.interventions.ops_from(comparison.b, comparison.a, [known[one.op] for one in layers])
+    its = "op in place of 1 layer" if len(layers) == 1 else f"ops in place of {len(layers)} layers"
+    does = f"put {comparison.baseline}'s {its} of {comparison.variant}"
+    return _with_baselines(comparison, does, after, len(layers), lost)
+
+
+def _with_baselines(
+    comparison: Comparison, does: str, after: Section | Impossible, replaces: int, lost: tuple[str, Interval]
+) -> Intervention | None:
+    """The experiment with a part of the baseline in the variant, against the variant as it is."""
     if isinstance(after, Impossible):
         return None
     metric, change = lost
     low, high = (-change.value * share for share in BACK)
     return Intervention(
-        does=f"put {comparison.baseline}'s weights into {len(layers)} layers of {comparison.variant}",
+        does=does,
         prediction=Prediction(metric, comparison.variant, str(after["name"]), low, high),
         variants=(after,),
-        replaces=len(layers),
+        replaces=replaces,
     )
 
 
