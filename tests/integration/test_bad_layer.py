@@ -118,7 +118,8 @@ def test_two_spoiled_layers_of_a_finished_float_file_give_back_all_that_they_los
     (verification,) = plan_verification(run, claims)
     (found,) = findings(claims, {0: carry_out(run, verification, SilentProgress())})
     assert "in 2 of 10 layers" in found.hypothesis.claim
-    assert all(layer in found.hypothesis.claim for layer in ("conv2", "conv7"))
+    assert found.hypothesis.claim.count(" dB, other weights)") == 2
+    assert all(f"{layer} (" in found.hypothesis.claim for layer in ("conv2", "conv7"))
     assert found.hypothesis.intervention is not None and found.hypothesis.effect is not None
     assert found.hypothesis.intervention.does == "put sound's ops in place of 2 layers of spoiled"
     assert found.status == "confirmed" and found.measured is not None

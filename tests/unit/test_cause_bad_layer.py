@@ -64,6 +64,36 @@ def test_of_two_float_models_one_spoiled_layer_stands_apart_from_those_that_comp
     assert len(float_layers.layer_errors(sound.record(tmp_path / "run"), "int8")) == 0  # nothing to leave in float
 
 
+@pytest.mark.parametrize(
+    ("weights", "bias", "says"),
+    [
+        (False, False, "(3.0 dB, other weights)"),
+        (True, False, "(3.0 dB, another bias)"),
+        (
+            True,
+            True,
+            "(3.0 dB, with the same weights and bias: a setting differs, as its activation function or padding)",
+        ),
+        (True, None, "(3.0 dB)"),
+        (None, None, "(3.0 dB)"),
+    ],
+)
+@pytest.mark.parametrize("quantized", [False, True])
+def test_what_of_a_float_layer_differs(
+    tmp_path: Path, weights: bool | None, bias: bool | None, says: str, quantized: bool
+) -> None:
+    made = world({7: LayerError(3.0)}, {7: 0.2})
+    float32, int8 = made.variants
+    if not quantized:
+        int8 = replace(int8, ops=[replace(op, quantization=None) for op in int8.ops])
+    run = replace(made, variants=[float32, int8]).record(tmp_path / "run")
+    run.__dict__["layer_errors"] = [
+        replace(row, weight_identical=weights, bias_identical=bias, own_identical=False) for row in run.layer_errors
+    ]
+    (found,) = CAUSE.hypotheses(Comparison(run, "float32", "int8", "inference"))
+    assert f"{layer(7)} {'(3.0 dB)' if quantized else says}" in found.claim
+
+
 def test_a_layer_that_saturates_is_left_to_the_other_cause(tmp_path: Path) -> None:
     made = world({4: LayerError(9.0, saturated=0.2)}, {4: 0.2})
     assert hypotheses(tmp_path / "bad", made) == []

@@ -13,6 +13,7 @@ from qprof.findings.float_layers import (
     FEWEST_LAYERS,
     LayerError,
     counterparts,
+    error_rows,
     hypothesis,
     layer_errors,
     most_layers,
@@ -56,7 +57,8 @@ class BadLayer:
             return
         middle = median(layer.own_sqnr_db for layer in layers)
         noise = sum(layer.noise for layer in bad) / sum(layer.noise for layer in layers)
-        listed = ", ".join(f"{layer.label} ({layer.own_sqnr_db:.1f} dB)" for layer in bad)
+        differing = _differing(comparison)
+        listed = ", ".join(f"{layer.label} ({layer.own_sqnr_db:.1f} dB{differing.get(layer.op, '')})" for layer in bad)
         claim = (
             f"{lost.says} in {len(bad)} of {len(layers)} layers, whose own error stands "
             f"apart from that of the others ({middle:.1f} dB in the middle): {listed}{_coarser(comparison, bad)}"
@@ -92,6 +94,23 @@ def _of_perplexity(
         intervention=lost.intervention(does, comparison.variant, after, len(bad)),
         untestable=after.reason if isinstance(after, Impossible) else None,
     )
+
+
+def _differing(comparison: Comparison) -> dict[str, str]:
+    """Op of the variant -> what of it is not the baseline's, behind a comma, where neither is quantized: all constants
+    of a quantized op differ."""
+    quantized = {op.op for op in comparison.ops(comparison.variant) if op.quantization is not None}
+    told = {}
+    for row in error_rows(comparison.run, comparison.variant):
+        if row.op in quantized:
+            continue
+        if row.weight_identical is False:
+            told[row.op] = ", other weights"
+        elif row.bias_identical is False:
+            told[row.op] = ", another bias"
+        elif row.weight_identical and row.bias_identical and row.own_identical is False:
+            told[row.op] = ", with the same weights and bias: a setting differs, as its activation function or padding"
+    return told
 
 
 def _coarser(comparison: Comparison, bad: Sequence[LayerError]) -> str:
