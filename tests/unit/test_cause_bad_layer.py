@@ -72,9 +72,9 @@ def test_of_two_float_models_one_spoiled_layer_stands_apart_from_those_that_comp
         (
             True,
             True,
-            "(3.0 dB, with the same weights and bias: a setting differs, as its activation function or padding)",
+            "(3.0 dB, with the same weights and bias: a setting differs, such as its activation function or padding)",
         ),
-        (True, None, "(3.0 dB)"),
+        (True, None, "(3.0 dB, with the same weights: its bias or a setting differs, such as its activation function"),
         (None, None, "(3.0 dB)"),
     ],
 )

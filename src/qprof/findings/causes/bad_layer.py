@@ -108,8 +108,11 @@ def _differing(comparison: Comparison) -> dict[str, str]:
             told[row.op] = ", other weights"
         elif row.bias_identical is False:
             told[row.op] = ", another bias"
-        elif row.weight_identical and row.bias_identical and row.own_identical is False:
-            told[row.op] = ", with the same weights and bias: a setting differs, as its activation function or padding"
+        elif row.weight_identical and row.own_identical is False:
+            same, other = (
+                ("weights and bias", "a setting") if row.bias_identical else ("weights", "its bias or a setting")
+            )
+            told[row.op] = f", with the same {same}: {other} differs, such as its activation function or padding"
     return told
 
 
