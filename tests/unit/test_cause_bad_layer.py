@@ -64,6 +64,24 @@ def test_of_two_float_models_one_spoiled_layer_stands_apart_from_those_that_comp
     assert len(float_layers.layer_errors(sound.record(tmp_path / "run"), "int8")) == 0  # nothing to leave in float
 
 
+def test_layers_that_compute_the_same_have_no_decibels(tmp_path: Path) -> None:
+    made = world({7: LayerError(3.0)}, {7: 0.2})
+    float32, int8 = made.variants
+    unquantized = replace(int8, ops=[replace(op, quantization=None) for op in int8.ops])
+    run = replace(made, variants=[float32, unquantized]).record(tmp_path / "run")
+    (rounded,) = CAUSE.hypotheses(Comparison(run, "float32", "int8", "inference"))
+    assert "dB in the middle" in rounded.claim
+    spoiled = f"inference/{layer(7)}"
+    run.__dict__["layer_errors"] = [
+        row if row.op == spoiled else replace(row, own_identical=True, own_sqnr_db=None) for row in run.layer_errors
+    ]
+    (found,) = CAUSE.hypotheses(Comparison(run, "float32", "int8", "inference"))
+    assert "the others (most of which give the same numbers of the same inputs, bit by bit): " in found.claim
+    evidence = {one.what: one.value for one in found.evidence}
+    assert evidence["layers that give the same, bit by bit"] == 23
+    assert "own SQNR of the layer in the middle" not in evidence
+
+
 @pytest.mark.parametrize(
     ("weights", "bias", "says"),
     [

@@ -34,8 +34,8 @@ SATURATED_SHARE = 0.01
 #: A layer that is not quantized computes what the baseline's does, but for its own rounding: with more error than this
 #: of its own it has other weights, or was spoiled.
 SPOILED_DB = 30.0
-#: What a layer that computes the same counts as: no quantizer comes near it.
-_IDENTICAL_DB = 200.0
+#: What a layer that computes the same bit by bit counts as: no quantizer comes near it. No figure to be told.
+IDENTICAL_DB = 200.0
 #: The cause whose layers cut off what they give (`causes.saturated_activations`).
 _SATURATED = "saturated_activations"
 #: Part of the loss that must come back: half of it, or the loss is elsewhere; above all of it for the scatter.
@@ -94,7 +94,7 @@ def layer_errors(run: Run, variant: str, all_float: bool = False) -> list[LayerE
     own, baseline = ({op.op: op.name for op in run.op_meta.get(one, [])} for one in (variant, run.baseline))
     found = []
     for row in rows:
-        own_db = _IDENTICAL_DB if row.own_identical else row.own_sqnr_db
+        own_db = IDENTICAL_DB if row.own_identical else row.own_sqnr_db
         if row.type == INPUT or own_db is None:
             continue
         if row.op not in quantized and own_db >= SPOILED_DB and (quantized or not all_float):

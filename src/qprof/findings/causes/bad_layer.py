@@ -11,6 +11,7 @@ from qprof.findings.causes.base import Evidence, Hypothesis
 from qprof.findings.comparison import Comparison
 from qprof.findings.float_layers import (
     FEWEST_LAYERS,
+    IDENTICAL_DB,
     LayerError,
     counterparts,
     error_rows,
@@ -61,18 +62,32 @@ class BadLayer:
         listed = ", ".join(f"{layer.label} ({layer.own_sqnr_db:.1f} dB{differing.get(layer.op, '')})" for layer in bad)
         claim = (
             f"{lost.says} in {len(bad)} of {len(layers)} layers, whose own error stands "
-            f"apart from that of the others ({middle:.1f} dB in the middle): {listed}{_coarser(comparison, bad)}"
+            f"apart from that of the others ({_others(middle)}): {listed}{_coarser(comparison, bad)}"
         )
         evidence = (
             *(
                 Evidence(f"own SQNR of {layer.label}", layer.own_sqnr_db, "dB", "layer_errors.parquet: own_sqnr_db")
                 for layer in bad
             ),
-            Evidence("own SQNR of the layer in the middle", middle, "dB", "layer_errors.parquet: own_sqnr_db"),
+            _evidence_of_others(layers, middle),
             Evidence("their part of all layers' own noise", noise, "1", "layer_errors.parquet: own_sqnr_db"),
         )
         found = hypothesis(comparison, self.name, bad, claim, evidence)
         yield found if found is not None else _of_perplexity(comparison, lost, bad, claim, evidence)
+
+
+def _others(middle: float) -> str:
+    """How the layer in the middle is told."""
+    if middle < IDENTICAL_DB:
+        return f"{middle:.1f} dB in the middle"
+    return "most of which give the same numbers of the same inputs, bit by bit"
+
+
+def _evidence_of_others(layers: Sequence[LayerError], middle: float) -> Evidence:
+    if middle < IDENTICAL_DB:
+        return Evidence("own SQNR of the layer in the middle", middle, "dB", "layer_errors.parquet: own_sqnr_db")
+    same = sum(layer.own_sqnr_db >= IDENTICAL_DB for layer in layers)
+    return Evidence("layers that give the same, bit by bit", same, "layers", "layer_errors.parquet: own_identical")
 
 
 def _of_perplexity(
