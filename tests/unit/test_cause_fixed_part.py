@@ -123,3 +123,15 @@ def test_a_model_that_is_gone_cannot_be_cut(tmp_path: Path) -> None:
 )
 def test_what_is_no_fixed_part(tmp_path: Path, int8: tuple[float, float]) -> None:
     assert found(tmp_path, int8) == []
+
+
+@pytest.mark.parametrize("formats", [(None, None), ("int8 weights", "int8 weights")])
+def test_a_model_that_is_faster_but_quantized_no_further_has_no_fixed_part(
+    tmp_path: Path, formats: tuple[str | None, str | None]
+) -> None:
+    """A layer with fewer channels: the rest is not what quantization leaves alone."""
+    variants = []
+    for (name, features), quantization in zip((("whole", 900.0), ("pruned", 300.0)), formats, strict=True):
+        ops = [PlantedOp("features", "CONV_2D", features, quantization=quantization), PlantedOp("boxes", "ADD", 600.0)]
+        variants.append(PlantedVariant(name, ops, section={"file": "/nowhere/model.tflite"}))
+    assert list(hypotheses(World(variants, Noise(0.01)).record(tmp_path / "run"), [CAUSE])) == []

@@ -42,7 +42,7 @@ class FixedPart:
     title = "a part that quantization does not touch"
 
     def hypotheses(self, comparison: Comparison) -> Iterator[Hypothesis]:
-        if comparison.b.structure != "graph" or comparison.table is None:
+        if comparison.b.structure != "graph" or comparison.table is None or not _quantizes(comparison):
             return
         candidates = [row for row in comparison.table.rows if _may_be_fixed(row)]
         if not candidates:
@@ -53,6 +53,12 @@ class FixedPart:
         if fixed < _LEAST_PART * costs.b_us or not _gains(costs, rows):
             return
         yield _hypothesis(comparison, costs, rows)
+
+
+def _quantizes(comparison: Comparison) -> bool:
+    """Whether the variant is quantized, and otherwise than the baseline: a model that was pruned gains by that."""
+    a, b = ({op.quantization for op in comparison.ops(one)} for one in (comparison.baseline, comparison.variant))
+    return b != {None} and a != b
 
 
 def _may_be_fixed(row: DifferenceRow) -> bool:
