@@ -29,6 +29,9 @@ def hypotheses(folder: Path, made: LayerWorld, cause: Cause = CAUSE) -> list[Hyp
         ([15.0, 16.0, 17.0, 18.0, 19.0, *[38.0] * 40], 0),
         ([29.0, *[38.0] * 9], 0),  # not ten times the noise
         ([26.0, 28.0, 30.0, 32.0, 34.0, *[38.0] * 9], 0),  # no gap: the end of a row
+        ([-762.0, 0.0, *[200.0] * 9], 2),  # one's weights are tiny, and the next one's huge to make up for it
+        ([-20.0, *[5.0] * 9], 1),  # a wrong scale among two bits
+        ([-12.0, *[-2.0] * 9], 0),  # all are others
         ([15.0, *[38.0] * 6], 0),  # too few layers to speak of others
     ],
 )

@@ -29,6 +29,9 @@ _BELOW_MIDDLE_DB = 10.0
 PER_TENSOR = "per-tensor"
 #: Twice the noise of the best of them must lie between the bad layers and the next, or they are the end of a row.
 _GAP_DB = 3.0
+#: As much noise as signal: nothing is left of what the layer should give. How far below it is, is a matter of scale,
+#: and no gap between two layers that are both others.
+_NOTHING_LEFT_DB = 0.0
 
 
 class BadLayer:
@@ -162,7 +165,7 @@ def apart(layers: Sequence[LayerError]) -> list[LayerError]:
     if len(layers) < FEWEST_LAYERS:
         return []
     own = np.array([layer.own_sqnr_db for layer in layers])
-    gaps = np.diff(own[: most_layers(len(layers)) + 1])
+    gaps = np.diff(np.maximum(own[: most_layers(len(layers)) + 1], _NOTHING_LEFT_DB))
     count = int(np.argmax(gaps)) + 1
     stands = gaps[count - 1] >= _GAP_DB and own[count - 1] <= np.median(own) - _BELOW_MIDDLE_DB
     return list(layers[:count]) if stands else []
