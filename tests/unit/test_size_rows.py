@@ -18,6 +18,7 @@ from qprof.errors import ModelError
 from qprof.findings.size import SizeDifference, memory_differences, size_difference
 from qprof.record.manifest import Making, Memory, VariantEntry
 from qprof.record.stored import StoredFiles, StoredPart
+from qprof.record.tensors import TensorSpec
 from qprof.report.sizes import left_in_float, memory_lines, size_lines
 from qprof.runtimes.litert import float_tables
 from qprof.runtimes.litert import parts as litert_parts
@@ -282,6 +283,33 @@ def test_memory_rows_add_up() -> None:
     assert "not attributed" in list(memory_lines(found))[-1]
     Both.variants[1].arena_bytes = None
     assert [row.delta_bytes for row in memory_differences(Both())[0].rows] == [-750, -3250]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("counts", "says"),
+    [
+        ((1, 5), "arena of activations, with room kept for 5 outputs, not 1"),
+        ((2, 2), "arena of activations"),
+        ((0, 2), "arena of activations"),  # of a run of before they were written down
+    ],
+)
+def test_outputs_are_told_that_keep_room_in_the_arena(counts: tuple[int, int], says: str) -> None:
+    stored = StoredFiles(bytes=1, parts=[StoredPart(name="w", bytes=1, dtype="int8", elements=1)])
+
+    class Both:
+        variants = tuple(
+            entry(
+                name,
+                stored,
+                memory=Memory(peak_rss_above_runtime_bytes=9000),
+                arena_bytes=1000 * count,
+                outputs=[TensorSpec(name=f"out{n}", shape=(1, 8), dtype="float32") for n in range(count)],
+            )
+            for name, count in zip("ab", counts, strict=True)
+        )
+
+    found: Any = memory_differences(Both())[0]  # type: ignore[arg-type]
+    assert (found.rows[1].what, found.rows[1].delta_bytes) == (says, 1000 * (counts[1] - counts[0]))
 
 
 def test_old_entries_read_and_parts_survive_writing() -> None:

@@ -260,10 +260,18 @@ def _memory_difference(a: VariantEntry, b: VariantEntry) -> MemoryDifference | N
         return None
     rows = [MemoryRow("weights as stored", _weights(b) - _weights(a), "counted")]
     if a.arena_bytes is not None and b.arena_bytes is not None:
-        rows.append(MemoryRow("arena of activations", b.arena_bytes - a.arena_bytes, "measured"))
+        rows.append(MemoryRow(_arena(a, b), b.arena_bytes - a.arena_bytes, "measured"))
     rest = b_peak - a_peak - sum(row.delta_bytes for row in rows)
     rows.append(MemoryRow("not attributed (packed or unpacked copies of weights, kernels, allocator)", rest, "rest"))
     return MemoryDifference(a.name, b.name, b_peak - a_peak, tuple(rows))
+
+
+def _arena(a: VariantEntry, b: VariantEntry) -> str:
+    """What an output is stored in is free for no other tensor: outputs that were left for debugging fill the arena."""
+    counts = len(a.outputs), len(b.outputs)
+    if counts[0] == counts[1] or not all(counts):
+        return "arena of activations"
+    return f"arena of activations, with room kept for {counts[1]} outputs, not {counts[0]}"
 
 
 def _weights(entry: VariantEntry) -> int:
