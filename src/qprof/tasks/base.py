@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
@@ -113,6 +113,12 @@ class Task(ABC):
     @abstractmethod
     def inputs(self, sample: int) -> list[NDArray[Any]]:
         """The sample as the bound variant wants it: one array per input, its exact shape and dtype, quantized."""
+
+    def inputs_alike(self) -> Hashable | None:
+        """Of two tasks that were built alike and are bound, those for which this is equal give the same `inputs`;
+        `None`: that is not known. Arrays that are equal may be the same ones then, and what a task notices while it
+        makes them is told by one of the two."""
+        return None
 
     @abstractmethod
     def decode(self, sample: int, outputs: Sequence[NDArray[Any]]) -> Any:

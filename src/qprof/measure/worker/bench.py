@@ -29,6 +29,7 @@ from qprof.measure.worker.histories import outputs_from_the_start, timed_and_not
 from qprof.measure.worker.inferences import InferenceLog, lead_in, repeated
 from qprof.measure.worker.loading import refuse_changed
 from qprof.measure.worker.memory_growth import MemoryGrowth
+from qprof.measure.worker.prepared_inputs import PreparedInputs
 from qprof.probes.memory import read_memory
 from qprof.probes.usage import USAGE_UNITS, Usage, read_usage
 from qprof.record.blocks import BlockFacts
@@ -56,9 +57,9 @@ _RESERVED_INFERENCES = 64
 
 
 class Bench:
-    """A variant and its task, ready to be measured."""
+    """A variant and its task, ready to be measured. `prepared`: inputs that it shares with others of its process."""
 
-    def __init__(self, request: LoadVariant) -> None:
+    def __init__(self, request: LoadVariant, prepared: PreparedInputs | None = None) -> None:
         variant = request.variant
         self._path = Path(variant.path)
         self._runtime = registry.get(variant.runtime)
@@ -66,7 +67,7 @@ class Bench:
         self._runtime.preload(variant.options)
         self._task = tasks.build(request.task)
         _settle()
-        self._prepared: tuple[tuple[int, ...], list[list[NDArray[Any]]]] = ((), [])
+        self._prepared = (prepared or PreparedInputs()).of(request.task, self._task)
         self._model = self._load_counting_memory()
         refuse_changed(self._runtime, variant)
         self._profiled: ProfiledModel | None = None
@@ -369,11 +370,8 @@ class Bench:
             yield samples[begin : begin + self._chunk]
 
     def _inputs(self, samples: Sequence[int]) -> list[list[NDArray[Any]]]:
-        """Inputs of some samples; the last are kept, for a second pass and for the block's profiled twin."""
-        wanted = tuple(samples)
-        if self._prepared[0] != wanted:
-            self._prepared = (wanted, [self._task.inputs(sample) for sample in wanted])
-        return self._prepared[1]
+        """Inputs of some samples; the last are kept (see `PreparedInputs`)."""
+        return self._prepared.inputs(samples)
 
 
 def _settle() -> None:

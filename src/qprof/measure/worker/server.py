@@ -18,6 +18,7 @@ from qprof.measure.channel import Channel, decoded
 
 if TYPE_CHECKING:
     from qprof.measure.worker.bench import Bench
+    from qprof.measure.worker.prepared_inputs import PreparedInputs
     from qprof.probes.carbon import CarbonEstimator, NoCarbon
 
 
@@ -27,6 +28,7 @@ class Server:
 
     def __init__(self) -> None:
         self._benches: dict[str, Bench] = {}
+        self._prepared: PreparedInputs | None = None
         self._estimator: CarbonEstimator | NoCarbon | None = None
 
     @singledispatchmethod
@@ -56,9 +58,11 @@ class Server:
     @answer.register
     def _load(self, request: requests.LoadVariant) -> requests.LoadedAnswer:
         from qprof.measure.worker.bench import Bench
+        from qprof.measure.worker.prepared_inputs import PreparedInputs
 
         self._benches.pop(request.name, None)
-        bench = self._benches[request.name] = Bench(request)
+        self._prepared = self._prepared or PreparedInputs()
+        bench = self._benches[request.name] = Bench(request, self._prepared)
         return bench.describe()
 
     @answer.register
@@ -82,6 +86,7 @@ class Server:
         from qprof.measure.worker.memory_growth import let_go
 
         self._benches.clear()
+        self._prepared = None
         let_go()
         return requests.Done()
 

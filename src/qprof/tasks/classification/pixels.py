@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -121,6 +121,10 @@ class Pixels:
     def stored(self, image: Image) -> NDArray[Any]:
         """The RGB image as the input stores it."""
         return self._preprocessor.stored(self._framed(image))
+
+    def alike(self) -> Hashable:
+        """Two for which this is equal store an image alike."""
+        return self.settled, self._preprocessor.alike(), self.resize, self.crop
 
     def remarks(self) -> list[str]:
         """`notes`, and what was done to the images seen so far."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -135,6 +135,10 @@ class ClassificationTask(Task):
         if isinstance(given, Pixels):
             return [given.stored(self._examples.image(number))]
         return given.stored(self._examples.arrays(number), self._examples.place(number))
+
+    def inputs_alike(self) -> Hashable | None:
+        given = self._require_bound().given
+        return given.alike() if isinstance(given, Pixels) else None
 
     def decode(self, sample: int, outputs: Sequence[NDArray[Any]]) -> Prediction:
         """See `qprof.tasks.classification.outputs.Prediction`."""

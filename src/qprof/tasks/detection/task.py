@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -174,6 +174,9 @@ class DetectionTask(Task):
         pixels = read_rgb(self._path(image), image.size)
         self._note_size(image, pixels.size)
         return [self._require_bound().preprocessor.stored(pixels)]
+
+    def inputs_alike(self) -> Hashable:
+        return self._require_bound().preprocessor.alike()
 
     def decode(self, sample: int, outputs: Sequence[NDArray[Any]]) -> list[Detection]:
         """Detections of the sample, best score first, boxes in pixels of the image, in the COCO results format."""

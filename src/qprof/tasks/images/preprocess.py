@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -104,6 +104,10 @@ class Preprocessor:
             raise DataError(
                 f"input {self.spec.name!r} is {dtype}, which cannot take raw pixels: remove preprocess.raw_pixels"
             )
+
+    def alike(self) -> Hashable:
+        """Two that are fitted with one configuration and for which this is equal store an image alike."""
+        return replace(self.spec, name="", argument=None)
 
     def geometry(self, stored: tuple[int, int], frame: tuple[int, int]) -> Geometry:
         """The way from pixels of the annotations' `frame` (width, height) to those of the input, for an image of size

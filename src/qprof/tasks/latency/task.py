@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,9 @@ class LatencyTask(Task):
         if self._given is not None:
             return self._given.stored(sample, specs)
         return [self._drawn(sample, position, spec) for position, spec in enumerate(specs)]
+
+    def inputs_alike(self) -> Hashable:
+        return tuple(self._require_bound())
 
     def _drawn(self, sample: int, position: int, spec: TensorSpec) -> NDArray[Any]:
         """A random input as the baseline's is drawn: for an input that keeps channels at the other end transposed."""
