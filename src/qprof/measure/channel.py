@@ -16,6 +16,9 @@ Message = TypeVar("Message")
 #: Kinds of NumPy dtype that cross: numbers and booleans, no objects.
 _KINDS = "biufc"
 
+#: Types that JSON holds as they are.
+_PLAIN = frozenset({int, str, bool, type(None)})
+
 
 class Envelope(msgspec.Struct, frozen=True, array_like=True):
     """What goes over the wire: a message, or why there is none. Its type is known to who asked."""
@@ -78,6 +81,11 @@ _ENCODER = msgspec.msgpack.Encoder(enc_hook=_plain)
 
 def json_safe(value: Any) -> Any:
     """NaN and infinity as `None`, tuples as lists, NumPy scalars as Python's: what JSON can hold."""
+    kind = type(value)  # first what nearly all values are: of a detector's boxes 3000 in an image
+    if kind is float:
+        return value if math.isfinite(value) else None
+    if kind in _PLAIN:
+        return value
     if isinstance(value, Mapping):
         return {str(key): json_safe(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
