@@ -45,11 +45,11 @@ SITE = """
         from qprof.measure.worker import bench
 
         class Bench(bench.Bench):
-            def __init__(self, request):
+            def __init__(self, request, *shared):
                 self.count = 0
                 if broken == "overwrite":
                     shutil.copyfile(what, request.variant.path)
-                super().__init__(request)
+                super().__init__(request, *shared)
 
             def block(self, request):
                 self.count += 1

@@ -36,11 +36,11 @@ SITE = """
         from qprof.measure.worker import bench
 
         class Bench(bench.Bench):
-            def __init__(self, request):
+            def __init__(self, request, *shared):
                 self.count = 0
                 if dies(request, request.variant.path, "load"):
                     os.kill(os.getpid(), signal.SIGSEGV)
-                super().__init__(request)
+                super().__init__(request, *shared)
 
             def instrument(self):
                 if dies(None, self._path, "instrument"):

@@ -16,6 +16,7 @@ from qprof.cli.quantity import add_limit_arguments, limits_of
 if TYPE_CHECKING:
     from qprof.findings.choice import Limits
     from qprof.findings.explanation import Explanation
+    from qprof.measure.parent.spare import SpareWorkers
     from qprof.store.run import Run
 
 
@@ -106,8 +107,10 @@ def print_explanation(
     limits: Limits | None = None,
     as_json: bool = False,
     remarks: bool = False,
+    spare: SpareWorkers | None = None,
 ) -> Explanation:
-    """Explain a run, keep that beside it where the run is finished, print it and return it."""
+    """Explain a run, keep that beside it where the run is finished, print it and return it. `spare`: workers of earlier
+    runs."""
     import sys
     from dataclasses import asdict
 
@@ -124,7 +127,7 @@ def print_explanation(
     from qprof.report.terminal import print_lines
 
     with make_progress(sys.stderr, MonotonicClock(), quiet) as progress:
-        explanation = explain(run, verify=verify, divide=divide, limits=limits, progress=progress)
+        explanation = explain(run, verify=verify, divide=divide, limits=limits, progress=progress, spare=spare)
     if run.complete:
         _save(run, explanation)
     if as_json:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from qprof.findings.explanation import Explanation
+    from qprof.measure.parent.spare import SpareWorkers
 
 from qprof.cli.common import count
 
@@ -98,6 +99,7 @@ def run(options: argparse.Namespace) -> int:
     from qprof.measure.command_line import is_profile, profile_for
     from qprof.measure.input_options import InputOptions, recipes, shapes
     from qprof.measure.parent.execution import new_run_folder, resume, start
+    from qprof.measure.parent.spare import spare_workers
     from qprof.probes.clock import MonotonicClock
     from qprof.report.progress import make_progress
     from qprof.store.run import find_run
@@ -124,29 +126,37 @@ def run(options: argparse.Namespace) -> int:
     if not options.resume and not any((*models, *images)):
         return _quickstart(options)
     chosen = True
-    with make_progress(sys.stderr, MonotonicClock(), options.quiet) as progress:
-        if options.resume:
-            folder = find_run(options.resume)
-            resume(folder, progress, changed=options.changed, budget_s=budget_s, samples=options.samples)
-        else:
-            profile = profile_for(
-                options.targets,
-                variants=[name for name in options.variants.split(",") if name],
-                inputs=inputs,
-                bits=[_width(text) for text in options.bits.split(",") if text],
-                group_size=options.group_size,
-                data=options.data,
-                images=options.images,
-                labels=options.labels,
-                truth=options.truth,
-                overrides=options.set,
-            )
-            folder = options.output or new_run_folder(profile)
-            start(profile, folder, progress)
-            asked = options.variants or options.bits or options.group_size is not None
-            chosen = bool(asked) or is_profile(options.targets[0])
-    code = _shown(folder, chosen)
-    explanation = _explained(folder, options.quiet) if options.verify else None
+    with spare_workers(bool(options.verify)) as spare:
+        with make_progress(sys.stderr, MonotonicClock(), options.quiet) as progress:
+            if options.resume:
+                folder = find_run(options.resume)
+                resume(
+                    folder,
+                    progress,
+                    changed=options.changed,
+                    budget_s=budget_s,
+                    samples=options.samples,
+                    spare=spare,
+                )
+            else:
+                profile = profile_for(
+                    options.targets,
+                    variants=[name for name in options.variants.split(",") if name],
+                    inputs=inputs,
+                    bits=[_width(text) for text in options.bits.split(",") if text],
+                    group_size=options.group_size,
+                    data=options.data,
+                    images=options.images,
+                    labels=options.labels,
+                    truth=options.truth,
+                    overrides=options.set,
+                )
+                folder = options.output or new_run_folder(profile)
+                start(profile, folder, progress, spare=spare)
+                asked = options.variants or options.bits or options.group_size is not None
+                chosen = bool(asked) or is_profile(options.targets[0])
+        code = _shown(folder, chosen)
+        explanation = _explained(folder, options.quiet, spare) if options.verify else None
     _reported(folder, explanation)
     return code
 
@@ -158,23 +168,25 @@ def _quickstart(options: argparse.Namespace) -> int:
     from qprof.errors import MissingExtraError
     from qprof.measure.command_line import QUICKSTART, profile_for
     from qprof.measure.parent.execution import new_run_folder, require_runtime, start
+    from qprof.measure.parent.spare import spare_workers
     from qprof.probes.clock import MonotonicClock
     from qprof.report.progress import make_progress
 
     codes, reports = [], []
+    verify = options.verify is not False
     for name in QUICKSTART:
         profile = profile_for([name], overrides=options.set)
-        with make_progress(sys.stderr, MonotonicClock(), options.quiet) as progress:
-            try:
-                require_runtime(profile)
-            except MissingExtraError as error:
-                progress.note(f"{name} is left out: {error}")
-                continue
-            folder = options.output / name if options.output else new_run_folder(profile)
-            start(profile, folder, progress)
-        codes.append(_shown(folder))
-        explanation = _explained(folder, options.quiet) if options.verify is not False else None
-        reports.append((folder, explanation))
+        with spare_workers(verify) as spare:
+            with make_progress(sys.stderr, MonotonicClock(), options.quiet) as progress:
+                try:
+                    require_runtime(profile)
+                except MissingExtraError as error:
+                    progress.note(f"{name} is left out: {error}")
+                    continue
+                folder = options.output / name if options.output else new_run_folder(profile)
+                start(profile, folder, progress, spare=spare)
+            codes.append(_shown(folder))
+            reports.append((folder, _explained(folder, options.quiet, spare) if verify else None))
     for folder, explanation in reports:
         _reported(folder, explanation)
     return max(codes)
@@ -204,13 +216,13 @@ def _shown(folder: Path, chosen: bool = True) -> int:
     return 1 if left else 0
 
 
-def _explained(folder: Path, quiet: bool) -> Explanation:
-    """Verify, print and keep the explanation of a finished run; returns it."""
+def _explained(folder: Path, quiet: bool, spare: SpareWorkers | None) -> Explanation:
+    """Verify, print and keep the explanation of a finished run; returns it. `spare`: workers of that run."""
     from qprof.cli.explain import print_explanation
     from qprof.store.run import Run
 
     print()
-    return print_explanation(Run(folder), verify=True, quiet=quiet)
+    return print_explanation(Run(folder), verify=True, quiet=quiet, spare=spare)
 
 
 def _reported(folder: Path, explanation: Explanation | None) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from qprof.errors import QprofError
 from qprof.findings.judgement import checked, disturbed
 from qprof.findings.verify import Claim, Verification, carry_out, holds, narrowed, recorded
+from qprof.measure.parent.spare import SpareWorkers
 from qprof.measure.progress import ProgressDisplay
 from qprof.store.run import Run
 
@@ -15,12 +16,12 @@ _MOST_RUNS = 2
 
 
 def runs_that_test(
-    run: Run, plan: Verification, verify: bool, progress: ProgressDisplay
+    run: Run, plan: Verification, verify: bool, progress: ProgressDisplay, spare: SpareWorkers | None = None
 ) -> dict[Claim, Run] | QprofError:
     """The run that tests each claim of a verification, of those that are kept and, with `verify`, made now.
 
     One claim may have found the machine as it was and another not: only what belongs to these is run once more. Claims
-    that no run tests are left out. An error where the first run fails.
+    that no run tests are left out. An error where the first run fails. `spare`: workers of earlier runs.
     """
     # Read once: what is computed of a run is kept with it, and claims that it tests alike share that.
     known = recorded(run)
@@ -30,7 +31,7 @@ def runs_that_test(
         runs[claim] = [one for profile, one in known if holds(profile, wanted)]
     try:
         while verify and (left := [claim for claim in plan.claims if _once_more(claim, runs[claim])]):
-            again = carry_out(run, narrowed(run, plan, left), progress, again=True)
+            again = carry_out(run, narrowed(run, plan, left), progress, again=True, spare=spare)
             for claim in left:
                 runs[claim].append(again)
     except QprofError as error:

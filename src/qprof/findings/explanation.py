@@ -35,6 +35,7 @@ from qprof.findings.summary import VariantSummary, summarize
 from qprof.findings.unshrunk import unshrunk_variants
 from qprof.findings.verdicts import FigureVerdict, verdicts
 from qprof.findings.verify import Claim, carry_out, kept, plan_verification, recorded
+from qprof.measure.parent.spare import SpareWorkers
 from qprof.measure.progress import ProgressDisplay, SilentProgress
 from qprof.record.distances import DECIDING
 from qprof.record.perplexities import LOWER_IS_BETTER
@@ -118,10 +119,12 @@ def explain(
     divide: bool = False,
     limits: Limits | None = None,
     progress: ProgressDisplay | None = None,
+    spare: SpareWorkers | None = None,
 ) -> Explanation:
     """Explain a run. With `verify` the interventions that its causes propose are carried out, in runs of their own
     inside the run's folder. With `divide` a lost score is divided over the stages of the model, by such runs as well.
-    Those that were carried out before are taken from there in any case.
+    Those that were carried out before are taken from there in any case. `spare`: workers of earlier
+    runs, for these; they are ended with them.
 
     Raises `StoreError` for a run that cannot be read. A verification that fails leaves its claims untested.
     """
@@ -129,15 +132,16 @@ def explain(
     claims = _claims(comparisons)
     outcomes: dict[int, Run | QprofError] = {}
     notes = []
-    for plan in plan_verification(run, claims):
-        tested = runs_that_test(run, plan, verify, progress or SilentProgress())
-        if isinstance(tested, QprofError):
-            notes.append(f"verification {plan.name} failed: {tested}")
-            outcomes |= {position: tested for position, claim in enumerate(claims) if claim in plan.claims}
-            continue
-        if plan.timed:
-            notes += [note for one in dict.fromkeys(tested.values()) for note in machine_notes(run, one)]
-        outcomes |= {position: tested[claim] for position, claim in enumerate(claims) if claim in tested}
+    with spare or SpareWorkers() as workers:
+        for plan in plan_verification(run, claims):
+            tested = runs_that_test(run, plan, verify, progress or SilentProgress(), workers)
+            if isinstance(tested, QprofError):
+                notes.append(f"verification {plan.name} failed: {tested}")
+                outcomes |= {position: tested for position, claim in enumerate(claims) if claim in plan.claims}
+                continue
+            if plan.timed:
+                notes += [note for one in dict.fromkeys(tested.values()) for note in machine_notes(run, one)]
+            outcomes |= {position: tested[claim] for position, claim in enumerate(claims) if claim in tested}
     divided, reasons = _along(run, comparisons, divide, progress or SilentProgress())
     found = list(zip(claims, findings(claims, outcomes), strict=True))
     doubted = doubts(run)

@@ -14,6 +14,7 @@ from qprof.findings.causes.base import Hypothesis
 from qprof.findings.comparison import Comparison
 from qprof.findings.effects import LATENCY
 from qprof.measure.parent.execution import resume, start
+from qprof.measure.parent.spare import SpareWorkers
 from qprof.measure.profile import Profile, resolved, validate
 from qprof.measure.profile_file import merged
 from qprof.measure.progress import ProgressDisplay
@@ -213,9 +214,15 @@ def _but_variants(profile: Mapping[str, Any]) -> dict[str, Any]:
     return {**profile, "variants": None, "protocol": kept}
 
 
-def carry_out(run: Run, verification: Verification, progress: ProgressDisplay, again: bool = False) -> Run:
+def carry_out(
+    run: Run,
+    verification: Verification,
+    progress: ProgressDisplay,
+    again: bool = False,
+    spare: SpareWorkers | None = None,
+) -> Run:
     """Run a verification into the run's own folder, go on with one that was interrupted, or take the last that is kept
-    unless it is to be made `again`.
+    unless it is to be made `again`. `spare`: workers of earlier runs.
 
     Raises what `qprof run` raises.
     """
@@ -227,10 +234,10 @@ def carry_out(run: Run, verification: Verification, progress: ProgressDisplay, a
     profile = validate(verification.profile, source=f"verification {verification.name} of {run.folder}")
     folder = _interrupted(run, profile)
     if folder is not None:
-        resume(folder, progress)
+        resume(folder, progress, spare=spare)
     else:
         folder = _free(run.folder / VERIFY / verification.name)
-        start(profile, folder, progress)
+        start(profile, folder, progress, spare=spare)
     write_json(folder / "verification.json", verification.profile)
     return Run(folder)
 

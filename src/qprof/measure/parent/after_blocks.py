@@ -43,8 +43,8 @@ class AfterBlocks:
         self._protocol = protocol
         self._progress = progress
 
-    def find_ceilings(self, entries: Sequence[VariantEntry]) -> None:
-        """Of each runtime, as its first variant uses it, into the manifest."""
+    def find_ceilings(self, entries: Sequence[VariantEntry], jobs: Jobs | None) -> None:
+        """Of each runtime, as its first variant uses it, into the manifest. `jobs`: see `machine_ceilings`."""
         for entry in entries if self._protocol.ceilings else ():
             runtime = registry.get(str(entry.runtime))
             if runtime.name in self._manifest.ceilings or runtime.ceilings is None:
@@ -52,7 +52,7 @@ class AfterBlocks:
             self._progress.phase("measuring ceilings", f"what this machine can do with {runtime.name}")
             try:
                 options = msgspec.convert(entry.options, runtime.options_type)
-                self._manifest.ceilings[runtime.name] = machine_ceilings(runtime, options)
+                self._manifest.ceilings[runtime.name] = machine_ceilings(runtime, options, jobs)
             except QprofError as error:
                 self._note(f"the ceilings of {runtime.name} are not known: {error}")
 

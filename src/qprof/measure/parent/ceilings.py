@@ -13,6 +13,7 @@ import msgspec
 
 import qprof
 from qprof.errors import ModelError, StoreError
+from qprof.measure.parent.jobs import Jobs
 from qprof.measure.parent.process import closing_worker
 from qprof.measure.requests import MeasureCeilings
 from qprof.probes.machine import describe_machine, packages
@@ -32,9 +33,10 @@ _FILE = "ceilings.json"
 _TIMEOUT_S = 300.0
 
 
-def machine_ceilings(runtime: Runtime, options: RunOptions) -> list[Ceiling]:
+def machine_ceilings(runtime: Runtime, options: RunOptions, jobs: Jobs | None = None) -> list[Ceiling]:
     """The ceilings of a runtime with the threads, delegate and device of `options`: from the cache, or measured now,
-    which takes some seconds that nothing else should run in. Disturbed ones are not kept.
+    which takes some seconds that nothing else should run in. Disturbed ones are not kept. `jobs`: of workers that have
+    imported the runtime, with such options; without them there is a worker for this alone.
 
     Raises:
         ModelError: the runtime has no ceilings, or cannot run. WorkerError: the worker died. StoreError: the cache
@@ -47,11 +49,14 @@ def machine_ceilings(runtime: Runtime, options: RunOptions) -> list[Ceiling]:
     if stored is not None:
         return stored
     request = MeasureCeilings(runtime=runtime.name, options=msgspec.to_builtins(options))
-    with (
-        tempfile.TemporaryDirectory(prefix="qprof-") as folder,
-        closing_worker("machine ceilings", Path(folder) / "worker.log") as worker,
-    ):
-        measured = worker.ask(request, timeout_s=_TIMEOUT_S).ceilings
+    if jobs is not None:
+        measured = jobs.ask("machine ceilings", request, timeout_s=_TIMEOUT_S).ceilings
+    else:
+        with (
+            tempfile.TemporaryDirectory(prefix="qprof-") as folder,
+            closing_worker("machine ceilings", Path(folder) / "worker.log") as worker,
+        ):
+            measured = worker.ask(request, timeout_s=_TIMEOUT_S).ceilings
     if any(ceiling.disturbed for ceiling in measured):
         return measured  # the next run may find the machine calmer
     content = {"ceilings": [dataclasses.asdict(ceiling) for ceiling in measured]}

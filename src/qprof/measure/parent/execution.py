@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import qprof
@@ -14,9 +15,10 @@ from qprof.measure.parent.after_blocks import AfterBlocks
 from qprof.measure.parent.blocks import Measurement
 from qprof.measure.parent.jobs import Job, Jobs, at_once
 from qprof.measure.parent.output_distances import OutputComparison
-from qprof.measure.parent.process import Bounds, closing_worker
+from qprof.measure.parent.process import Bounds
 from qprof.measure.parent.sensors import Estimator, SampledProbe, Sensors, open_probes, open_watch
 from qprof.measure.parent.sharpen import ask_for_more, count_scored
+from qprof.measure.parent.spare import SpareWorkers
 from qprof.measure.parent.variants import Crew
 from qprof.measure.profile import Profile, resolved, validate_recorded
 from qprof.measure.progress import ProgressDisplay
@@ -45,13 +47,20 @@ def require_runtime(profile: Profile) -> None:
     registry.for_model(model_path(profile.model.path)).require()
 
 
-def start(profile: Profile, folder: Path, progress: ProgressDisplay, opener: OpenProbes = open_probes) -> RunWriter:
-    """Run a profile into a new run directory. `opener` opens the sensors of the run's device.
+def start(
+    profile: Profile,
+    folder: Path,
+    progress: ProgressDisplay,
+    opener: OpenProbes = open_probes,
+    spare: SpareWorkers | None = None,
+) -> RunWriter:
+    """Run a profile into a new run directory. `opener` opens the sensors of the run's device; `spare`: workers of
+    earlier runs, to which it leaves its own.
 
     A variant that fails is recorded with its reason and the others go on. Raises `StoreError` where the directory
     cannot be written, `ModelError` where no variant could be measured, and whatever the task finds wrong with its data.
     """
-    return _finished(RunWriter.create(folder, _new_manifest(profile)), profile, progress, opener)
+    return _finished(RunWriter.create(folder, _new_manifest(profile)), profile, progress, opener, spare)
 
 
 def resume(
@@ -62,6 +71,7 @@ def resume(
     changed: bool = False,
     budget_s: float | None = None,
     samples: int | None = None,
+    spare: SpareWorkers | None = None,
 ) -> RunWriter:
     """Go on with an interrupted run: blocks that are kept are not run again, variants that failed or were not scored
     are tried again, those of a finished run, too. With `budget_s` seconds of measuring in all, or so many `samples`, a
@@ -87,7 +97,7 @@ def resume(
         writer.close()
         raise
     writer.manifest.status = "running"
-    return _finished(writer, profile, progress, opener)
+    return _finished(writer, profile, progress, opener, spare)
 
 
 def _refuse_mixture(writer: RunWriter, changed: bool) -> None:
@@ -101,9 +111,11 @@ def _refuse_mixture(writer: RunWriter, changed: bool) -> None:
     writer.manifest.changed = list(dict.fromkeys([*writer.manifest.changed, *found]))
 
 
-def _finished(writer: RunWriter, profile: Profile, progress: ProgressDisplay, opener: OpenProbes) -> RunWriter:
+def _finished(
+    writer: RunWriter, profile: Profile, progress: ProgressDisplay, opener: OpenProbes, spare: SpareWorkers | None
+) -> RunWriter:
     with contextlib.closing(writer):
-        execution = Execution(writer, profile, progress, opener)
+        execution = Execution(writer, profile, progress, opener, spare)
         try:
             execution.run()
         except BaseException:
@@ -123,7 +135,12 @@ class Execution:
     """One run while it happens."""
 
     def __init__(
-        self, writer: RunWriter, profile: Profile, progress: ProgressDisplay, opener: OpenProbes = open_probes
+        self,
+        writer: RunWriter,
+        profile: Profile,
+        progress: ProgressDisplay,
+        opener: OpenProbes = open_probes,
+        spare: SpareWorkers | None = None,
     ) -> None:
         self._writer = writer
         self._manifest = writer.manifest
@@ -133,7 +150,8 @@ class Execution:
         self._protocol = profile.protocol
         self._logs = writer.folder / "logs"
         self._bounds = Bounds.of(self._protocol)
-        self._crew = Crew(writer, profile, progress, self._bounds)
+        self._spare = spare
+        self._crew = Crew(writer, profile, progress, self._bounds, spare)
 
     def run(self) -> None:
         """Everything from the data to the tables."""
@@ -147,7 +165,11 @@ class Execution:
         # They have imported what the jobs need, which takes seconds.
         with Jobs(self._logs / "layers.log", self._bounds, self._crew.released(at_once())) as jobs:
             after.check(jobs, self._crew.living())
-        after.find_ceilings(self._crew.living())
+            kinds = self._crew.kinds
+            alike = len(set(kinds.values())) == 1 and self._protocol.device == "cpu"  # else what they hold may count
+            after.find_ceilings(self._crew.living(), jobs if alike else None)
+            if self._spare is not None:
+                self._spare.keep({worker: kinds[worker] for worker in jobs.give_up(kinds)})
         self._finish()
 
     def stop(self) -> None:
@@ -190,11 +212,10 @@ class Execution:
         # In another process: predictions and tables are large, and the parent is to stay small.
         with Jobs(self._logs / "score.log", self._bounds) as jobs:
             self._score(jobs, self._crew.living() if self._protocol.scored else ())
-        count_scored(self._manifest)
-        with Jobs(self._logs / "outputs.log", self._bounds) as jobs:
+            count_scored(self._manifest)
             OutputComparison(self._writer, self._protocol, self._progress).run(jobs, self._crew.living())
-        self._progress.phase("writing", "tables")
-        self._writer.finalize(SOURCES, self._tabulate)
+            self._progress.phase("writing", "tables")
+            self._writer.finalize(SOURCES, partial(_tabulated, jobs))
 
     def _score(self, jobs: Jobs, entries: Sequence[VariantEntry]) -> None:
         folder = str(self._writer.folder.absolute())
@@ -216,10 +237,10 @@ class Execution:
                 self._manifest.score_columns = answer.columns
             entry.notes += [note for note in answer.notes if note not in entry.notes]
 
-    def _tabulate(self, folder: Path, variants: Sequence[str], sources: Sequence[str]) -> list[BlockEntry]:
-        request = Tabulate(folder=str(folder.absolute()), variants=list(variants), sources=list(sources))
-        with closing_worker("writing of the tables", self._logs / "score.log", self._bounds) as worker:
-            return worker.ask(request).blocks
+
+def _tabulated(jobs: Jobs, folder: Path, variants: Sequence[str], sources: Sequence[str]) -> list[BlockEntry]:
+    request = Tabulate(folder=str(folder.absolute()), variants=list(variants), sources=list(sources))
+    return jobs.ask("writing of the tables", request).blocks
 
 
 def _new_manifest(profile: Profile) -> Manifest:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,6 +89,13 @@ class Jobs:
                     for worker in self._busy:
                         worker.kill_process()
                 raise
+
+    def give_up(self, workers: Collection[WorkerProcess]) -> list[WorkerProcess]:
+        """Those of the workers that live and do nothing, from now on the caller's."""
+        with self._lock:
+            found = [one for one in self._idle if one in workers and one.lives]
+            self._idle = [one for one in self._idle if one not in found]
+        return found
 
     def _outcome(self, job: Job[Any]) -> Any | QprofError:
         try:

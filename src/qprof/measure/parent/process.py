@@ -98,6 +98,17 @@ class WorkerProcess:
         with contextlib.suppress(OSError):
             self._channel.send(request)
 
+    def settle(self) -> None:
+        """Wait for the answers to all that was posted. Raises as `ask` does."""
+        self._await_posted(None)
+
+    def begin_anew(self, label: str, bounds: Bounds) -> None:
+        """Be another's from now on: under another name, within other bounds. What it printed so far is no longer among
+        its last words."""
+        self.label, self._bounds = label, bounds
+        with contextlib.suppress(OSError):  # the log is gone, and with it all words
+            self._log_begin = self.log.stat().st_size
+
     def ask(self, request: Request[Answer], *, timeout_s: float | None = None) -> Answer:
         """Send a request and wait for its answer, as long as a step may take where no other time is given.
 

@@ -10,6 +10,7 @@ import msgspec
 from qprof.errors import DataError, ModelError, QprofError, WorkerError
 from qprof.measure.models import runtime_of
 from qprof.measure.parent.process import Bounds, WorkerProcess, stop_all
+from qprof.measure.parent.spare import Kind, SpareWorkers
 from qprof.measure.profile import Profile
 from qprof.measure.progress import ProgressDisplay
 from qprof.measure.requests import (
@@ -46,7 +47,17 @@ class Crew:
     process is the failure of the one that was asked; the others are loaded once more, each by itself.
     """
 
-    def __init__(self, writer: RunWriter, profile: Profile, progress: ProgressDisplay, bounds: Bounds) -> None:
+    def __init__(
+        self,
+        writer: RunWriter,
+        profile: Profile,
+        progress: ProgressDisplay,
+        bounds: Bounds,
+        spare: SpareWorkers | None = None,
+    ) -> None:
+        self._spare = spare
+        #: What was imported into a process, where that is all that there is in it.
+        self.kinds: dict[WorkerProcess, Kind] = {}
         self._writer = writer
         self._manifest = writer.manifest
         self._profile = profile
@@ -196,14 +207,35 @@ class Crew:
             fits = guessed == made.runtime and not made.run.get("library")
             worker = self._workers[entry.name] if fits else self._new_worker(entry)
             worker.post(preload)
+            self._note_kind(worker, entry, made)
             return maker
         # What a library or the number of threads changes in a process, it changes for all that is loaded there.
         alike = (made.runtime, made.run.get("library"), entry.section.get("threads"))
         if alike not in self._shared:
-            self._shared[alike] = self._new_worker(entry)
+            self._shared[alike] = self._spare_worker(entry, made) or self._new_worker(entry)
             self._shared[alike].post(preload)
+            self._note_kind(self._shared[alike], entry, made)
         self._workers[entry.name] = self._shared[alike]
         return maker
+
+    def _spare_worker(self, entry: VariantEntry, made: MadeAnswer) -> WorkerProcess | None:
+        """A process of an earlier run that has imported what this variant needs, and nothing else."""
+        kind = self._kind(entry, made)
+        if self._spare is None or kind is None:
+            return None
+        return self._spare.take(kind, f"variant {entry.name}", self._bounds)
+
+    def _note_kind(self, worker: WorkerProcess, entry: VariantEntry, made: MadeAnswer) -> None:
+        kind = self._kind(entry, made)
+        if kind is not None:
+            self.kinds[worker] = kind
+
+    def _kind(self, entry: VariantEntry, made: MadeAnswer) -> Kind | None:
+        """`None` for a variant that brings a library of its own."""
+        if made.run.get("library"):
+            return None
+        threads = entry.section.get("threads") or self._protocol.threads
+        return Kind(made.runtime, threads, self._protocol.device)
 
     def _new_worker(self, entry: VariantEntry) -> WorkerProcess:
         self._drop_worker(entry)
