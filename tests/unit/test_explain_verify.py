@@ -346,7 +346,7 @@ def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Run, list
     run = world.record(tmp_path / "run")
     started: list[Path] = []
 
-    def start(profile: Any, folder: Path, progress: ProgressDisplay) -> None:
+    def start(profile: Any, folder: Path, progress: ProgressDisplay, **_: Any) -> None:
         started.append(folder)
         ops = [PlantedOp("conv", "CONV_2D", 50.0)]
         extra = [PlantedVariant(s.name, ops, section={"method": s.method}) for s in profile.variants[2:]]
