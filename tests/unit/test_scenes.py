@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -154,6 +156,28 @@ def test_write_split_is_a_valid_coco_data_set(tmp_path: Path) -> None:
         assert [entry["area"] for entry in entries] == scene.areas.tolist()
         assert [entry["category_id"] for entry in entries] == scene.category_ids.tolist()
         assert {entry["iscrowd"] for entry in entries} <= {0}
+
+
+def test_a_split_is_the_same_by_one_thread_and_by_several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow_at_first(split: str, index: int) -> Scene:
+        if index == 0:
+            late.wait(60)
+        elif index == 3:
+            late.set()
+        return render_scene(split, index)
+
+    late = threading.Event()
+    monkeypatch.setattr(scenes, "render_scene", slow_at_first)
+    found = []
+    for cores in (4, 1):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: set(range(cores)))
+        if cores == 1:
+            late.set()
+        found.append(write_split(tmp_path / f"{cores}", "val", 6).read_text())
+    assert found[0] == found[1]
+    files = [sorted((tmp_path / cores / "images").iterdir()) for cores in "41"]
+    assert [path.name for path in files[0]] == [path.name for path in files[1]]
+    assert [path.read_bytes() for path in files[0]] == [path.read_bytes() for path in files[1]]
 
 
 def test_write_split_leaves_nothing_behind_when_it_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
