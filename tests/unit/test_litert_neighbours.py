@@ -8,7 +8,10 @@ import pytest
 
 pytest.importorskip("ai_edge_litert.interpreter")
 
+from qprof.errors import ModelError
+from qprof.runtimes.litert import flatbuffer
 from qprof.runtimes.litert.flatbuffer import read_model
+from qprof.runtimes.litert.model_facts import ModelFacts
 from qprof.runtimes.litert.neighbours import neighbours, neighbours_by_side
 from qprof.runtimes.litert.quantize import make
 
@@ -69,3 +72,24 @@ def test_conversions_are_nobodys_neighbours(tmp_path: Path) -> None:
     assert "DEQUANTIZE" in types.values()
     for before, after in neighbours_by_side(path).values():
         assert all(types[other] != "DEQUANTIZE" for other in (*before, *after))
+
+
+def test_a_file_that_is_asked_about_often_is_read_once_unless_it_was_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+
+    def counted(path: Path) -> ModelFacts:
+        read.append(path)
+        return read_model(path)
+
+    monkeypatch.setattr(flatbuffer, "read_model", counted)
+    path = tmp_path / "a.tflite"
+    path.write_bytes(builder.tiny_conv_net())
+    first = neighbours(path)
+    assert neighbours(path) == first and len(read) == 1
+    path.write_bytes(builder.chain_net(9))
+    assert len(neighbours(path)) == len(read_model(path).subgraphs[0].ops) != len(first) and len(read) == 2
+    path.unlink()
+    with pytest.raises(ModelError, match="no such file"):
+        neighbours(path)

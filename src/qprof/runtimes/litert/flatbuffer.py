@@ -19,6 +19,7 @@ import mmap
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from math import prod
 from pathlib import Path
 from typing import Any, Literal
@@ -93,6 +94,21 @@ def read_model(path: Path, shapes: Mapping[int, tuple[int, ...]] | None = None) 
     if shapes is None:
         return facts
     return replace(facts, subgraphs=(with_shapes(facts.subgraphs[0], shapes), *facts.subgraphs[1:]))
+
+
+def read_again(path: Path) -> ModelFacts:
+    """`read_model` of a file that is asked about often: it is read once unless it was written to since. The facts are
+    shared, so nobody may change them. Raises as `read_model` does."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return read_model(path)  # which says what is wrong
+    return _kept(path, (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns))
+
+
+@lru_cache(maxsize=32)
+def _kept(path: Path, written: tuple[int, ...]) -> ModelFacts:
+    return read_model(path)
 
 
 class _MalformedError(ValueError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
-from qprof.runtimes.litert.flatbuffer import read_model
+from qprof.runtimes.litert.flatbuffer import read_again
 from qprof.runtimes.litert.model_facts import OpFacts
 
 _CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
@@ -46,7 +46,7 @@ def neighbours(path: Path) -> dict[str, list[str]]:
     rounding; these belong to it.
     """
     sides = neighbours_by_side(path)
-    one_scale = {str(op.index) for op in read_model(path).subgraphs[0].ops if op.type in _ONE_SCALE}
+    one_scale = {str(op.index) for op in read_again(path).subgraphs[0].ops if op.type in _ONE_SCALE}
     return {op: [*_through(op, 0, sides, one_scale), *_through(op, 1, sides, one_scale)] for op in sides}
 
 
@@ -68,7 +68,7 @@ def neighbours_by_side(path: Path) -> dict[str, tuple[list[str], list[str]]]:
     QUANTIZE and DEQUANTIZE are looked through: such an op has those neighbours that the tensor it converts has, and is
     nobody's. Raises `ModelError` where the file cannot be read.
     """
-    graph = read_model(path).subgraphs[0]
+    graph = read_again(path).subgraphs[0]
     converted: dict[int, int] = {}
     for op in graph.ops:
         if op.type in _CONVERSIONS:
