@@ -20,7 +20,7 @@ from qprof.findings.carried_out import runs_that_test
 from qprof.findings.causes.base import Finding, Hypothesis, Intervention, Prediction
 from qprof.findings.comparison import Comparison
 from qprof.findings.doubts import Doubt
-from qprof.findings.judgement import findings
+from qprof.findings.judgement import decided, findings
 from qprof.findings.verify import (
     Claim,
     Verification,
@@ -32,8 +32,10 @@ from qprof.findings.verify import (
 )
 from qprof.measure.profile import resolved, validate
 from qprof.measure.progress import ProgressDisplay, SilentProgress
+from qprof.record.looks import Stopping
 from qprof.record.manifest import Manifest, RecordedProfile, VariantEntry
 from qprof.stats.intervals import Interval
+from qprof.stats.sequential import look_level
 from qprof.store.run import Latencies, Run
 from simulated_rounds import simulate
 
@@ -56,10 +58,12 @@ class InMemory:
     profile: RecordedProfile = field(default_factory=profile)
     failed: Mapping[str, str] = field(default_factory=dict)
     folder: Path = Path("runs/detector")
+    stopping: Stopping | None = None
 
     @property
     def manifest(self) -> Manifest:
-        return Manifest(created="2026-01-01T00:00:00+00:00", profile=self.profile, variants=[])
+        created = "2026-01-01T00:00:00+00:00"
+        return Manifest(created=created, profile=self.profile, variants=[], stopping=self.stopping)
 
     def score(self, variant: str, metric: str) -> float | None:
         return None
@@ -530,3 +534,81 @@ def test_only_claims_that_found_another_machine_are_tested_once_more(monkeypatch
     first, second = ([section["name"] for section in one.profile["variants"]] for one in asked)
     assert first == ["float32", "int8", "int8+x", "int8-dynamic", "int8-dynamic+y"]
     assert second == ["float32", "int8", "int8+x"]
+
+
+# -- when a run of interventions is over
+
+
+def seen(b_us: float, looks: list[int], scatter: float = 0.01, **of_variants: float) -> InMemory:
+    """What there is after the last of these looks, of 8 rounds at most."""
+    rounds = looks[-1]
+    changed = {"int8+x": rounds_of(b_us, rounds, scatter, seed=2)}
+    stopping = Stopping(rule="", rounds=8, looks=looks)
+    return InMemory(baseline_and_variant(rounds=rounds, scatter=scatter) | changed, stopping=stopping)
+
+
+@pytest.mark.parametrize(
+    ("b_us", "scatter", "told"),
+    [
+        (880.0, 0.01, True),  # confirmed: -120 of -50 to -200
+        (948.0, 0.01, False),  # within the prediction, and not far enough
+        (1003.0, 0.005, True),  # refuted
+        (970.0, 0.005, True),  # partial
+        (880.0, 0.3, False),  # so scattered that it may be anything
+    ],
+)
+def test_rounds_end_when_the_word_will_stay(b_us: float, scatter: float, told: bool) -> None:
+    asked = claim(run=InMemory(baseline_and_variant(scatter=0.01)))
+    assert decided(asked, seen(b_us, [6], scatter), 1) is told  # type: ignore[arg-type]
+
+
+def test_rounds_go_on_where_so_many_claims_could_find_it_by_chance() -> None:
+    asked = claim(low=-200.0, high=-0.1)
+    again = seen(985.0, [6], 0.006)
+    assert decided(asked, again, 1) and not decided(asked, again, 1000)  # type: ignore[arg-type]
+
+
+def test_rounds_go_on_until_it_is_known_whether_the_machine_is_as_it_was() -> None:
+    asked = claim(low=-13.0, high=-7.0)  # half of it is what the difference may be off by
+    again = seen(990.0, [6], 0.0001)
+    again.latencies_us = {**again.latencies_us, "float32": rounds_of(500.0, 6, 0.05, 3)}
+    assert not decided(asked, again, 1)  # type: ignore[arg-type]
+
+
+def test_a_run_that_was_looked_at_has_the_intervals_of_all_its_looks() -> None:
+    def measured(looks: list[int], **changes: Any) -> Finding:
+        run = seen(880.0, looks)
+        run.stopping = changes.get("stopping", run.stopping)
+        (finding,) = findings([claim()], {0: run})  # type: ignore[dict-item]
+        return finding
+
+    plain = measured([8], stopping=None)
+    for looks in ([6, 8], [8]):
+        found = measured(looks)
+        assert found.measured and plain.measured and found.p_value is not None and plain.p_value is not None
+        assert found.measured.level == pytest.approx(look_level(looks, 8))
+        assert (found.measured.high - found.measured.low > plain.measured.high - plain.measured.low) is (len(looks) > 1)  # type: ignore[operator]
+        assert (found.p_value > plain.p_value) is (len(looks) > 1)
+
+
+def test_a_verification_asks_whether_its_claims_are_decided(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    was = InMemory()
+    was.folder = tmp_path
+    asked, answers = [], {"one": True, "other": True}
+    claims = [claim(b="int8+one"), claim(b="int8+other", variant="int8-dynamic")]
+
+    def carried(run: Any, verification: Verification, *_: Any, until: Any, **__: Any) -> InMemory:
+        asked.append(until(tmp_path / "again"))
+        return InMemory()
+
+    monkeypatch.setattr(carried_out, "Run", lambda folder: folder)
+    monkeypatch.setattr(carried_out, "carry_out", carried)
+    monkeypatch.setattr(
+        carried_out, "decided", lambda one, again, family: answers[one.hypothesis.intervention.prediction.b[5:]]
+    )
+    for one, other in ((True, True), (True, False), (False, True)):
+        answers.update(one=one, other=other)
+        (plan,) = plan_verification(was, claims)  # type: ignore[arg-type]
+        runs_that_test(was, plan, True, SilentProgress())  # type: ignore[arg-type]
+        assert asked[0] is (one and other)
+        asked.clear()

@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 
 from qprof.stats.rounds import RoundEffect
-from qprof.stats.sequential import MOST_ROUNDS, halved_level, look_level, look_rounds, nominal_alphas, spent
+from qprof.stats.sequential import (
+    MOST_ROUNDS,
+    halved_level,
+    look_level,
+    look_p,
+    look_rounds,
+    nominal_alphas,
+    spent,
+)
 from qprof.stats.verdict import word
 from simulated_rounds import MACHINES, log_ratios, simulate
 
@@ -124,3 +132,22 @@ def test_a_clear_difference_ends_a_run_at_the_first_look_and_none_takes_longer()
     assert {n for n, _ in clear} == {LOOKS[0]}
     assert {kind for _, kind in clear} == {"worse"}
     assert np.median([n for n, _ in equal]) > 2 * LOOKS[0]
+
+
+@pytest.mark.parametrize("looks", [[6], [6, 8], [6, 8, 12], [6, 8, 12, 16, 24, 32, 48]])
+@pytest.mark.parametrize("level", [0.4, 0.85, 0.95, 0.97, 0.999, 1.0 - 1e-7])
+def test_a_p_value_over_all_looks_is_the_level_at_which_its_look_decides(looks: list[int], level: float) -> None:
+    most = max(8, looks[-1])
+    p_value = 1.0 - look_level(looks, most, level)
+    assert look_p(p_value, looks, most) == pytest.approx(1.0 - level, rel=0.01)
+
+
+def test_p_values_over_all_looks_keep_their_order_and_are_never_smaller() -> None:
+    p_values = [0.0, 1e-300, 1e-14, 1e-8, 1e-4, 0.01, 0.05, 0.3, 0.9, 0.999, 1.0]
+    for looks in ([6], [6, 8], [4, 6, 8]):
+        found = [look_p(p_value, looks, 8) for p_value in p_values]
+        assert found == sorted(found) and found[0] == 0.0 and found[-1] == 1.0
+        assert all(over_all >= p_value for over_all, p_value in zip(found, p_values, strict=True))
+    assert [look_p(p_value, [8], 8) for p_value in p_values] == p_values, "one look at the end is no look"
+    with pytest.raises(ValueError, match="looks must ascend"):
+        look_p(0.5, [8, 6], 8)

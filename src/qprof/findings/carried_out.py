@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 
 from qprof.errors import QprofError
-from qprof.findings.judgement import checked, disturbed
+from qprof.findings.judgement import checked, decided, disturbed
 from qprof.findings.verify import Claim, Verification, carry_out, holds, narrowed, recorded
 from qprof.measure.parent.spare import SpareWorkers
 from qprof.measure.progress import ProgressDisplay
@@ -16,12 +18,18 @@ _MOST_RUNS = 2
 
 
 def runs_that_test(
-    run: Run, plan: Verification, verify: bool, progress: ProgressDisplay, spare: SpareWorkers | None = None
+    run: Run,
+    plan: Verification,
+    verify: bool,
+    progress: ProgressDisplay,
+    spare: SpareWorkers | None = None,
+    family: int = 1,
 ) -> dict[Claim, Run] | QprofError:
     """The run that tests each claim of a verification, of those that are kept and, with `verify`, made now.
 
     One claim may have found the machine as it was and another not: only what belongs to these is run once more. Claims
-    that no run tests are left out. An error where the first run fails. `spare`: workers of earlier runs.
+    that no run tests are left out. An error where the first run fails. `spare`: workers of earlier runs;
+    `family`: how many claims are tested in all.
     """
     # Read once: what is computed of a run is kept with it, and claims that it tests alike share that.
     known = recorded(run)
@@ -31,13 +39,21 @@ def runs_that_test(
         runs[claim] = [one for profile, one in known if holds(profile, wanted)]
     try:
         while verify and (left := [claim for claim in plan.claims if _once_more(claim, runs[claim])]):
-            again = carry_out(run, narrowed(run, plan, left), progress, again=True, spare=spare)
+            test = narrowed(run, plan, left)
+            until = partial(_decided, left, max(family, len(plan.claims))) if plan.timed else None
+            again = carry_out(run, test, progress, again=True, spare=spare, until=until)
             for claim in left:
                 runs[claim].append(again)
     except QprofError as error:
         if not any(runs.values()):
             return error
     return {claim: _best(claim, tests) for claim, tests in runs.items() if tests}
+
+
+def _decided(claims: Sequence[Claim], family: int, folder: Path) -> bool:
+    """Whether what a verification holds so far tells of each claim what all of it would tell."""
+    again = Run(folder)
+    return all(decided(claim, again, family) for claim in claims)
 
 
 def _once_more(claim: Claim, tests: Sequence[Run]) -> bool:

@@ -18,6 +18,7 @@ from qprof.findings.comparison import Comparison
 from qprof.findings.effects import LATENCY
 from qprof.findings.latency import latency_ratio
 from qprof.findings.margins import LATENCY_MARGIN, SCORE_MARGIN
+from qprof.stats.sequential import look_level
 from qprof.store.run import Run
 
 if TYPE_CHECKING:
@@ -53,13 +54,21 @@ def control(comparison: Comparison, again: Run, prediction: Prediction) -> Contr
         reason = before.reason or after.reason
         return Control("unclear", None, margin, f"whether the difference came out as before is not known: {reason}")
     shift = after.value - before.value
-    within = NormalDist().inv_cdf(_LEVEL) * math.hypot(before.standard_error, after.standard_error)
+    within = NormalDist().inv_cdf(_one_sided(again)) * math.hypot(before.standard_error, after.standard_error)
     figures = ", ".join(_moved(comparison.run, again, name, phase) for name in (a, b))
     if abs(shift) + within <= margin:
         return Control("reproduced", shift, margin, f"the difference came out as before ({figures})")
     if abs(shift) - within > margin:
         return Control("changed", shift, margin, f"the machine changed: {figures}")
     return Control("unclear", shift, margin, f"whether the machine changed cannot be told: {figures}")
+
+
+def _one_sided(again: Run) -> float:
+    """Level of each of the two tests; of a run that was looked at while it went on, over all looks."""
+    if again.manifest.stopping is None:
+        return _LEVEL
+    both = look_level(again.manifest.stopping.looks, again.manifest.stopping.rounds, 2.0 * _LEVEL - 1.0)
+    return (1.0 + both) / 2.0
 
 
 def _log(prediction: Prediction, comparison: Comparison) -> float:

@@ -134,7 +134,7 @@ def explain(
     notes = []
     with spare or SpareWorkers() as workers:
         for plan in plan_verification(run, claims):
-            tested = runs_that_test(run, plan, verify, progress or SilentProgress(), workers)
+            tested = runs_that_test(run, plan, verify, progress or SilentProgress(), workers, len(claims))
             if isinstance(tested, QprofError):
                 notes.append(f"verification {plan.name} failed: {tested}")
                 outcomes |= {position: tested for position, claim in enumerate(claims) if claim in plan.claims}

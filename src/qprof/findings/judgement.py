@@ -8,6 +8,7 @@ about the same part of a difference one counts (`competing`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
@@ -22,9 +23,11 @@ from qprof.findings.effects import LATENCY, effect
 from qprof.findings.latency import latency_ratio_change, median_us
 from qprof.findings.op_costs import standard_error
 from qprof.findings.verify import Claim
+from qprof.record.looks import Stopping
 from qprof.stats.intervals import Interval
 from qprof.stats.multiplicity import holm
 from qprof.stats.rounds import RoundDifference
+from qprof.stats.sequential import look_level, look_p
 from qprof.stats.verdict import Effect
 from qprof.store.run import Run
 
@@ -54,6 +57,7 @@ class _Tested:
     p_value: float | None = None
     control: Control | None = None
     reason: str | None = None
+    effect: Effect | None = None
 
 
 def _tested(claim: Claim, run: Run | QprofError | None) -> _Tested:
@@ -82,7 +86,38 @@ def _tested(claim: Claim, run: Run | QprofError | None) -> _Tested:
         return _Tested(claim, None, reason=f"its intervention gave no {prediction.figure} to compare")
     if prediction.figure == LATENCY and not prediction.relative:
         found = _on_scale(found, claim.comparison, run)
-    return _Tested(claim, found.interval(_LEVEL), _p_of_no_effect(found), checked(claim, run))
+    level = (
+        _LEVEL
+        if run.manifest.stopping is None
+        else look_level(run.manifest.stopping.looks, run.manifest.stopping.rounds, _LEVEL)
+    )
+    return _Tested(
+        claim, found.interval(level), _p_of_no_effect(found, run.manifest.stopping), checked(claim, run), effect=found
+    )
+
+
+def decided(claim: Claim, again: Run, family: int) -> bool:
+    """Whether the run of a claim's intervention, which is not over, tells already what it would tell at its end, if so
+    many claims as a `family` are corrected for.
+
+    The word must be "confirmed", "partial" or "refuted" by intervals that hold at all looks together, in a run that
+    reproduced the difference. "Confirmed" rests on where the effect itself lies, which goes on to move: it must be as
+    far within the prediction as it will move by the end, by 95 %. That is the interval that the rest of the rounds
+    leave open: the variance of (effect by then - effect now) is that of now, times the share of rounds to come.
+    """
+    tested, stopping = _tested(claim, again), again.manifest.stopping
+    if stopping is None or tested.effect is None or tested.measured is None or tested.p_value is None:
+        return False
+    found = _judged(tested, min(1.0, family * tested.p_value))
+    if found.status != "confirmed":
+        return found.status in ("partial", "refuted")
+    assert claim.hypothesis.intervention is not None  # it was tested
+    prediction, now = claim.hypothesis.intervention.prediction, tested.effect.interval(_LEVEL)
+    if now.low is None or now.high is None:
+        return False
+    moves = math.sqrt(1.0 - stopping.looks[-1] / stopping.rounds)
+    low, high = now.value - moves * (now.value - now.low), now.value + moves * (now.high - now.value)
+    return prediction.low <= low and high <= prediction.high
 
 
 def checked(claim: Claim, again: Run) -> Control | None:
@@ -148,9 +183,12 @@ def _on_scale(found: Effect, comparison: Comparison, again: Run) -> Effect:
     return RoundDifference(found.ratio, before / after * found.baseline)
 
 
-def _p_of_no_effect(evidence: Effect) -> float | None:
+def _p_of_no_effect(evidence: Effect, stopping: Stopping | None = None) -> float | None:
+    """Over all looks that were had at it."""
     one_sided = evidence.p_above(0.0) if evidence.value > 0.0 else evidence.p_below(0.0)
-    return None if one_sided is None else min(1.0, 2.0 * one_sided)
+    if one_sided is None or stopping is None:
+        return None if one_sided is None else min(1.0, 2.0 * one_sided)
+    return look_p(min(1.0, 2.0 * one_sided), stopping.looks, stopping.rounds)
 
 
 def _p_of_interval(measured: Interval) -> float | None:

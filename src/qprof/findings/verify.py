@@ -13,6 +13,7 @@ from qprof.errors import QprofError, StoreError
 from qprof.findings.causes.base import Hypothesis
 from qprof.findings.comparison import Comparison
 from qprof.findings.effects import LATENCY
+from qprof.measure.parent.blocks import Decided
 from qprof.measure.parent.execution import resume, start
 from qprof.measure.parent.spare import SpareWorkers
 from qprof.measure.profile import Profile, resolved, validate
@@ -220,9 +221,11 @@ def carry_out(
     progress: ProgressDisplay,
     again: bool = False,
     spare: SpareWorkers | None = None,
+    until: Decided | None = None,
 ) -> Run:
     """Run a verification into the run's own folder, go on with one that was interrupted, or take the last that is kept
-    unless it is to be made `again`. `spare`: workers of earlier runs.
+    unless it is to be made `again`. `spare`: workers of earlier runs; `until`: asked at some rounds
+    whether the others are needed.
 
     Raises what `qprof run` raises.
     """
@@ -234,10 +237,10 @@ def carry_out(
     profile = validate(verification.profile, source=f"verification {verification.name} of {run.folder}")
     folder = _interrupted(run, profile)
     if folder is not None:
-        resume(folder, progress, spare=spare)
+        resume(folder, progress, spare=spare, until=until)
     else:
         folder = _free(run.folder / VERIFY / verification.name)
-        start(profile, folder, progress, spare=spare)
+        start(profile, folder, progress, spare=spare, until=until)
     write_json(folder / "verification.json", verification.profile)
     return Run(folder)
 

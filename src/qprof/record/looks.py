@@ -52,6 +52,15 @@ class Looks(Struct, forbid_unknown_fields=True, kw_only=True):
     ended: Ended | None = None
 
 
+class Stopping(Struct, forbid_unknown_fields=True, kw_only=True):
+    """How a run that was made to decide something else was stopped: `rounds` at most, `looks` after so many. `rule`: by
+    which what is said after any of them holds."""
+
+    rule: str
+    rounds: int
+    looks: list[int] = field(default_factory=list)
+
+
 class Sampling(Struct, forbid_unknown_fields=True, kw_only=True):
     """Which of the data set's `total` samples are predicted, in an order drawn from the protocol's seed, in which fewer
     are a prefix of more.

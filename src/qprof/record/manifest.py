@@ -9,7 +9,7 @@ from msgspec import Struct, field
 from qprof.record.blocks import BlockEntry
 from qprof.record.ceilings import Ceiling
 from qprof.record.decoding import DecodeCheck, Kept
-from qprof.record.looks import Looks, Sampling
+from qprof.record.looks import Looks, Sampling, Stopping
 from qprof.record.machine import ClockFacts, Machine
 from qprof.record.model import Structure
 from qprof.record.phases import Phase
@@ -241,8 +241,8 @@ class Manifest(Struct, forbid_unknown_fields=True, kw_only=True):
     what this machine can do through it. `resets`: whether there are blocks before whose ops the processor's state is
     reset; of a variant, what of it. `score_columns`: the leading metrics of the task, most important first.
     `blocks`: of a finished run. `changed`: what of the machine or its packages was another when it was resumed.
-    `looks`: of a run that goes on until its verdicts are decided; `sampling`: of one that may predict a part of its
-    samples only.
+    `looks`: of a run that goes on until its verdicts are decided; `stopping`: of one that goes on until what it was
+    made for is; `sampling`: of one that may predict a part of its samples only.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -268,6 +268,7 @@ class Manifest(Struct, forbid_unknown_fields=True, kw_only=True):
     blocks: list[BlockEntry] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
     looks: Looks | None = None
+    stopping: Stopping | None = None
     sampling: Sampling | None = None
 
     @property

@@ -43,6 +43,8 @@ _NEAR = 0.9
 _NODES = 240
 #: No look is given less than this, which is beyond what floats can tell from 1.
 _LEAST = 1e-12
+#: Overall levels of significance between which `look_p` interpolates, in logarithms.
+_GRID = (*(float(alpha) for alpha in np.geomspace(1e-8, 0.05, 13)), 0.1, 0.2, 0.35, 0.5, 0.7, 0.9)
 
 
 def look_rounds(most: int) -> list[int]:
@@ -71,10 +73,37 @@ def look_level(rounds: Sequence[int], most: int, level: float = 0.95) -> float:
     `rounds`: after how many rounds of at most `most` there were looks, ascending; with all looks at such levels, their
     intervals hold together with `level`. Raises `ValueError` where they are not ascending, or beyond `most`.
     """
+    looks = _ascending(rounds, most)
+    return 1.0 - nominal_alphas(tuple(count / most for count in looks), 1.0 - level)[-1]
+
+
+def look_p(p_value: float, rounds: Sequence[int], most: int) -> float:
+    """What a p-value of the last of these looks counts for, over all looks: the least level of significance at which
+    this look would have decided (a repeated p-value, Jennison & Turnbull 2000, chapter 9).
+
+    `rounds`, `most`: as for `look_level`. A p-value of less than `_GRID[0]` is raised as that one is. Raises
+    `ValueError` as `look_level` does.
+    """
+    looks = _ascending(rounds, most)
+    if looks == (most,) or p_value >= 1.0:
+        return min(p_value, 1.0)
+    nominal = _nominal_on_grid(tuple(count / most for count in looks))
+    if p_value <= nominal[0]:
+        return p_value * _GRID[0] / nominal[0]
+    return float(np.exp(np.interp(math.log(p_value), [*np.log(nominal), 0.0], [*np.log(_GRID), 0.0])))
+
+
+@lru_cache(maxsize=64)
+def _nominal_on_grid(fractions: tuple[float, ...]) -> tuple[float, ...]:
+    """Level at the last look for each overall level of `_GRID`."""
+    return tuple(nominal_alphas(fractions, alpha)[-1] for alpha in _GRID)
+
+
+def _ascending(rounds: Sequence[int], most: int) -> tuple[int, ...]:
     looks = tuple(rounds)
     if not looks or looks[0] < 1 or looks[-1] > most or any(b <= a for a, b in itertools.pairwise(looks)):
         raise ValueError(f"looks must ascend from 1 to {most} at most, got {list(looks)}")
-    return 1.0 - nominal_alphas(tuple(count / most for count in looks), 1.0 - level)[-1]
+    return looks
 
 
 @lru_cache(maxsize=256)

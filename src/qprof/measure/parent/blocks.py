@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from qprof.errors import ModelError, QprofError
 from qprof.measure.parent.looks import RoundsWatch, new_looks
@@ -27,13 +28,16 @@ from qprof.measure.profile import Profile
 from qprof.measure.progress import ProgressDisplay
 from qprof.measure.requests import BlockAnswer, MeasureBlock, WarmUp
 from qprof.record.blocks import Block, BlockFacts, Samples
-from qprof.record.looks import Look, Sampling
+from qprof.record.looks import Look, Sampling, Stopping
 from qprof.record.manifest import EnergyPlan, VariantEntry
 from qprof.record.phases import INFERENCE
 from qprof.record.readings import Reading, SensorTrace
 from qprof.stats.energy.rule import LEAST_REPETITIONS
-from qprof.stats.sequential import FIRST_LOOK
+from qprof.stats.sequential import FIRST_LOOK, RULE, look_rounds
 from qprof.store.writer import RunWriter
+
+#: Whether what a run is made for is decided by what lies in its folder so far.
+Decided = Callable[[Path], bool]
 
 #: Kinds of blocks whose windows sensors are read for.
 _SENSED = ("clean", "scored", "energy", "idle")
@@ -51,8 +55,15 @@ class Measurement:
     """All blocks of one run, those that are kept already left out."""
 
     def __init__(
-        self, writer: RunWriter, profile: Profile, crew: Crew, sensors: Sensors, progress: ProgressDisplay
+        self,
+        writer: RunWriter,
+        profile: Profile,
+        crew: Crew,
+        sensors: Sensors,
+        progress: ProgressDisplay,
+        until: Decided | None = None,
     ) -> None:
+        self._until = until
         self._writer = writer
         self._manifest = writer.manifest
         self._protocol = profile.protocol
@@ -311,10 +322,25 @@ class Measurement:
         for block in left:
             counts[self._key(block)] = counts.get(self._key(block), 0) + 1
         self._progress.plan(counts)
-        for block in left:
-            if self._can_run(block):
-                with self._turns.turn():
-                    self._run_block(block)
+        for round_, members in itertools.groupby(left, lambda block: block.round):
+            for block in members:
+                if self._can_run(block):
+                    with self._turns.turn():
+                        self._run_block(block)
+            if self._stops(round_ + 1):
+                break
+
+    def _stops(self, rounds: int) -> bool:
+        """Whether nobody needs more rounds than so many. Who is asked sees how often, in the manifest."""
+        most = self._protocol.rounds
+        if self._until is None or rounds not in look_rounds(most):
+            return False
+        stopping = self._manifest.stopping = self._manifest.stopping or Stopping(rule=RULE, rounds=most)
+        if rounds <= max(stopping.looks, default=0):
+            return False
+        stopping.looks.append(rounds)
+        self._writer.save_manifest()
+        return rounds < most and self._until(self._writer.folder)
 
     def _run_block(self, block: PlannedBlock) -> None:
         entry = self._manifest.variants[block.variant]

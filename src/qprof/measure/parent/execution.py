@@ -12,7 +12,7 @@ import qprof
 from qprof.errors import ProfileError, QprofError, StoreError
 from qprof.measure.models import model_path
 from qprof.measure.parent.after_blocks import AfterBlocks
-from qprof.measure.parent.blocks import Measurement
+from qprof.measure.parent.blocks import Decided, Measurement
 from qprof.measure.parent.jobs import Job, Jobs, at_once
 from qprof.measure.parent.output_distances import OutputComparison
 from qprof.measure.parent.process import Bounds
@@ -53,14 +53,15 @@ def start(
     progress: ProgressDisplay,
     opener: OpenProbes = open_probes,
     spare: SpareWorkers | None = None,
+    until: Decided | None = None,
 ) -> RunWriter:
     """Run a profile into a new run directory. `opener` opens the sensors of the run's device; `spare`: workers of
-    earlier runs, to which it leaves its own.
+    earlier runs, to which it leaves its own; `until`: asked at some rounds whether the others are needed.
 
     A variant that fails is recorded with its reason and the others go on. Raises `StoreError` where the directory
     cannot be written, `ModelError` where no variant could be measured, and whatever the task finds wrong with its data.
     """
-    return _finished(RunWriter.create(folder, _new_manifest(profile)), profile, progress, opener, spare)
+    return _finished(RunWriter.create(folder, _new_manifest(profile)), profile, progress, opener, spare, until)
 
 
 def resume(
@@ -72,6 +73,7 @@ def resume(
     budget_s: float | None = None,
     samples: int | None = None,
     spare: SpareWorkers | None = None,
+    until: Decided | None = None,
 ) -> RunWriter:
     """Go on with an interrupted run: blocks that are kept are not run again, variants that failed or were not scored
     are tried again, those of a finished run, too. With `budget_s` seconds of measuring in all, or so many `samples`, a
@@ -97,7 +99,7 @@ def resume(
         writer.close()
         raise
     writer.manifest.status = "running"
-    return _finished(writer, profile, progress, opener, spare)
+    return _finished(writer, profile, progress, opener, spare, until)
 
 
 def _refuse_mixture(writer: RunWriter, changed: bool) -> None:
@@ -112,10 +114,15 @@ def _refuse_mixture(writer: RunWriter, changed: bool) -> None:
 
 
 def _finished(
-    writer: RunWriter, profile: Profile, progress: ProgressDisplay, opener: OpenProbes, spare: SpareWorkers | None
+    writer: RunWriter,
+    profile: Profile,
+    progress: ProgressDisplay,
+    opener: OpenProbes,
+    spare: SpareWorkers | None,
+    until: Decided | None,
 ) -> RunWriter:
     with contextlib.closing(writer):
-        execution = Execution(writer, profile, progress, opener, spare)
+        execution = Execution(writer, profile, progress, opener, spare, until)
         try:
             execution.run()
         except BaseException:
@@ -141,6 +148,7 @@ class Execution:
         progress: ProgressDisplay,
         opener: OpenProbes = open_probes,
         spare: SpareWorkers | None = None,
+        until: Decided | None = None,
     ) -> None:
         self._writer = writer
         self._manifest = writer.manifest
@@ -151,6 +159,7 @@ class Execution:
         self._logs = writer.folder / "logs"
         self._bounds = Bounds.of(self._protocol)
         self._spare = spare
+        self._until = until
         self._crew = Crew(writer, profile, progress, self._bounds, spare)
 
     def run(self) -> None:
@@ -159,7 +168,7 @@ class Execution:
             self._crew.make_all()
             self._crew.load_all()
             with self._sensors(estimator) as sensors:
-                Measurement(self._writer, self._profile, self._crew, sensors, self._progress).run()
+                Measurement(self._writer, self._profile, self._crew, sensors, self._progress, self._until).run()
         self._collect_notes()
         after = AfterBlocks(self._writer, self._protocol, self._progress)
         # They have imported what the jobs need, which takes seconds.
