@@ -86,14 +86,10 @@ def _tested(claim: Claim, run: Run | QprofError | None) -> _Tested:
         return _Tested(claim, None, reason=f"its intervention gave no {prediction.figure} to compare")
     if prediction.figure == LATENCY and not prediction.relative:
         found = _on_scale(found, claim.comparison, run)
-    level = (
-        _LEVEL
-        if run.manifest.stopping is None
-        else look_level(run.manifest.stopping.looks, run.manifest.stopping.rounds, _LEVEL)
-    )
-    return _Tested(
-        claim, found.interval(level), _p_of_no_effect(found, run.manifest.stopping), checked(claim, run), effect=found
-    )
+    stopping = run.manifest.stopping
+    level = _LEVEL if stopping is None else look_level(stopping.looks, stopping.rounds, _LEVEL)
+    p_value = _p_of_no_effect(found, stopping)
+    return _Tested(claim, found.interval(level), p_value, checked(claim, run), effect=found)
 
 
 def decided(claim: Claim, again: Run, family: int) -> bool:
