@@ -7,6 +7,7 @@ be run (a pickle, a module to import) is put in with a payload that writes a fil
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import json
 import pickle
@@ -48,7 +49,9 @@ def values(value: Any, rng: random.Random, odd: list[Any] = ODD) -> bytes:
         if rng.random() < 0.25:
             del holder[key]
         else:
-            holder[key] = rng.choice(odd)
+            # A copy: the next change may be one inside it, of which every later file would hold the changed one, or
+            # one that holds itself.
+            holder[key] = copy.deepcopy(rng.choice(odd))
     return json.dumps(value).encode()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import random
 import sys
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "campaigns"))
 
 import mutations
+import structured
 from kinds import KINDS
 
 #: Seeds of the campaign that ended in tracebacks: offsets that lead out of the file, names that are no UTF-8, weights
@@ -55,3 +58,11 @@ def test_a_damaged_file_is_read_or_refused_in_one_line(kind: mutations.Kind, how
         found.update(mutations.campaign(kind, 1, seed, how))
     assert not [outcome for outcome in found if outcome.startswith(("WRONG", "DIED"))], found
     assert found["refused"] + found["read"]
+
+
+def test_no_change_reaches_the_values_that_files_are_changed_to() -> None:
+    """Else a file depended on those before it, and one could come to hold itself, which has no end."""
+    as_they_were = copy.deepcopy(structured.ODD)
+    for seed in range(60):
+        structured.values({"a": {"b": 1}}, random.Random(seed))
+        assert as_they_were == structured.ODD
