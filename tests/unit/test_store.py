@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import json
 import os
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import IO, Any
@@ -44,7 +45,7 @@ from qprof.record.readings import Reading, SensorTrace
 from qprof.record.rows import LayerErrorRow, PlausibilityRow, ScoreRow
 from qprof.record.sections import ProtocolSection
 from qprof.record.tensors import TensorSpec
-from qprof.store import files, table_stream, tables
+from qprof.store import files, own, table_stream, tables
 from qprof.store.blocks import block_files, block_path, read_block, write_block
 from qprof.store.files import read_json, write_atomic, write_json
 from qprof.store.manifests import read_manifest, write_manifest
@@ -178,7 +179,8 @@ def fail_in(step: str, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(code, os.strerror(code))
 
     if step == "write":
-        monkeypatch.setattr(files, "_write_flushed", lambda path, write: (path.write_bytes(b"half"), fail()))
+        writes = {"write": lambda stream, content: (io.FileIO.write(stream, b"half"), fail())}
+        monkeypatch.setattr(files, "_created", lambda path: type("FullDisk", (io.FileIO,), writes)(path, "xb"))
     else:
         monkeypatch.setattr(files.os, step, fail)
 
@@ -660,27 +662,32 @@ def test_resuming_a_finished_run_adds_nothing_to_it(tmp_path: Path) -> None:
 def leave_temporaries(folder: Path) -> list[Path]:
     """What a writer that is killed leaves, in every folder that it writes to."""
     (folder / "predictions").mkdir(exist_ok=True)
-    names = ("samples.parquet", "manifest.json", "parts/block-000001.npz", "predictions/a.json")
-    left = [(folder / name).with_name(f".{Path(name).name}.0123456789abcdef.tmp") for name in names]
+    names = ("samples.parquet", "manifest.json", "findings.json", "parts/block-000001.npz", "predictions/a.json")
+    ends = ("0123456789abcdef.tmp", "qprof-0123456789abcdef.tmp")  # of an earlier qprof, and of this one
+    left = [(folder / name).with_name(f".{Path(name).name}.{end}") for name in names for end in ends]
     for path in left:
         path.write_bytes(b"half of it")
     return left
 
 
-def others_files(folder: Path) -> list[Path]:
+@contextlib.contextmanager
+def others_files(folder: Path) -> Iterator[list[Path]]:
     """Files of that kind that are not the writer's to remove: a report in the making, and a user's own."""
-    files = [folder / ".report.html.0123456789abcdef.tmp", folder / ".samples.parquet.tmp"]
+    files = [folder / ".report.html.qprof-0123456789abcdef.tmp", folder / ".samples.parquet.tmp"]
     for path in files:
         path.write_bytes(b"in the making")
-    return files
+    with files[0].open("rb") as made:
+        own.hold(made.fileno())
+        yield files
 
 
 def test_resuming_drops_what_a_killed_writer_left(tmp_path: Path) -> None:
     started(tmp_path / "run").close()
-    left, others = leave_temporaries(tmp_path / "run"), others_files(tmp_path / "run")
-    RunWriter.resume(tmp_path / "run").close()
-    assert [path for path in left if path.exists()] == []
-    assert all(path.exists() for path in others)
+    left = leave_temporaries(tmp_path / "run")
+    with others_files(tmp_path / "run") as others:
+        RunWriter.resume(tmp_path / "run").close()
+        assert [path for path in left if path.exists()] == []
+        assert all(path.exists() for path in others)
 
 
 @pytest.mark.parametrize("dies", [False, True], ids=["whole", "killed"])

@@ -11,18 +11,20 @@ import hashlib
 import json
 import logging
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from qprof.errors import ModelError, StoreError
+from qprof.store.own import OwnFolder, sweep
 
 _log = logging.getLogger(__name__)
 
 Entry = TypeVar("Entry")
+
+#: How the folders of entries begin that are being made, and removed.
+_NEW, _OLD = ".new-", ".old-"
 
 
 def cache_root() -> Path:
@@ -113,7 +115,7 @@ class Cache(Generic[Entry]):
         """Let `fill` write an entry into an empty folder, put it in place, and return it as it stands there.
 
         Where another process stored an intact entry under the same key first, that one is returned. An error of
-        `fill` leaves nothing behind.
+        `fill` leaves nothing behind; what a process left that was killed is removed here.
 
         Raises:
             StoreError: the cache cannot be written.
@@ -121,13 +123,12 @@ class Cache(Generic[Entry]):
         entry = self.entry(key)
         try:
             entry.parent.mkdir(parents=True, exist_ok=True)
-            staging = Path(tempfile.mkdtemp(dir=self.root(), prefix=".new-"))
-            try:
+            for prefix in (_NEW, _OLD):
+                sweep(self.root(), prefix)
+            with OwnFolder(self.root(), _NEW) as staging:
                 fill(staging)
                 staging.chmod(0o755)
                 return self._place(staging, entry, key)
-            finally:
-                shutil.rmtree(staging, ignore_errors=True)
         except OSError as error:
             raise StoreError(
                 f"{entry}: cannot be written ({error.strerror}); set QPROF_CACHE to a folder with room"
@@ -158,11 +159,9 @@ class Cache(Generic[Entry]):
     def _discard(self, entry: Path) -> None:
         """Move the entry aside before deleting it, so that no other process reads a half-deleted one."""
         try:
-            grave = Path(tempfile.mkdtemp(dir=self.root(), prefix=".old-"))
-            with contextlib.suppress(FileNotFoundError):  # another process was first
-                os.replace(entry, grave / "entry")
+            with OwnFolder(self.root(), _OLD) as grave, contextlib.suppress(FileNotFoundError):
+                os.replace(entry, grave / "entry")  # unless another process was first
         except OSError as error:
             raise StoreError(
                 f"{entry}: is damaged and cannot be removed ({error.strerror}); remove it by hand"
             ) from error
-        shutil.rmtree(grave, ignore_errors=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
+import glob
 import json
 import os
 import re
@@ -14,22 +16,28 @@ from pathlib import Path
 from typing import IO, Any
 
 from qprof.errors import StoreError
+from qprof.store import own
 
-#: How the names of temporary files end.
-_TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp\Z")
+#: How the names of temporary files end; those of an earlier qprof say nothing of it.
+_TEMPORARY = re.compile(r"\.(qprof-)?[0-9a-f]{16}\.tmp\Z")
 
 
 def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Let `write` fill a temporary file beside `path`, flush it to the disk, and rename it into place.
 
-    A crash leaves the old file or the new one, never half of one. Raises `StoreError` where the disk is full or the
-    folder cannot be written.
+    A crash leaves the old file or the new one, never half of one; the temporary file that it may leave beside is gone
+    when the next qprof writes into that folder. Raises `StoreError` where the disk is full or the folder cannot be
+    written.
     """
+    _drop_once(path.parent)
     # A name that nobody can guess, and must not be there: in a shared folder another could have put a link at it.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    temporary = path.with_name(f".{path.name}.qprof-{secrets.token_hex(8)}.tmp")
     try:
-        _write_flushed(temporary, write)
-        os.replace(temporary, path)
+        with _created(temporary) as stream:
+            write(stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+            os.replace(temporary, path)  # while it is held: a temporary file that is not would be dropped
         _flush_folder(path.parent)
     except BaseException as error:
         with contextlib.suppress(OSError):
@@ -39,23 +47,28 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         raise
 
 
-def _write_flushed(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-    with open(descriptor, "wb") as stream:
-        write(stream)
-        stream.flush()
-        os.fsync(stream.fileno())
+def _created(path: Path) -> IO[bytes]:
+    """A new file, held as long as it is open."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        own.hold(descriptor)
+        if own.is_still(path, descriptor):
+            return open(descriptor, "wb")
+        os.close(descriptor)
+
+
+@functools.lru_cache(maxsize=1024)
+def _drop_once(folder: Path) -> None:
+    """The first time that this process writes into a folder: it may have thousands of files, written one by one."""
+    drop_temporaries(folder, "*.qprof-*")
 
 
 def drop_temporaries(folder: Path, names: str = "*") -> None:
-    """Remove what `write_atomic` left beside the files of such names when its process was killed. It is for the one
-    process that writes them: of another's it could take what is being written. Raises `StoreError`."""
-    try:
-        for path in folder.glob(f".{names}.tmp"):
-            if _TEMPORARY.search(path.name):
-                path.unlink(missing_ok=True)
-    except OSError as error:
-        raise store_error(folder, error) from error
+    """Remove what `write_atomic` left beside the files of such names when its process was killed. What a living process
+    is writing is left alone, and so is what cannot be removed."""
+    for name in glob.glob(f".{names}.tmp", root_dir=folder):
+        if _TEMPORARY.search(name):
+            own.remove_file(folder / name)
 
 
 def write_json(path: Path, value: Any, indent: int | None = 1) -> None:

@@ -143,11 +143,9 @@ class RunWriter:
         return (self.folder / PARTS).is_dir()
 
     def _drop_temporaries(self) -> None:
-        """What killed processes were writing. Reports and findings are written by others, and are left alone."""
-        for names in ("*.parquet.*", "manifest.json.*"):
-            drop_temporaries(self.folder, names)
-        for part in (PARTS, PREDICTIONS):
-            drop_temporaries(self.folder / part)
+        """What killed processes were writing."""
+        for folder in (self.folder, self.folder / PARTS, self.folder / PREDICTIONS):
+            drop_temporaries(folder)
 
     def _drop_parts(self) -> None:
         parts = self.folder / PARTS

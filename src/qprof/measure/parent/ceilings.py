@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from qprof.record.model import RunOptions
 from qprof.runtimes.base import CeilingBench, Runtime
 from qprof.store.cache import Cache, json_sha256
 from qprof.store.files import read_json, write_json
+from qprof.store.own import OwnFolder
 
 #: What changes how fast the same processor is.
 _MACHINE_FACTS = (
@@ -53,8 +53,8 @@ def machine_ceilings(runtime: Runtime, options: RunOptions, jobs: Jobs | None = 
         measured = jobs.ask("machine ceilings", request, timeout_s=_TIMEOUT_S).ceilings
     else:
         with (
-            tempfile.TemporaryDirectory(prefix="qprof-") as folder,
-            closing_worker("machine ceilings", Path(folder) / "worker.log") as worker,
+            OwnFolder() as folder,
+            closing_worker("machine ceilings", folder / "worker.log") as worker,
         ):
             measured = worker.ask(request, timeout_s=_TIMEOUT_S).ceilings
     if any(ceiling.disturbed for ceiling in measured):

@@ -32,6 +32,7 @@ from qprof.record.manifest import Manifest, VariantEntry
 from qprof.record.ops import SOURCES
 from qprof.runtimes import registry
 from qprof.store.files import make_folder, new_folder
+from qprof.store.own import sweep
 from qprof.store.run import runs_folder
 from qprof.store.writer import RunWriter
 
@@ -122,6 +123,7 @@ def _finished(
     until: Decided | None,
 ) -> RunWriter:
     with contextlib.closing(writer):
+        sweep()  # what workers of earlier runs left that were killed
         execution = Execution(writer, profile, progress, opener, spare, until)
         try:
             execution.run()
@@ -135,6 +137,7 @@ def _finished(
             raise
         finally:
             execution.stop()
+            sweep()
     return writer
 
 

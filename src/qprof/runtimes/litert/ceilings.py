@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from qprof.runtimes.ceilings import Bench, Level, levels, measure, slope, throug
 from qprof.runtimes.litert.interpreter import LiteRTModel
 from qprof.runtimes.litert.sections import LiteRTOptions
 from qprof.runtimes.litert.tiny_models import Format, add_chain, weighted_op
+from qprof.store.own import OwnFolder
 
 FORMATS: dict[Format, str] = {
     "float32": "float32",
@@ -43,8 +43,8 @@ def measure_all(options: LiteRTOptions) -> list[Ceiling]:
     """Every ceiling of LiteRT with these threads and this delegate. Raises `ModelError` where LiteRT does not run."""
     cache_bytes = describe_machine().cache_bytes
     found = levels(cache_bytes)
-    with tempfile.TemporaryDirectory(prefix="qprof-") as folder:
-        builder = _Builder(Path(folder), options)
+    with OwnFolder() as folder:
+        builder = _Builder(folder, options)
         benches = [*builder.compute(), *builder.bandwidth(found), *builder.weights(found), *builder.dispatch()]
         return measure(benches)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import importlib.util
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from qprof.runtimes.litert import float_model, quantize
 from qprof.runtimes.litert.graph_code import refuse_keras_code, refuse_reaching_ops
 from qprof.runtimes.litert.variant import MadeVariant, file_sha256, refuse_unloadable, write_atomically
 from qprof.runtimes.tool_output import first_line, tool_output_to_log
+from qprof.store.own import OwnFolder
 
 TOOL = "tf.lite.TFLiteConverter"
 
@@ -170,9 +170,9 @@ def _as_saved_model(source: Path, batch: int | None) -> Iterator[Path]:
             raise ModelError(f"{source}: holds no saved_model.pb; give a SavedModel folder, a Keras file or a .tflite")
         yield source
         return
-    with tempfile.TemporaryDirectory(prefix="qprof-") as temporary:
-        _export_keras(source, Path(temporary), batch)
-        yield Path(temporary)
+    with OwnFolder() as temporary:
+        _export_keras(source, temporary, batch)
+        yield temporary
 
 
 def _serving_function(source: Path, folder: Path, batch: int | None, signature: str = "") -> tuple[Any, Any, list[str]]:

@@ -5,7 +5,6 @@ The kinds of change stand in modules of their own (`cut`, `bypass`, `constants_f
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from qprof.runtimes.litert.model_facts import OpFacts, SubgraphFacts
 from qprof.runtimes.litert.objects import packed, read_content, unpack
 from qprof.runtimes.litert.variant import MadeVariant, file_sha256, write_atomically
 from qprof.runtimes.tool_output import first_line
+from qprof.store.own import OwnFolder
 
 #: Part of every key: raise it where a change of an edit changes the bytes that are made.
 _REVISION = "3"
@@ -62,8 +62,8 @@ def edited(path: Path, method: str, settings: Mapping[str, Any], edit: Callable[
         return stored.path
     started = time.perf_counter()
     content = _changed(path, edit, what)
-    with tempfile.TemporaryDirectory(prefix="qprof-") as folder:
-        destination = Path(folder) / "model.tflite"
+    with OwnFolder() as folder:
+        destination = folder / "model.tflite"
         write_atomically(destination, content)
         refuse_unloadable_file(destination, f"{path} {what}", "nothing can be tested with it")
         made = MadeVariant(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from qprof.runtimes.litert import calibrate as calibration_module
 from qprof.runtimes.litert.calibrate import ActivationRanges
 from qprof.runtimes.litert.flatbuffer import read_model
 from qprof.runtimes.litert.variant import MadeVariant, file_sha256, refuse_unloadable
+from qprof.store.own import OwnFolder
 
 #: The method of a file that is run as it is, already quantized or not.
 FILE = "file"
@@ -121,8 +121,8 @@ class VariantMaker:
         )
         if stored := cache.lookup(key):
             return stored
-        with tempfile.TemporaryDirectory(prefix="qprof-") as folder:
-            return cache.store(key, maker(request, Path(folder) / "model.tflite"))
+        with OwnFolder() as folder:
+            return cache.store(key, maker(request, folder / "model.tflite"))
 
     def _quantize(self, request: MakeRequest, destination: Path) -> MadeVariant:
         method, _ = quantize.parse_method(request.method)

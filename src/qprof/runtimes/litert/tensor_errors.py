@@ -23,7 +23,6 @@ outputs and the inputs of all ops four times; nothing more for more samples. Onl
 from __future__ import annotations
 
 import copy
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +45,7 @@ from qprof.runtimes.litert.objects import packed
 from qprof.runtimes.litert.sections import LiteRTOptions
 from qprof.runtimes.litert.state import RESOURCE
 from qprof.runtimes.litert.stored import as_stored, is_real, refuse_other_inputs
+from qprof.store.own import OwnFolder
 
 _CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
 
@@ -353,8 +353,8 @@ def _edited(
     file = open_file(path).objects
     edit(file)
     file.signatureDefs, file.metadata = [], []  # they name inputs and outputs that are others now
-    with tempfile.TemporaryDirectory(prefix="qprof-") as folder:
-        edited = Path(folder) / path.name
+    with OwnFolder() as folder:
+        edited = folder / path.name
         edited.write_bytes(packed(file))
         model = _ReadableModel(edited, threads=options.threads, delegate=options.delegate, input_shapes=input_shapes)
     return model

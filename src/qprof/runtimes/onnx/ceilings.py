@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from qprof.record.ceilings import COMPUTE_UNIT, DISPATCH_UNIT, MEMORY_UNIT, SING
 from qprof.runtimes.ceilings import Bench, Level, levels, measure, slope, throughput
 from qprof.runtimes.onnx.sections import OnnxOptions
 from qprof.runtimes.onnx.session import OnnxModel
+from qprof.store.own import OwnFolder
 
 #: Number format -> the op that multiplies in it, and what its operands are. Int8 as static and dynamic variants have it
 #: on a processor: activations of 8 bits without a sign, products in int32.
@@ -33,8 +33,8 @@ _OPSET, _IR = 17, 9
 def measure_all(options: OnnxOptions) -> list[Ceiling]:
     """Every ceiling of ONNX Runtime with these threads and this provider. Raises `ModelError` where it does not run."""
     found = levels(describe_machine().cache_bytes)
-    with tempfile.TemporaryDirectory(prefix="qprof-") as folder:
-        builder = _Builder(Path(folder), options)
+    with OwnFolder() as folder:
+        builder = _Builder(folder, options)
         return measure([*builder.compute(), *builder.bandwidth(found), *builder.weights(found), builder.dispatch()])
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -23,6 +22,7 @@ from qprof.runtimes.onnx.op_types import CONVERSIONS, op_type
 from qprof.runtimes.onnx.sections import OnnxFloat, OnnxQuantized, OnnxStatic
 from qprof.runtimes.onnx.stored import stored_files
 from qprof.store.cache import Cache, file_sha256, json_sha256
+from qprof.store.own import OwnFolder
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -78,8 +78,8 @@ def make(path: Path, section: OnnxFloat, calibration: Calibration) -> Made:
     entry = _CACHE.lookup(key)
     if entry is None:
         started = time.perf_counter()
-        with tempfile.TemporaryDirectory(prefix="qprof-") as folder:
-            content = _content(method, path, model, section, calibration, Path(folder))
+        with OwnFolder() as folder:
+            content = _content(method, path, model, section, calibration, folder)
         seconds = time.perf_counter() - started
 
         def fill(into: Path) -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import functools
 import secrets
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprof.runtimes.onnx.trace import Event, Inference, read_inferences
+from qprof.store.own import OwnFolder
 
 #: ONNX Runtime rounds a kernel's time down to whole microseconds. What was lost lies between nothing and one: the
 #: estimate is half of one, which is as much as is not known.
@@ -68,8 +68,8 @@ class ProfileCost:
 @functools.cache
 def profile_cost(threads: int) -> ProfileCost:
     """Measured once in a process, in a quarter of a second; on as many threads as the model has."""
-    with tempfile.TemporaryDirectory(prefix="qprof-onnx-") as folder:
-        chains = {(i, n): _Chain(i, n, threads, Path(folder)) for i in _INPUTS for n in _NODES}
+    with OwnFolder() as folder:
+        chains = {(i, n): _Chain(i, n, threads, folder) for i in _INPUTS for n in _NODES}
         for _ in range(_ROUNDS):
             for chain in chains.values():
                 chain.run()

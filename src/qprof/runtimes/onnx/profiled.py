@@ -7,7 +7,6 @@ each block has a session of its own, made outside of every clock, and a long blo
 from __future__ import annotations
 
 import secrets
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -26,6 +25,7 @@ from qprof.runtimes.onnx.own_time import own_times, profile_cost, slowness
 from qprof.runtimes.onnx.sections import OnnxOptions
 from qprof.runtimes.onnx.session import OnnxModel, runtime_errors
 from qprof.runtimes.onnx.trace import Inference, read_inferences
+from qprof.store.own import OwnFolder
 
 _SOURCE = SOURCES.index("kernel")
 
@@ -48,7 +48,7 @@ class ProfiledOnnxModel(OnnxModel):
     """
 
     def __init__(self, path: Path, options: OnnxOptions) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="qprof-onnx-")
+        self._folder = OwnFolder()
         proto = model_file.read(path)
         # Two nodes of one name cannot be told apart in the profile.
         renamed = distinct_names(proto)
@@ -68,8 +68,8 @@ class ProfiledOnnxModel(OnnxModel):
     def _open(self, model: str | bytes, **settings: Any) -> Any:
         """As `OnnxModel`, with the profile on; the first session also writes the graph that it runs."""
         # ONNX Runtime puts the second behind it: two sessions of one second would write into one file.
-        prefix = str(Path(self._folder.name) / f"profile-{secrets.token_hex(8)}")
-        writes = Path(self._folder.name) / "optimized.onnx"
+        prefix = str(self._folder.path / f"profile-{secrets.token_hex(8)}")
+        writes = self._folder.path / "optimized.onnx"
         first = self._writable and not writes.exists() and self.options.provider in ("cpu", "cuda")
         more = {"optimized_model_filepath": str(writes)} if first else {}
         session = super()._open(self._model, enable_profiling=True, profile_file_prefix=prefix, **more)
@@ -81,7 +81,7 @@ class ProfiledOnnxModel(OnnxModel):
         asked for: with them go all constants, which would count as the variant's memory."""
         proto = model_file.read(self.path)
         distinct_names(proto)
-        written = Path(self._folder.name) / "optimized.onnx"
+        written = self._folder.path / "optimized.onnx"
         return SourceGraph(proto), optimized_nodes(model_file.read(written)) if written.exists() else {}
 
     def _bind(self) -> None:

@@ -7,7 +7,6 @@ import logging
 import re
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -33,6 +32,7 @@ from qprof.runtimes.torch_lm.gptq import (
 from qprof.runtimes.torch_lm.gptq import METHOD as GPTQ_METHOD
 from qprof.runtimes.torch_lm.methods.base import Method, Source, made
 from qprof.runtimes.torch_lm.sections import AUTOGPTQ, AutoGPTQVariant
+from qprof.store.own import OwnFolder
 
 _SAMPLES = "samples.npz"
 
@@ -55,8 +55,7 @@ def quantize_in_process(
     Raises:
         ModelError: AutoGPTQ failed, or its process died.
     """
-    with tempfile.TemporaryDirectory(prefix="qprof-") as name:
-        folder = Path(name)
+    with OwnFolder() as folder:
         np.savez(folder / _SAMPLES, *rows)
         request = {
             "source": str(source.path.absolute()),
