@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from planted.cases_layers import variant
 from planted.world import Noise, PlantedOp, PlantedVariant, World
 from qprof.findings.causes.base import Hypothesis, Intervention, OpRef, Prediction
 from qprof.findings.comparison import Comparison
@@ -197,3 +198,27 @@ def test_a_machine_in_another_state_is_told_though_ratios_stand(tmp_path: Path) 
     (note,) = machine_notes(run, again)
     assert note.startswith("again: the machine changed between the run and this verification: float32 ")
     assert machine_notes(run, recorded(tmp_path / "as-before", 2040.0, 1300.0)) == []
+
+
+@pytest.mark.parametrize(
+    ("held_against", "low", "high", "status"),
+    [
+        (0.10, 0.3, 0.8, "confirmed"),
+        (0.08, 0.3, 0.8, "confirmed"),  # a little worse by chance
+        (0.0, 0.3, 0.8, "inconclusive"),  # all of what it gives back would be the control's own loss, too
+        (0.2, 0.3, 0.8, "confirmed"),
+    ],
+)
+def test_a_control_that_is_worse_than_the_variant_confirms_nothing(
+    tmp_path: Path, held_against: float, low: float, high: float, status: str
+) -> None:
+    right = {"float32": 0.75, "int8": 0.10, "int8+given": held_against, "int8+gives": 0.75}
+    variants = [variant(name, share, section={"method": "int8"}) for name, share in right.items()]
+    run = World(variants[:2], manifest={"score_columns": ["accuracy"]}).record(tmp_path / "run")
+    again = World(variants, manifest={"score_columns": ["accuracy"]}).record(tmp_path / "again")
+    prediction = Prediction("accuracy", "int8+given", "int8+gives", low, high)
+    intervention = Intervention("puts activations", prediction, [{"name": "int8+gives", "method": "int8"}])
+    hypothesis = Hypothesis("bad_layer", "a claim", "accuracy", None, (), intervention, None)
+    (found,) = findings([Claim(comparison_of(run), hypothesis)], {0: again})
+    assert found.status == status
+    assert ("is worse than int8 itself (accuracy 0." in found.because) is (status == "inconclusive")

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 _LEVEL = 0.95
 #: A shift of less than this part of what was predicted cannot be taken for it.
 _PART_OF_PREDICTED = 0.5
+#: What an intervention is held against may score less than the variant itself by this part of what was predicted: more
+#: would be laid to the intervention as if it were given back.
+_PART_SPOILED = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,27 @@ def _of_score(comparison: Comparison, again: Run, prediction: Prediction) -> Con
         return Control("unclear", None, margin, f"{a} and {b} were not both scored again")
     shift = known[1] - known[0]
     figures = f"{metric} of {b} less that of {a}: {known[0]:+.4f} -> {known[1]:+.4f}"
-    if abs(shift) <= margin:
-        return Control("reproduced", shift, margin, f"the difference came out as before ({figures})")
-    return Control("changed", shift, margin, f"the scores changed ({figures})")
+    if abs(shift) > margin:
+        return Control("changed", shift, margin, f"the scores changed ({figures})")
+    spoiled = _spoiled(comparison, again, prediction)
+    return spoiled or Control("reproduced", shift, margin, f"the difference came out as before ({figures})")
+
+
+def _spoiled(comparison: Comparison, again: Run, prediction: Prediction) -> Control | None:
+    """That what the intervention is held against is itself worse than the variant, as where the baseline's activations
+    are put between layers that make up for one another: one with small weights, the next with large ones."""
+    a, b, metric = prediction.a, comparison.variant, prediction.figure
+    if a in (comparison.baseline, b) or prediction.relative or prediction.versus is not None:
+        return None
+    before, after = again.score(b, metric), again.score(a, metric)
+    if before is None or after is None:
+        return None
+    margin = max(SCORE_MARGIN, _PART_SPOILED * abs(prediction.expected))
+    shift = after - before
+    if math.copysign(shift, shift * prediction.expected) > -margin:
+        return None
+    says = (
+        f"what it is held against is worse than {b} itself ({metric} {before:.4f} -> {after:.4f}): its layers make up "
+        "for one another, and the baseline's activations fit none of them alone"
+    )
+    return Control("unclear", shift, margin, says)
