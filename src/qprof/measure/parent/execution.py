@@ -210,11 +210,10 @@ class Execution:
 
     def _collect_notes(self) -> None:
         """What the tasks noticed while they decoded (detections dropped, images of another size)."""
-        for entry in self._crew.living():
-            try:
-                answer = self._crew.ask(entry, CollectNotes(decoding=self._protocol.scored))
-            except QprofError as error:  # all that it measured is kept
-                entry.notes.append(f"what its task noticed is lost: {error}")
+        asked = CollectNotes(decoding=self._protocol.scored)
+        for entry, answer in self._crew.answers(self._crew.living(), lambda _: asked, "collecting notes"):
+            if isinstance(answer, QprofError):  # all that it measured is kept
+                entry.notes.append(f"what its task noticed is lost: {answer}")
                 continue
             entry.timing, entry.kept, entry.decoding = answer.timing, answer.kept, answer.decoding
             known = {*entry.notes, *self._manifest.notes}

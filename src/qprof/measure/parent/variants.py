@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
 
 from qprof.errors import DataError, ModelError, QprofError, WorkerError
 from qprof.measure.models import runtime_of
+from qprof.measure.parent.jobs import at_once
 from qprof.measure.parent.process import Bounds, WorkerProcess, stop_all
 from qprof.measure.parent.spare import Kind, SpareWorkers
+from qprof.measure.parent.two_models import fit_together
 from qprof.measure.profile import Profile
 from qprof.measure.progress import ProgressDisplay
 from qprof.measure.requests import (
     Answer,
     Instrument,
+    InstrumentedAnswer,
+    LoadedAnswer,
     LoadedVariant,
     LoadVariant,
     MadeAnswer,
@@ -275,23 +282,62 @@ class Crew:
 
     def load_all(self) -> None:
         """Load and instrument every variant in its worker. Raises `ModelError` where none could be loaded."""
-        for entry in self.living():
-            self._progress.phase("loading", f"variant {entry.name}")
-            try:
-                self._load(entry)
-                self._instrument(entry)
-            except QprofError as error:
-                self.fail(entry, error)
+        for entry, loaded in self.answers(self.living(), self._to_load, "loading"):
+            if isinstance(loaded, QprofError):
+                self.fail(entry, loaded)
+            else:
+                self._keep_loaded(entry, loaded)
+        if self._protocol.profiled:
+            for entry, answer in self.answers(self.living(), lambda _: Instrument(), "instrumenting"):
+                try:
+                    self._keep_instrumented(entry, answer)
+                except QprofError as error:
+                    self.fail(entry, error)
         self._writer.save_manifest()
         self.require_some("loaded")
 
+    def answers(
+        self, entries: Sequence[VariantEntry], request: Callable[[VariantEntry], Request[Answer]], what: str
+    ) -> Iterator[tuple[VariantEntry, Answer | QprofError]]:
+        """Each variant's answer to a request that times nothing, or what was raised instead of one, in their order.
+        Where they have processes and memory of their own, several are asked at once."""
+        apart = self._protocol.own_process and fit_together(self._manifest.baseline, entries)
+        together = at_once() if apart else 1
+        for begin in range(0, len(entries), together):
+            group = entries[begin : begin + together]
+            self._progress.phase(what, f"variant {', '.join(entry.name for entry in group)}")
+            if len(group) == 1:
+                yield group[0], self._outcome(group[0], request)
+                continue
+            for entry in group:
+                self._worker(entry)  # by this thread: the kernel ends a worker with the thread that started it
+            with ThreadPoolExecutor(len(group)) as threads:
+                try:
+                    found = list(threads.map(self._outcome, group, itertools.repeat(request)))
+                except BaseException:  # Ctrl-C: who waits for an answer gets none any more
+                    for entry in group:
+                        self._workers[entry.name].kill_process()
+                    raise
+            yield from zip(group, found, strict=True)
+
+    def _outcome(self, entry: VariantEntry, request: Callable[[VariantEntry], Request[Any]]) -> Any | QprofError:
+        try:
+            return self.ask(entry, request(entry))
+        except QprofError as error:
+            return error
+
     def _load(self, entry: VariantEntry) -> None:
+        self._keep_loaded(entry, self.ask(entry, self._to_load(entry)))
+
+    def _to_load(self, entry: VariantEntry) -> LoadVariant:
         runtime = registry.get(str(entry.runtime))
         section = next(section for section in self._profile.variants if section.name == entry.name)
         asked = Asked(self._protocol, self._profile.model, tasks.prompts(self.task), entry.making.run)
         entry.options = msgspec.to_builtins(runtime.options(section, asked))
         entry.instrumented, entry.arena_bytes, entry.resets = False, None, ""
-        loaded = self.ask(entry, LoadVariant(variant=loaded_variant(entry), task=self._task_of(entry)))
+        return LoadVariant(variant=loaded_variant(entry), task=self._task_of(entry))
+
+    def _keep_loaded(self, entry: VariantEntry, loaded: LoadedAnswer) -> None:
         self.scored = max(self.scored, loaded.scored)
         entry.notes += [note for note in loaded.notes if note not in self._manifest.notes]
         entry.inputs, entry.outputs, entry.phases = loaded.inputs, loaded.outputs, loaded.phases
@@ -313,17 +359,18 @@ class Crew:
         return msgspec.structs.replace(self.task, section={**section, "batch": batch})
 
     def _instrument(self, entry: VariantEntry) -> None:
-        if not self._protocol.profiled:
-            return
-        try:
-            answer = self.ask(entry, Instrument())
-        except WorkerError as error:
+        self._keep_instrumented(entry, self._outcome(entry, lambda _: Instrument()))
+
+    def _keep_instrumented(self, entry: VariantEntry, answer: InstrumentedAnswer | QprofError) -> None:
+        if isinstance(answer, WorkerError):
             # The clean model ran: what died is the instrumentation. Latency can still be measured without it.
-            entry.notes.append(f"per-op timing is off: {error}")
-            self._progress.note(f"{entry.name}: per-op timing is off: {error}")
+            entry.notes.append(f"per-op timing is off: {answer}")
+            self._progress.note(f"{entry.name}: per-op timing is off: {answer}")
             self._new_worker(entry)
             self._load(entry)
             return
+        if isinstance(answer, QprofError):
+            raise answer
         entry.notes += answer.notes
         entry.arena_bytes, entry.outputs_identical = answer.arena_bytes, answer.outputs_identical
         if answer.ops is None:
