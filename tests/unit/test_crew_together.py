@@ -74,16 +74,11 @@ def test_others_are_asked_one_after_the_other(
 ) -> None:
     monkeypatch.setattr(jobs, "available_cores", lambda: cores)
     monkeypatch.setattr(variants, "fit_together", lambda *_: fit)
-    at_work: list[str] = []
 
     class Alone(Worker):
         def ask(self, request: Any, timeout_s: float) -> str:
-            at_work.append(self._name)
-            assert len(at_work) == 1
-            try:
-                return super().ask(request, timeout_s)
-            finally:
-                at_work.clear()
+            assert threading.current_thread() is threading.main_thread()
+            return super().ask(request, timeout_s)
 
     made, entries = crew(tmp_path, {name: Alone(name, threading.Barrier(1)) for name in "abc"}, own_process=own)
     answers = made.answers(entries, lambda _: CALM, "asking")
