@@ -291,10 +291,11 @@ class Measurement:
             return
         self._progress.phase("idling", f"{seconds:g} s {when} the measurement, all variants loaded")
         readings: list[Reading] = []
-        rest(self._sensors.margin_s)
+        margin_s = self._sensors.margin_s if self._device_channels else 0.0  # a model is not read, before or behind
+        rest(margin_s)
         with self._sensors.estimated(readings):
             start_ns, end_ns = rest(seconds)
-        rest(self._sensors.margin_s)
+        rest(margin_s)
         self._sensors.find_periods(start_ns, end_ns, self._device_channels)
         if number in self._writer.finished_blocks():
             return
@@ -308,7 +309,7 @@ class Measurement:
                 readings=readings,
                 facts=BlockFacts(when=when, window_ns=(start_ns, end_ns), repetitions=0),
                 phase="",
-                traces=self._sensors.traces(start_ns, end_ns, self._sensors.margin_s),
+                traces=self._sensors.traces(start_ns, end_ns, margin_s),
             )
         )
 
