@@ -14,7 +14,9 @@ from qprof.errors import ModelError
 from qprof.runtimes import ceilings as shared
 from qprof.runtimes import registry
 from qprof.runtimes.ceilings import Level
-from qprof.runtimes.onnx import ceilings
+from qprof.runtimes.onnx import ceilings, model_file
+from qprof.runtimes.onnx.facts import run_facts
+from qprof.runtimes.onnx.profiled import ProfiledOnnxModel
 from qprof.runtimes.onnx.sections import OnnxOptions
 
 MIB = 1 << 20
@@ -25,6 +27,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared, "PASS_S", 0.001)
     monkeypatch.setattr(shared, "PATIENCE_S", 0.0)
     monkeypatch.setattr(ceilings, "_SIDES", (32, 64, 48))
+    monkeypatch.setattr(ceilings, "_DEPTHWISE", (16, 6, 3))
     monkeypatch.setattr(ceilings, "_LARGEST_WEIGHTS", MIB)
     monkeypatch.setattr(
         ceilings, "levels", lambda sizes: [Level("L2", MIB // 4, MIB // 2), Level("memory", MIB, None, "small")]
@@ -38,6 +41,8 @@ def test_ceilings_of_this_processor() -> None:
     assert {(c.kind, c.name, c.dtype): c.unit for c in measured} == {
         ("compute", "matmul", "float32"): "GMAC/s",
         ("compute", "matmul", "int8"): "GMAC/s",
+        ("compute", "depthwise", "float32"): "GMAC/s",
+        ("compute", "depthwise", "int8"): "GMAC/s",
         ("memory", "L2", "float32"): "GB/s",
         ("memory", "memory", "float32"): "GB/s",
         ("memory", "weights", "float32"): "GB/s",
@@ -65,6 +70,19 @@ def test_a_product_is_the_one_it_says(tmp_path: Path, dtype: str) -> None:
     assert np.unique(matrix).size > 5
 
 
+@pytest.mark.parametrize(("dtype", "kernels"), [("float32", "Conv (NCHWc"), ("int8", "QLinearConv (NHWC")])
+def test_each_channel_has_a_filter_of_its_own(tmp_path: Path, dtype: str, kernels: str) -> None:
+    """By the kernels that variants run, and as many products as the ceiling counts."""
+    path = tmp_path / "model.onnx"
+    ceilings._Builder(tmp_path, OnnxOptions())._depthwise(dtype)
+    profiled = ProfiledOnnxModel(path, OnnxOptions(**run_facts(model_file.read(path))))
+    profiled.set_inputs([np.ones(spec.shape, spec.dtype) for spec in profiled.loaded.inputs])
+    convolutions = [op for op in profiled.discover() if op.type == "Conv"]
+    assert len(convolutions) == 8
+    assert {op.kernel for op in convolutions} == {f"{kernels}, depthwise)"}
+    assert sum(op.macs or 0 for op in convolutions) == 8 * 16 * 6 * 6 * 9
+
+
 def test_a_chain_has_a_node_for_each_link(tmp_path: Path) -> None:
     model = ceilings._Builder(tmp_path, OnnxOptions())._adds(4, 7)
     x, z = np.arange(4, dtype=np.float32), np.full(4, 0.5, np.float32)
@@ -87,6 +105,8 @@ def test_the_number_of_macs_and_bytes_is_that_of_the_models(tmp_path: Path, monk
     assert seen == [
         ("matmul", "float32", 32 * 64 * 48),
         ("matmul", "int8", 32 * 64 * 48),
+        ("depthwise", "float32", 8 * 16 * 6 * 6 * 9),
+        ("depthwise", "int8", 8 * 16 * 6 * 6 * 9),
         ("memory", "float32", MIB // 12 * 12),
         ("weights", "float32", MIB),
         ("weights", "int8", MIB),

@@ -119,6 +119,20 @@ def test_quantized_products_are_held_against_those_in_eight_bits(
     assert row.notes == ()
 
 
+@pytest.mark.parametrize(
+    ("kernel", "dtype", "gmacs"),
+    [
+        ("Conv (NCHWc, depthwise) + Relu", "float32", 12.0),
+        ("QLinearConv (NHWC, depthwise)", "uint8", 200.0),  # none of theirs was measured
+        ("Conv (NCHWc) + Relu", "float32", 50.0),
+    ],
+)
+def test_convolutions_of_single_channels_are_held_against_their_own(kernel: str, dtype: str, gmacs: float) -> None:
+    known = [*SINGLE, ceiling("compute", "depthwise", 12.0)]
+    row = one(op("Conv", kernel=kernel, inputs=(f"{dtype}[1,8,4,4]", f"{dtype}[8,1,3,3]")), 100.0, known)
+    assert row.compute_ceiling is not None and row.compute_ceiling.value == gmacs
+
+
 # -- the figures -------------------------------------------------------------------------------------------------------
 
 

@@ -26,7 +26,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from qprof.record.ceilings import SINGLE, Ceiling, number_format
+from qprof.record.ceilings import DEPTHWISE, SINGLE, Ceiling, number_format
 from qprof.record.ops import FUSED, OpMeta
 
 Bound = Literal["compute", "memory", "dispatch", "neither"]
@@ -123,10 +123,15 @@ class _Machine:
 
     def compute(self, op: OpMeta) -> tuple[Ceiling | None, Ceiling | None]:
         """The ceiling of an op's kind in its own number format, and the one that it is held against."""
-        name = "matmul" if self.torch else _litert_kind(op)
+        name = self._product(op) if self.torch else _litert_kind(op)
         own = self._compute.get((name, _format(op, self.torch)))
         plain = self._compute.get((name, "float32"))
         return own, max((c for c in (own, plain) if c is not None), key=_value, default=None)
+
+    def _product(self, op: OpMeta) -> str:
+        """A convolution of single channels, which no matrix product is, where such a one was measured."""
+        single = DEPTHWISE in (op.kernel or "") and (DEPTHWISE, _format(op, True)) in self._compute
+        return DEPTHWISE if single else "matmul"
 
     def launches(self, op: OpMeta) -> int | None:
         """How many launches an op consists of, `None` where that is not known."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprof.probes.machine import describe_machine
-from qprof.record.ceilings import COMPUTE_UNIT, DISPATCH_UNIT, MEMORY_UNIT, SINGLE, Ceiling
+from qprof.record.ceilings import COMPUTE_UNIT, DEPTHWISE, DISPATCH_UNIT, MEMORY_UNIT, SINGLE, Ceiling
 from qprof.runtimes.ceilings import Bench, Level, levels, measure, slope, throughput
 from qprof.runtimes.onnx.sections import OnnxOptions
 from qprof.runtimes.onnx.session import OnnxModel
@@ -24,6 +24,9 @@ _FORMATS = {"float32": ("MatMul", "float32", "float32"), "int8": ("MatMulInteger
 #: Rows, depth and columns of a product that fills a core.
 _SIDES = (256, 1024, 1024)
 _DEPTH = 4096
+#: Channels, and rows and columns of the image and of a filter; how many of them are run behind one another.
+_DEPTHWISE = (128, 28, 3)
+_DEPTHWISE_LINKS = 8
 
 _CHAIN, _LONGER_BY = 8, 128  # links
 _LARGEST_WEIGHTS = 128 << 20
@@ -55,6 +58,13 @@ class _Builder:
             yield throughput(
                 Ceiling("compute", "matmul", dtype, COMPUTE_UNIT, how), rows * depth * columns, model.run_once
             )
+        channels, side, filter_side = _DEPTHWISE
+        for dtype in _FORMATS:
+            model = self._depthwise(dtype)
+            macs = _DEPTHWISE_LINKS * channels * side * side * filter_side * filter_side
+            shapes = f"[1,{channels},{side},{side}] and [{channels},1,{filter_side},{filter_side}]"
+            how = f"{_DEPTHWISE_LINKS} depthwise convolutions of {shapes}, one after the other; {self._how}"
+            yield throughput(Ceiling("compute", DEPTHWISE, dtype, COMPUTE_UNIT, how), macs, model.run_once)
 
     def bandwidth(self, found: Sequence[Level]) -> Iterator[Bench]:
         for level in found:
@@ -97,6 +107,28 @@ class _Builder:
             [numpy_helper.from_array(matrix, "w")],
         )
         return self._load(graph)
+
+    def _depthwise(self, dtype: str) -> OnnxModel:
+        """Several, so that what is done to the channels' order before the first and behind the last hardly counts."""
+        from onnx import TensorProto, helper, numpy_helper
+
+        channels, side, filter_side = _DEPTHWISE
+        kind = TensorProto.FLOAT if dtype == "float32" else TensorProto.UINT8
+        weights = self._values((channels, 1, filter_side, filter_side), _FORMATS[dtype][2])
+        constants = {"w": weights}
+        behind = ["w"]
+        if dtype != "float32":
+            # Scales that keep the sums in the eight bits' range, and a scale per channel, as static variants have them.
+            constants |= {"s": np.array(0.05, np.float32), "z": np.array(128, np.uint8)}
+            constants |= {"ws": np.full(channels, 0.01, np.float32), "wz": np.zeros(channels, np.int8)}
+            behind = ["s", "z", "w", "ws", "wz", "s", "z"]
+        names = ["x", *(f"x{n}" for n in range(1, _DEPTHWISE_LINKS)), "y"]
+        settings = {"group": channels, "pads": [filter_side // 2] * 4}
+        op = "Conv" if dtype == "float32" else "QLinearConv"
+        nodes = [helper.make_node(op, [names[n], *behind], [names[n + 1]], **settings) for n in range(_DEPTHWISE_LINKS)]
+        x, y = (helper.make_tensor_value_info(name, kind, [1, channels, side, side]) for name in "xy")
+        tensors = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+        return self._load(helper.make_graph(nodes, "ceiling", [x], [y], tensors))
 
     def _adds(self, elements: int, links: int) -> OnnxModel:
         from onnx import TensorProto, helper

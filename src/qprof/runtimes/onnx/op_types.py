@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from qprof.record.ceilings import DEPTHWISE
+
 #: Kernel that stands in an optimized graph -> the op of the model that it is a form of.
 _FORMS: Mapping[str, str] = {
     "FusedConv": "Conv",
@@ -106,10 +108,16 @@ def weight_slots(kernel: str) -> Sequence[int]:
     return (1,) if op_type(kernel) in _WEIGHTED else ()
 
 
-def kernel_name(kernel: str, domain: str, attributes: Mapping[str, object]) -> str:
-    """The kernel with what sets it apart: the layout that it works in, and what was fused into it."""
+def kernel_name(
+    kernel: str, domain: str, attributes: Mapping[str, object], weights: tuple[int, ...] | None = None
+) -> str:
+    """The kernel with what sets it apart: the layout that it works in, whether each filter takes one channel of many
+    in, and what was fused into it. `weights`: their shape in the model's file."""
     layout = "NCHWc" if domain.endswith(".nchwc") else "NHWC" if attributes.get("channels_last") else ""
-    name = f"{kernel} ({layout})" if layout else kernel
+    groups = attributes.get("group")
+    single = isinstance(groups, int) and groups > 1 and weights is not None and weights[1:2] == (1,)
+    apart = [text for text in (layout, DEPTHWISE if single and op_type(kernel) == "Conv" else "") if text]
+    name = f"{kernel} ({', '.join(apart)})" if apart else kernel
     fused = attributes.get("activation")
     return f"{name} + {fused.decode(errors='replace')}" if isinstance(fused, bytes) and fused else name
 

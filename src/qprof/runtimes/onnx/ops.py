@@ -143,7 +143,7 @@ def _op(name: str, event: Event | None, known: OptimizedNode | None, source: Sou
         name=source.name(position) if position is not None else bare(name),
         type=op_types.op_type(kernel, domain),
         index=0,
-        kernel=op_types.kernel_name(kernel, domain, given),
+        kernel=op_types.kernel_name(kernel, domain, given, weights),
         delegate=None if provider in (_CPU, "") else provider.removesuffix("ExecutionProvider"),
         inputs=_labels(inputs),
         outputs=_labels(outputs),
