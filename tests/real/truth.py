@@ -107,6 +107,8 @@ def _call(spec: dict[str, Any]) -> Callable[[], Any]:
         from truth_language import forward
 
         return forward(Path(spec["file"]), spec)
+    if spec["file"].endswith(".onnx"):
+        return _onnx_call(spec)
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     kind = {"xnnpack": OpResolverType.BUILTIN, "none": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES}
@@ -123,6 +125,17 @@ def _call(spec: dict[str, Any]) -> Callable[[], Any]:
         made.set_tensor(detail["index"], (values * 100 if whole else values).astype(detail["dtype"]))
     invoke: Callable[[], Any] = made.invoke
     return invoke
+
+
+def _onnx_call(spec: dict[str, Any]) -> Callable[[], Any]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = spec.get("threads", 1)
+    session = onnxruntime.InferenceSession(spec["file"], options, providers=["CPUExecutionProvider"])
+    numbers = np.random.default_rng(3)
+    inputs = {one.name: numbers.uniform(-1, 1, one.shape).astype(np.float32) for one in session.get_inputs()}
+    return lambda: session.run(None, inputs)
 
 
 def _block(call: Callable[[], Any]) -> float:
