@@ -13,8 +13,8 @@ from qprof.errors import QprofError, StoreError
 from qprof.findings.causes.base import Hypothesis
 from qprof.findings.comparison import Comparison
 from qprof.findings.effects import LATENCY
-from qprof.measure.parent.blocks import Decided
 from qprof.measure.parent.execution import resume, start
+from qprof.measure.parent.looks import Decided
 from qprof.measure.parent.spare import SpareWorkers
 from qprof.measure.profile import Profile, resolved, validate
 from qprof.measure.profile_file import merged

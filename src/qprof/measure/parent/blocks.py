@@ -5,12 +5,11 @@ from __future__ import annotations
 import itertools
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from qprof.errors import ModelError, QprofError
-from qprof.measure.parent.looks import RoundsWatch, new_looks
+from qprof.measure.parent.looks import Decided, EarlyEnd, RoundsWatch, new_looks
 from qprof.measure.parent.sensors import Sensors, rest
 from qprof.measure.parent.stacks import StackBlocks
 from qprof.measure.parent.turns import Turns
@@ -28,16 +27,13 @@ from qprof.measure.profile import Profile
 from qprof.measure.progress import ProgressDisplay
 from qprof.measure.requests import BlockAnswer, MeasureBlock, WarmUp
 from qprof.record.blocks import Block, BlockFacts, Samples
-from qprof.record.looks import Look, Sampling, Stopping
+from qprof.record.looks import Look, Sampling
 from qprof.record.manifest import EnergyPlan, VariantEntry
 from qprof.record.phases import INFERENCE
 from qprof.record.readings import Reading, SensorTrace
 from qprof.stats.energy.rule import LEAST_REPETITIONS
-from qprof.stats.sequential import FIRST_LOOK, RULE, look_rounds
+from qprof.stats.sequential import FIRST_LOOK
 from qprof.store.writer import RunWriter
-
-#: Whether what a run is made for is decided by what lies in its folder so far.
-Decided = Callable[[Path], bool]
 
 #: Kinds of blocks whose windows sensors are read for.
 _SENSED = ("clean", "scored", "energy", "idle")
@@ -63,7 +59,6 @@ class Measurement:
         progress: ProgressDisplay,
         until: Decided | None = None,
     ) -> None:
-        self._until = until
         self._writer = writer
         self._manifest = writer.manifest
         self._protocol = profile.protocol
@@ -77,6 +72,7 @@ class Measurement:
         self._device_uuid: str | None = None
         self._order: list[int] = []
         self._watch: RoundsWatch | None = None
+        self._end = EarlyEnd(writer, self._protocol.rounds, until) if until else None
 
     def run(self) -> None:
         """Everything, in the order of the protocol. Raises `ModelError` where no variant could be measured."""
@@ -328,20 +324,8 @@ class Measurement:
                 if self._can_run(block):
                     with self._turns.turn():
                         self._run_block(block)
-            if self._stops(round_ + 1):
+            if self._end is not None and self._end.reached(round_ + 1):
                 break
-
-    def _stops(self, rounds: int) -> bool:
-        """Whether nobody needs more rounds than so many. Who is asked sees how often, in the manifest."""
-        most = self._protocol.rounds
-        if self._until is None or rounds not in look_rounds(most):
-            return False
-        stopping = self._manifest.stopping = self._manifest.stopping or Stopping(rule=RULE, rounds=most)
-        if rounds <= max(stopping.looks, default=0):
-            return False
-        stopping.looks.append(rounds)
-        self._writer.save_manifest()
-        return rounds < most and self._until(self._writer.folder)
 
     def _run_block(self, block: PlannedBlock) -> None:
         entry = self._manifest.variants[block.variant]

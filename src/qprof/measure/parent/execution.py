@@ -12,8 +12,9 @@ import qprof
 from qprof.errors import ProfileError, QprofError, StoreError
 from qprof.measure.models import model_path
 from qprof.measure.parent.after_blocks import AfterBlocks
-from qprof.measure.parent.blocks import Decided, Measurement
+from qprof.measure.parent.blocks import Measurement
 from qprof.measure.parent.jobs import Job, Jobs, at_once
+from qprof.measure.parent.looks import Decided
 from qprof.measure.parent.output_distances import OutputComparison
 from qprof.measure.parent.process import Bounds
 from qprof.measure.parent.sensors import Estimator, SampledProbe, Sensors, open_probes, open_watch

@@ -9,25 +9,31 @@ there what was decided, so that it goes on with the rounds that the one before w
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qprof.measure.plan import PlannedBlock
 from qprof.measure.progress import Standing
-from qprof.record.looks import Ended, Look, Looks, PairSeen
+from qprof.record.looks import Ended, Look, Looks, PairSeen, Stopping
 from qprof.record.manifest import Manifest, VariantEntry
 from qprof.record.sections import ProtocolSection
 from qprof.stats.multiplicity import simultaneous_level
 from qprof.stats.rounds import RoundEffect
 from qprof.stats.sequential import RULE, look_level, look_rounds
 from qprof.stats.verdict import word
+from qprof.store.writer import RunWriter
 
 #: What counts as no difference of two latencies, unless the profile says otherwise.
 DEFAULT_MARGIN = 0.02
 _LEVEL = 0.95
+
+
+#: Whether what a run is made for is decided by what lies in its folder so far.
+Decided = Callable[[Path], bool]
 
 
 def new_looks(protocol: ProtocolSection, variants: int) -> Looks:
@@ -173,6 +179,27 @@ class RoundsWatch:
         if seen is None or entry.name not in self._looks.decided:
             return "undecided yet"
         return seen.verdict
+
+
+class EarlyEnd:
+    """The end of a run that was made to decide something else: who wants to know is asked after some rounds, and finds
+    in the manifest how often that was."""
+
+    def __init__(self, writer: RunWriter, most: int, until: Decided) -> None:
+        """`most`: rounds that there are at most."""
+        self._writer, self._most, self._until = writer, most, until
+
+    def reached(self, rounds: int) -> bool:
+        """Whether nobody needs more rounds than so many."""
+        manifest = self._writer.manifest
+        if rounds not in look_rounds(self._most):
+            return False
+        stopping = manifest.stopping = manifest.stopping or Stopping(rule=RULE, rounds=self._most)
+        if rounds <= max(stopping.looks, default=0):
+            return False
+        stopping.looks.append(rounds)
+        self._writer.save_manifest()
+        return rounds < self._most and self._until(self._writer.folder)
 
 
 def _alike(block: PlannedBlock) -> tuple[int, str, str]:
