@@ -39,16 +39,13 @@ _HIDING = ("LSTM", "RNN", "GRU", "SVDF", "CUSTOM", "COMPOSITE", "STABLEHLO", "FL
 @dataclass(frozen=True, slots=True)
 class Sameness:
     """Whether two variants are one model, and in a sentence why. `common`: part of all multiplications (of all numbers
-    written, where nothing multiplies) that both do in ops of the same size; `None` for the same file."""
+    written, where nothing multiplies) that both do in ops of the same size; `None` for the same file. `same_numbers`:
+    whether their last product gives the same numbers, which two graphs of unlike work may do as well."""
 
     same: bool
     says: str
     common: float | None = None
-
-    @property
-    def same_work(self) -> bool:
-        """Whether both do the same multiplications: one model may also be written with more of them."""
-        return self.common is None or self.common >= _LEAST_COMMON
+    same_numbers: bool = False
 
 
 def sameness(comparison: Comparison) -> Sameness | None:
@@ -61,19 +58,23 @@ def sameness(comparison: Comparison) -> Sameness | None:
         return None
     common, ratio = _common(first, second, comparison.a.structure == comparison.b.structure == "modules")
     given = _last_product(comparison, second)
-    if given is not None and _same_numbers(given):
+    equal = given is not None and _same_numbers(given)
+    if common < _LEAST_COMMON:
+        told = "compute the same numbers by graphs that differ" if equal else "are not the same model"
+        times = f"{ratio:.3g} times the work of {comparison.baseline}"
+        return Sameness(
+            False,
+            f"{names} {told}: {comparison.variant} does {times}, and {common:.0%} of the work of both is done in ops "
+            "of the same size",
+            common,
+            equal,
+        )
+    if given is not None and equal:
         return Sameness(
             True,
             f"{names} are the same model: {given.name} gives the same numbers in both, of {given.samples} inputs",
             common,
-        )
-    if common < _LEAST_COMMON:
-        times = f"{ratio:.3g} times the work of {comparison.baseline}"
-        return Sameness(
-            False,
-            f"{names} are not the same model: {comparison.variant} does {times}, and {common:.0%} of the work of both "
-            "is done in ops of the same size",
-            common,
+            equal,
         )
     sqnr_db = _weights(comparison)
     if sqnr_db is not None and sqnr_db < _LEAST_WEIGHT_SQNR_DB and not _same_way(comparison):

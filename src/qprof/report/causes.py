@@ -32,7 +32,8 @@ def comparison_lines(comparison: ComparisonFindings, evidence: bool) -> Iterator
     changed = "" if difference is None else f": p50 {_signed_interval(difference)}"
     yield f"{comparison.baseline} -> {comparison.variant}{phase}{changed}"
     if comparison.sameness is not None and not comparison.sameness.same:
-        yield f"  NOT ONE MODEL  {comparison.sameness.says}"
+        what = "NOT ONE GRAPH" if comparison.sameness.same_numbers else "NOT ONE MODEL"
+        yield f"  {what}  {comparison.sameness.says}"
     if comparison.decomposition is not None:
         yield from decomposition_lines(comparison.decomposition)
     for finding in comparison.findings:

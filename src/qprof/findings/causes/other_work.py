@@ -62,11 +62,11 @@ class OtherWork:
 
 def _may_differ(comparison: Comparison) -> bool:
     """A quantized linear does some work of its own beside its product (`packed_kernels`, `dequantization`): modules are
-    other work where the models are not one, or one is written with more multiplications."""
+    other work where the models are not one, or are not one graph."""
     if comparison.b.structure == "graph":
         return True
     found = sameness(comparison)
-    return found is not None and not (found.same and found.same_work)
+    return found is not None and not found.same
 
 
 def _groups(parts: Sequence[OpPart]) -> Iterator[tuple[str, list[OpPart]]]:
