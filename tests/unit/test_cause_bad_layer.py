@@ -115,6 +115,12 @@ def test_what_of_a_float_layer_differs(
     assert f"{layer(7)} {'(3.0 dB)' if quantized else says}" in found.claim
 
 
+def test_one_layer_is_one_layer(tmp_path: Path) -> None:
+    comparison = Comparison(world({}, {}).record(tmp_path / "run"), "float32", "int8", "inference")
+    told = [float_layers.weights_into(comparison, count) for count in (1, 2)]
+    assert told == ["put float32's weights into 1 layer of int8", "put float32's weights into 2 layers of int8"]
+
+
 def test_a_layer_that_saturates_is_left_to_the_other_cause(tmp_path: Path) -> None:
     made = world({4: LayerError(9.0, saturated=0.2)}, {4: 0.2})
     assert hypotheses(tmp_path / "bad", made) == []

@@ -254,8 +254,13 @@ def _weights_of_baseline(
     if comparison.b.structure != "modules" or cause == _SATURATED or not all(layer.op in known for layer in layers):
         return None
     after = comparison.interventions.constants_from(comparison.b, comparison.a, [known[one.op] for one in layers])
-    does = f"put {comparison.baseline}'s weights into {len(layers)} layers of {comparison.variant}"
+    does = weights_into(comparison, len(layers))
     return _with_baselines(comparison, does, after, len(layers), lost)
+
+
+def weights_into(comparison: Comparison, layers: int) -> str:
+    """What is done to the variant whose layers are given the baseline's weights."""
+    return f"put {comparison.baseline}'s weights into {layers} layer{'s' * (layers != 1)} of {comparison.variant}"
 
 
 def _ops_of_baseline(

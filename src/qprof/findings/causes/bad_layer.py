@@ -19,6 +19,7 @@ from qprof.findings.float_layers import (
     layer_errors,
     most_layers,
     saturated,
+    weights_into,
 )
 from qprof.findings.loss import Loss, loss_of
 from qprof.runtimes.interventions import Impossible, Section
@@ -102,7 +103,7 @@ def _of_perplexity(
     after: Section | Impossible = Impossible("the baseline has no layer in the place of one of them")
     if len(pairs) == len(bad):
         after = comparison.interventions.constants_from(comparison.b, comparison.a, pairs)
-    does = f"put {comparison.baseline}'s weights into {len(bad)} layers of {comparison.variant}"
+    does = weights_into(comparison, len(bad))
     return Hypothesis(
         cause=CAUSE.name,
         claim=f"{claim}; {lost.told}",
