@@ -109,6 +109,17 @@ def test_what_gives_the_same_numbers_is_the_same_model(tmp_path: Path, last: dic
             assert "compute the same numbers by graphs that differ: int8 does 2.6 times" in told.says
 
 
+@pytest.mark.parametrize("structure", ["modules", "graph"])
+def test_modules_were_compared_in_one_phase_for_all(tmp_path: Path, structure: str) -> None:
+    wider = [conv("a", 9_000_000), conv("b", 4_000_000)]
+    run = World([PlantedVariant("float32", LAYERS), PlantedVariant("int8", wider)]).record(tmp_path / "run")
+    run.__dict__["layer_errors"] = [given("b", op="prefill/b", identical=True)]
+    for entry in run.variants:
+        entry.structure = structure  # type: ignore[assignment]
+    told = sameness(Comparison(run, "float32", "int8", "inference"))
+    assert told is not None and told.same is (structure == "modules")
+
+
 def between(*types: str, after: Sequence[str] = ()) -> list[PlantedOp]:
     """Ops of these types between two products, and others behind the last."""
     middle = [PlantedOp(f"{kind}{n}", kind, 5.0, macs=0) for n, kind in enumerate(types)]

@@ -193,9 +193,12 @@ def _same_way(comparison: Comparison) -> bool:
 
 
 def _last_product(comparison: Comparison, ops: Sequence[OpMeta]) -> LayerErrorRow | None:
-    """What the variant's last op that multiplies gives, in use; `None` where that was not compared."""
-    products = [op.op for op in _before_last_product(ops)[-1:] if op.macs]
-    return next((row for row in _compared(comparison) if row.op in products), None)
+    """What the variant's last op that multiplies gives, in use; `None` where that was not compared. Modules were
+    compared in one phase, and are the same in the others."""
+    products = [op for op in _before_last_product(ops)[-1:] if op.macs]
+    by_name = comparison.b.structure == "modules"
+    keys = {op.name if by_name else op.op for op in products}
+    return next((row for row in _compared(comparison) if (row.name if by_name else row.op) in keys), None)
 
 
 def _same_numbers(row: LayerErrorRow) -> bool:
