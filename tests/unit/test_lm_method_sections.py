@@ -123,6 +123,7 @@ def test_every_method_spells_a_name_that_it_claims() -> None:
 
 def test_only_methods_that_look_at_samples_are_calibrated() -> None:
     calibrated = {"gptq-4bit": True, "awq-4bit": True, "gptaq-4bit": True, "foem-4bit": True, "rtn-4bit": False}
+    calibrated["paroquant-4bit"] = True
     for name in ("bnb-int8", "bnb-nf4", "torchao-int8-dynamic", "hqq-4bit", "fp8", "bfloat16"):
         calibrated[name] = False
     for name, wanted in calibrated.items():
