@@ -16,6 +16,7 @@ import collections
 import contextlib
 import hashlib
 import io
+import json
 import os
 import random
 import resource
@@ -25,6 +26,7 @@ import sys
 import tempfile
 import time
 import traceback
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -49,11 +51,11 @@ COMMANDS: list[list[str]] = [
     ["explain", "-q", "r"],
     ["explain", "-q", "--json", "r"],
     ["energy", "r"],
-    ["flame", "r", "-v", "b", "-o", "FILE"],
+    ["flame", "r", "-v", "b", "-o", "FILE.svg"],
     ["report", "r"],
     ["report", "r", "-o", "FILE"],
     ["report", "r/report.json", "-o", "FILE"],
-    ["plot", "r", "latency", "-o", "FILE.svg"],
+    ["plot", "r", "latency-bars", "-o", "FILE.svg"],
     *(["export", "r", "--format", form, "-o", "FILE"] for form in ("json", "csv", "markdown", "perfetto", "parquet")),
     ["sql", "r"],
     ["sql", "r", "select count(*) from samples"],
@@ -101,20 +103,20 @@ def make_search(folder: Path) -> Path:
     return folder / "search"
 
 
-def damaged(run: Path, rng: random.Random, outside: Path) -> str:
-    """Change one thing of a run; returns what."""
+def damaged(run: Path, rng: random.Random, outside: Path) -> tuple[Path, str]:
+    """Change one thing of a run; returns where, and what."""
     files = sorted(path for path in run.rglob("*") if path.is_file() and path.name != ".lock")
     kinds: dict[str, list[Path]] = collections.defaultdict(list)
     for path in files:
         kinds[path.suffix if path.parent == run else "inside"].append(path)
     path = rng.choice(kinds[rng.choice(sorted(kinds))])
     if rng.random() < 0.3:
-        places = [path, *(parent for parent in path.parents if run in parent.parents)]
-        return _replaced(rng.choice(places), rng, outside)
+        path = rng.choice([path, *(parent for parent in path.parents if run in parent.parents)])
+        return path, _replaced(path, rng, outside)
     if path.suffix == ".parquet" and rng.random() < 0.6:
-        return _cells_changed(path, rng)
+        return path, _cells_changed(path, rng)
     path.write_bytes(mutated(path.read_bytes() or b"\0", rng, path.suffix == ".json"))
-    return f"bytes of {path.relative_to(run)}"
+    return path, f"bytes of {path.relative_to(run)}"
 
 
 def _replaced(path: Path, rng: random.Random, outside: Path) -> str:
@@ -178,7 +180,7 @@ def _cells_changed(path: Path, rng: random.Random) -> str:
 # -- what commands make of it -------------------------------------------------------------------------------------
 
 
-def outcome(command: list[str], what: str, watched: Callable[[], str]) -> str:
+def outcome(command: list[str], name: str, what: str, watched: Callable[[], str]) -> str:
     """How one command ended, in a word, or what is wrong with it."""
     from qprof.cli.main import main
 
@@ -206,6 +208,8 @@ def outcome(command: list[str], what: str, watched: Callable[[], str]) -> str:
         return f"WRONG: {command[0]} ends with {code} ({what}): {told[-200:]}"
     if code == 2 and told.count("\n") != 1:
         return f"WRONG: {command[0]} tells {told.count(chr(10))} lines ({what}): {told[:200]}"
+    if code == 2 and name not in told:
+        return f"WRONG: {command[0]} does not name {name} ({what}): {told[:200]}"
     if watched() != before:
         return f"WRONG: {command[0]} changes files outside of the run ({what})"
     return ("read", "ended with 1", "refused")[code]
@@ -215,6 +219,10 @@ def state_of(folder: Path) -> str:
     """A digest of all that lies in a folder."""
     found = [(str(path), path.read_bytes() if path.is_file() else b"") for path in sorted(folder.rglob("*"))]
     return hashlib.sha256(repr(found).encode()).hexdigest()
+
+
+#: A seed of which nothing is damaged.
+_WHOLE = -1
 
 
 def _child(place: Path, whole: Path, commands: list[list[str]], seeds: range) -> list[str]:
@@ -245,7 +253,7 @@ def _child(place: Path, whole: Path, commands: list[list[str]], seeds: range) ->
 
 
 def _one(place: Path, whole: Path, commands: list[list[str]], seed: int) -> list[str]:
-    """What became of the commands that read one damaged copy."""
+    """What became of the commands that read one damaged copy; of all of them, of one that is whole."""
     rng = random.Random(f"run {seed}")
     outside = place / "outside"
     for left in (place / "here", outside):
@@ -257,10 +265,14 @@ def _one(place: Path, whole: Path, commands: list[list[str]], seed: int) -> list
     os.environ |= {"QPROF_RUNS": str(place / "here"), "QPROF_CACHE": str(place / "cache")}
     shutil.copytree(whole, place / "here" / "r", symlinks=True)
     (place / "here" / "whole").symlink_to(whole)
-    what = f"seed {seed}: {damaged(place / 'here' / 'r', rng, outside)}"
-    chosen = rng.sample(commands, 1)
-    made = [[word.replace("FILE", str(place / "here" / "made")) for word in command] for command in chosen]
-    return [outcome(command, what, lambda: state_of(outside) + state_of(whole)) for command in made]
+    path, told = (Path(), "nothing") if seed == _WHOLE else damaged(place / "here" / "r", rng, outside)
+    what = f"seed {seed}: {told}"
+    chosen = commands if seed == _WHOLE else rng.sample(commands, 1)
+    made = [
+        [word.replace("FILE", str(place / "here" / f"made-{number}")) for word in command]
+        for number, command in enumerate(chosen)
+    ]
+    return [outcome(command, path.name, what, lambda: state_of(outside) + state_of(whole)) for command in made]
 
 
 def _preload() -> None:
@@ -275,21 +287,33 @@ def _preload() -> None:
 
 
 def _start_nothing() -> None:
-    """A search that goes on would measure: here it is enough that it came so far."""
+    """A search that goes on would measure: here it proposes what to try, and tells of what it has. And the library that
+    draws figures sets more addresses aside than a command may take here: it is given what it would draw."""
     from qprof.errors import QprofError
-    from qprof.findings.search import trials
+    from qprof.findings.search import search, trials
 
     def nothing(*arguments: Any, **more: Any) -> None:
         raise QprofError("a run would begin here")
 
+    def proposes_nothing(*arguments: Any) -> None:
+        proposes(*arguments)
+
+    proposes = search.propose
     trials.start = trials.resume = nothing  # type: ignore[assignment]
+    search.propose = proposes_nothing  # type: ignore[assignment]
+    sys.modules["vl_convert"] = types.ModuleType("vl_convert")
+    sys.modules["vl_convert"].vegalite_to_svg = lambda spec, **options: json.dumps(spec)  # type: ignore[attr-defined]
 
 
 def campaign(whole: Path, commands: list[list[str]], count: int, seed: int) -> collections.Counter[str]:
-    """So many damaged copies; what became of the commands that read them."""
+    """So many damaged copies; what became of the commands that read them. Each must be one that reads a whole run:
+    else all that follows would be refused for another reason."""
     found: collections.Counter[str] = collections.Counter()
     _preload()
     with tempfile.TemporaryDirectory(prefix="qprof-run-folders-") as place:
+        for command, told in zip(commands, _child(Path(place), whole, commands, range(_WHOLE, 0)), strict=False):
+            if told != "read":
+                raise SystemExit(f"{' '.join(command)} of a whole run: {told}")
         done = 0
         while done < count:
             told = _child(Path(place), whole, commands, range(seed + done, seed + min(done + _BATCH, count)))

@@ -248,8 +248,24 @@ def test_events_of_inferences_that_are_not_there_are_told(damaged: Path, capsys:
     assert "samples.parquet: damaged (it lacks inferences" in told and told.count("\n") == 1
 
 
+@pytest.mark.parametrize("content", [b"{}", b"[]", b'{"schema_version": "5"}', b'{"schema_version": 99}'])
+def test_a_manifest_of_no_version_that_is_known_is_named(
+    damaged: Path, capsys: pytest.CaptureFixture[str], content: bytes
+) -> None:
+    (damaged / "manifest.json").write_bytes(content)
+    assert main(["show", "r"]) == 2
+    told = capsys.readouterr().err
+    assert "r/manifest.json: " in told and told.count("\n") == 1
+    assert ("schema version 99" if b"99" in content else "damaged (schema_version is no number)") in told
+
+
 def test_a_slice_of_the_campaign(small_run: Path) -> None:
     """tests/campaigns/run_folders.py, on few copies."""
-    found = run_folders.campaign(small_run, run_folders.COMMANDS, 6, seed=0)
+    found = run_folders.campaign(small_run, run_folders.COMMANDS, 3, seed=0)
     assert [text for text in found if text.startswith(("WRONG", "DIED"))] == []
     assert found
+
+
+def test_a_command_that_reads_no_whole_run_tests_nothing(small_run: Path) -> None:
+    with pytest.raises(SystemExit, match="plot r latency of a whole run: refused"):
+        run_folders.campaign(small_run, [["plot", "r", "latency"]], 1, seed=0)

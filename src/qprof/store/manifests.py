@@ -30,10 +30,12 @@ def read_manifest(folder: Path) -> Manifest:
         raise StoreError(f"{folder}: no such run directory; see qprof list")
     plain: Any = read_json(folder / MANIFEST)
     version = plain.get("schema_version") if isinstance(plain, dict) else None
-    if not isinstance(version, int) or not OLDEST <= version <= SCHEMA_VERSION:
+    if not isinstance(version, int):
+        raise StoreError(f"{folder / MANIFEST}: damaged (schema_version is no number); restore it or run anew")
+    if not OLDEST <= version <= SCHEMA_VERSION:
         raise StoreError(
-            f"{folder}: written with schema version {version}, this qprof reads {OLDEST} to {SCHEMA_VERSION}; use the "
-            "qprof that wrote it"
+            f"{folder / MANIFEST}: written with schema version {version}, this qprof reads {OLDEST} to "
+            f"{SCHEMA_VERSION}; use the qprof that wrote it"
         )
     try:
         for key in _ALWAYS_WRITTEN:
