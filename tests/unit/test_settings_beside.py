@@ -136,6 +136,15 @@ def test_the_settings_are_named_and_half_of_the_loss_must_come_back(tmp_path: Pa
     assert hypothesis.intervention.does == "run gptq's own weights with bfloat16's configuration (config.json)"
 
 
+def test_settings_that_make_it_better_are_named_as_well(tmp_path: Path) -> None:
+    (hypothesis,) = hypotheses(tmp_path, "wide", 0.99, 0.79)
+    assert hypothesis.claim.startswith("gptq gains accuracy, and its configuration (config.json) is another: rms_norm")
+    assert hypothesis.effect is not None and hypothesis.effect.value > 0.1
+    assert hypothesis.evidence[0].what == "accuracy won" and hypothesis.intervention is not None
+    prediction = hypothesis.intervention.prediction
+    assert prediction.low < -hypothesis.effect.value < prediction.high < 0.0
+
+
 @pytest.mark.parametrize(("folder", "right"), [("wide", 0.8), ("told", 0.1), ("plain", 0.1)])
 def test_nothing_is_claimed_where_nothing_is_lost_or_nothing_differs(tmp_path: Path, folder: str, right: float) -> None:
     assert hypotheses(tmp_path, folder, right, 0.8) == []

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from qprof.findings.causes.base import Evidence, Hypothesis
 from qprof.findings.comparison import Comparison
-from qprof.findings.loss import loss_of
+from qprof.findings.loss import change_of
 from qprof.runtimes.interventions import Impossible, OtherSettings
 
 _MOST_TOLD = 4
@@ -15,13 +15,13 @@ _MOST_TOLD = 4
 
 class SettingsBesideWeights:
     """Evidence: the settings of both. What must be refutable: that the variant's own weights, run with the baseline's
-    settings, have its score again."""
+    settings, have its score again, be that better or worse."""
 
     name = "settings_beside_weights"
     title = "the settings beside the weights differ"
 
     def hypotheses(self, comparison: Comparison) -> Iterator[Hypothesis]:
-        lost = loss_of(comparison)
+        lost = change_of(comparison)
         if lost is None:
             return
         found = comparison.interventions.settings_of(comparison.b, comparison.a)
