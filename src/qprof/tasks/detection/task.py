@@ -18,7 +18,7 @@ from qprof.tasks.base import Alternative, SampleParts, Scores, Task
 from qprof.tasks.detection import trials
 from qprof.tasks.detection.alternatives import Settings, changes, class_ids
 from qprof.tasks.detection.boxes import Detections
-from qprof.tasks.detection.calibration_files import file_digest, spread
+from qprof.tasks.detection.calibration_files import Twins, spread
 from qprof.tasks.detection.categories import CategoryConfig, CategoryMap
 from qprof.tasks.detection.choose import build_head, suppression_iou, unit_settings
 from qprof.tasks.detection.dataset import (
@@ -213,13 +213,12 @@ class DetectionTask(Task):
         self._calibration_notes.clear()
         if count < 1:
             return
-        by_length = self._samples_by_length()
+        samples = Twins(self._path(image) for image in self._samples)
         made = 0
         for path in spread(self._calibration_files(), count):
             if made == count:
                 break
-            twins = by_length.get(path.stat().st_size)
-            if twins and file_digest(path) in map(file_digest, twins):
+            if samples.has(path):
                 continue
             try:
                 pixels = read_rgb(path, None)
@@ -390,11 +389,3 @@ class DetectionTask(Task):
             raise DataError(f"{folder}: is not a folder of calibration images: correct the path")
         found = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
         return [refuse_outside(path, folder) for path in sorted(found)]
-
-    def _samples_by_length(self) -> dict[int, list[Path]]:
-        """Files of the samples by their bytes, so that only files of equal length need to be read and compared."""
-        by_length: dict[int, list[Path]] = {}
-        for image in self._samples:
-            path = self._path(image)
-            by_length.setdefault(path.stat().st_size, []).append(path)
-        return by_length
