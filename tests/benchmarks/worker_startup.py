@@ -1,11 +1,12 @@
-"""How long a worker takes until it can load a language model, beyond importing the libraries that it needs.
+"""How long a worker takes until it can load a model, beyond importing the libraries that it needs.
 
-    python tests/benchmarks/worker_startup.py [--repetitions 5]
+    python tests/benchmarks/worker_startup.py [--runtime torch_lm] [--repetitions 5]
 
-A worker is started and told to get ready for a language model, as a run does; beside it, in turn, a bare Python imports
-the same libraries (torch, transformers, and gptqmodel where it is installed: all variants' memory is counted above the
-same imports; and torch and transformers alone) and nothing else. In seconds on the clock and of the processor, the best
-of each: what else the machine does only ever adds. Files are in the page cache after the first turn, which is left out.
+A worker is started and told to get ready for a model of the runtime, as a run does; beside it, in turn, a bare Python
+imports the same libraries and nothing else (of language models torch, transformers, and gptqmodel where it is
+installed, since all variants' memory is counted above the same imports; of exported networks torch and its compiler).
+In seconds on the clock and of the processor, the best of each: what else the machine does only ever adds. Files are in
+the page cache after the first turn, which is left out.
 """
 
 from __future__ import annotations
@@ -25,7 +26,13 @@ from qprof.measure.parent.process import closing_worker
 from qprof.measure.requests import Preload
 
 REACH_S = 4.0
-_LIBRARIES = ("torch", "gptqmodel", "transformers")
+#: Runtime -> the libraries that its workers import.
+_LIBRARIES = {
+    "litert": ("numpy", "ai_edge_litert.interpreter", "ai_edge_litert.schema_py_generated"),
+    "onnx": ("onnx", "onnxruntime"),
+    "torch_export": ("torch", "torch._inductor.compile_fx"),
+    "torch_lm": ("torch", "gptqmodel", "transformers"),
+}
 
 
 def cpu_s() -> float:
@@ -34,16 +41,18 @@ def cpu_s() -> float:
     return spent.ru_utime + spent.ru_stime
 
 
-def bare(folder: Path, libraries: Sequence[str] = _LIBRARIES) -> None:
-    found = [name for name in libraries if importlib.util.find_spec(name) is not None]
-    text = f"import {', '.join(found)}; from transformers import AutoModelForCausalLM, AutoTokenizer"
+def bare(folder: Path, libraries: Sequence[str]) -> None:
+    found = [name for name in libraries if importlib.util.find_spec(name.partition(".")[0]) is not None]
+    text = f"import {', '.join(found)}"
+    if "transformers" in found:
+        text += "; from transformers import AutoModelForCausalLM, AutoTokenizer"
     with open(folder / "bare.txt", "w", encoding="utf-8") as log:
         subprocess.run([sys.executable, "-c", text], check=True, stdout=log, stderr=log)
 
 
-def worker(folder: Path) -> None:
+def worker(folder: Path, runtime: str) -> None:
     with closing_worker("worker", folder / "worker.txt") as started:
-        started.ask(Preload(runtime="torch_lm", run={}))
+        started.ask(Preload(runtime=runtime, run={}))
 
 
 def taken(one: Callable[[Path], None], folder: Path) -> tuple[float, float]:
@@ -55,23 +64,19 @@ def taken(one: Callable[[Path], None], folder: Path) -> tuple[float, float]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--repetitions", type=int, default=5)
-    repetitions = parser.parse_args().repetitions
+    parser.add_argument("--runtime", choices=sorted(_LIBRARIES), default="torch_lm")
+    args = parser.parse_args()
+    libraries = _LIBRARIES[args.runtime]
     turns: list[list[tuple[float, float]]] = []
     with tempfile.TemporaryDirectory() as folder:
-        for _ in range(repetitions + 1):
-            turns.append(
-                [
-                    taken(one, Path(folder))
-                    for one in (bare, worker, functools.partial(bare, libraries=("torch", "transformers")))
-                ]
-            )
+        sides = [functools.partial(bare, libraries=libraries), functools.partial(worker, runtime=args.runtime)]
+        for _ in range(args.repetitions + 1):
+            turns.append([taken(one, Path(folder)) for one in sides])
     beyond = []
     for position, clock in enumerate(("s", "CPU s")):
-        libraries, ready = (min(turn[side][position] for turn in turns[1:]) for side in range(2))
-        beyond.append(ready - libraries)
-        alone = min(turn[2][position] for turn in turns[1:])
-        print(f"torch and transformers alone {alone:.2f} {clock}", end="; ")
-        print(f"libraries {libraries:.2f} {clock}, worker ready and gone {ready:.2f} {clock}: {beyond[-1]:.2f} beyond")
+        imported, ready = (min(turn[side][position] for turn in turns[1:]) for side in range(2))
+        beyond.append(ready - imported)
+        print(f"libraries {imported:.2f} {clock}, worker ready and gone {ready:.2f} {clock}: {beyond[-1]:.2f} beyond")
     print(f"reach: {REACH_S:.0f} s")
     return int(beyond[1] > REACH_S)
 
