@@ -130,6 +130,8 @@ def test_single_ops_have_one_ceiling_of_launching(monkeypatch: pytest.MonkeyPatc
     assert bench is not None
     found = bench.measure(RunOptions(threads=1))
     assert [(c.name, c.dtype) for c in found if c.kind == "dispatch"] == [("kernel", "float32")]
+    # Compiled kernels are held against it as well, and are called otherwise.
+    assert [c.how for c in found if c.kind == "dispatch" and "an op of an uncompiled graph" in c.how]
     assert {c.name for c in found if c.kind != "dispatch"} == {"matmul", "memory", "weights"}
 
 

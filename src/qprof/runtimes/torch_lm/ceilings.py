@@ -123,7 +123,8 @@ class _Builder:
         import torch
 
         a, b = self._random((4,), "float32"), self._random((4,), "float32")
-        return self._chain(SINGLE, "float32", "torch.add of 4 numbers", _applied(torch.add, a, b))
+        what = "torch.add of 4 numbers, called as an op of an uncompiled graph"
+        return self._chain(SINGLE, "float32", what, _applied(torch.add, a, b))
 
     def dispatch(self) -> Iterator[Bench]:
         """An op, a linear layer of hardly any work, and the ops of a layer, of which converting takes the longest."""
