@@ -5,9 +5,9 @@
 A run of two tiny models, or the verification of its causes (`--of verify`, see kills_verify.py), is killed (its parent
 by SIGKILL; a worker by SIGKILL; its parent by SIGINT, SIGTERM or SIGHUP; or its disk is full after some bytes) at a
 moment drawn uniformly over the time that a whole one takes, as the machine is then, and resumed. What is held: how the
-command ends, that it leaves no process and no temporary file, that the resumed run is complete, that its tables have
-the blocks of an undisturbed run, each once, and that a block that was on the disk when the run was killed is in the
-tables as it was.
+command ends, that it leaves no process and no temporary file (after a SIGKILL: that the resumed one leaves none), that
+the resumed run is complete, that its tables have the blocks of an undisturbed run, each once, and that a block that was
+on the disk when the run was killed is in the tables as it was.
 One of each kind follows the other, so that a campaign that is cut short has tried all alike; a trial is drawn from the
 seed, its kind and its number alone. Prints a line for each failure, and the counts.
 """
@@ -47,6 +47,9 @@ _PATIENCE_S = 400.0
 #: How often a command is begun that ends before it can be killed.
 _TRIES = 4
 
+#: The folder for temporary files of all commands, in that of the campaign.
+_TEMPORARY = "tmp"
+
 
 @dataclass
 class Stage:
@@ -68,7 +71,9 @@ class Stage:
         }
         for name, content in files.items():
             (folder / name).write_bytes(content)
-        stage = cls(CommandLine(folder, patience_s=_PATIENCE_S), tuple(folder / name for name in files))
+        (folder / _TEMPORARY).mkdir()
+        line = CommandLine(folder, {"TMPDIR": str(folder / _TEMPORARY)}, patience_s=_PATIENCE_S)
+        stage = cls(line, tuple(folder / name for name in files))
         stage.line("run", *stage.arguments("first"))  # fills the caches of the disk
         began = time.monotonic()
         done = stage.line("run", *stage.arguments("whole"))
@@ -79,7 +84,7 @@ class Stage:
         return stage
 
     def arguments(self, output: str) -> list[str | Path]:
-        return [*self.models, *QUICK, "--set=protocol.rounds=4", "-o", output]
+        return [*self.models, *QUICK, "--set=protocol.rounds=4", "--set=protocol.output_samples=10", "-o", output]
 
     def command(self, name: str) -> list[str | Path]:
         """What is killed, in a folder of that name."""
@@ -102,6 +107,10 @@ class Stage:
     def finished(self, out: str, err: str) -> bool:
         """Whether the command had done its work before the signal came, by what it printed."""
         return "\nfinished: " in err
+
+    def scratch_left(self) -> list[str]:
+        """Folders for temporary files that a killed process left, and that were to be removed since."""
+        return sorted(path.name for path in (self.line.folder / _TEMPORARY).glob("qprof-*"))
 
     def wrong_after(self, name: str) -> list[str]:
         """What is wrong with the folder that a command left which was ended, and with its resumption."""
@@ -210,7 +219,8 @@ def resumed(stage: Stage, folder: Path, kept: dict[int, list[int]]) -> list[str]
     done = stage.line("run", "--resume", folder.name)
     if done.code != 0:
         return [f"--resume ends with {done.code}: {done.err[-400:]}"]
-    return wrong_with(folder, stage.plan, kept)
+    left = [f"temporary folders left: {found}"] if (found := stage.scratch_left()) else []
+    return left + wrong_with(folder, stage.plan, kept)
 
 
 def wrong_with(folder: Path, plan: list[Planned], kept: dict[int, list[int]]) -> list[str]:

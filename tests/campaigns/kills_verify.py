@@ -90,7 +90,7 @@ class VerifyStage(Stage):
         done = self.line(*self.command(name))
         if done.code != 0:
             return [f"explained again, it ends with {done.code}: {done.err[-400:]}"]
-        wrong = [f"{text} is left" for text in debris(folder)]
+        wrong = [f"{text} is left" for text in (*debris(folder), *self.scratch_left())]
         if recorded(folder) != self.own:
             wrong.append("the run that was explained is another")
         for path in verifications(folder):
