@@ -21,7 +21,6 @@ import os
 import random
 import resource
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -31,8 +30,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import mutations
-from mutations import mutated
+from mutations import Late, limited, mutated
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -186,21 +184,17 @@ def outcome(command: list[str], name: str, what: str, watched: Callable[[], str]
 
     before = watched()
     out, err = io.StringIO(), io.StringIO()
-    signal.signal(signal.SIGALRM, mutations._late)
-    signal.alarm(_LIMIT_S)
     try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        with limited(_LIMIT_S), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             code = main(command)
     except SystemExit as error:
         code = int(error.code or 0)
-    except mutations._Late:
+    except Late:
         return f"WRONG: {command[0]} takes more than {_LIMIT_S} s ({what})"
     except BaseException as error:
         own = [frame for frame in traceback.extract_tb(error.__traceback__) if "/qprof/" in frame.filename]
         at = f"{Path(own[-1].filename).name}:{own[-1].lineno}" if own else "?"
         return f"WRONG: {command[0]}: {type(error).__name__} at {at} ({what}): {str(error)[:100]}"
-    finally:
-        signal.alarm(0)
     told = err.getvalue()
     if RAW & set(out.getvalue() + told):
         return f"WRONG: {command[0]} prints an escape ({what})"

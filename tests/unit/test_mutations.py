@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import random
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -66,3 +67,13 @@ def test_no_change_reaches_the_values_that_files_are_changed_to() -> None:
     for seed in range(60):
         structured.values({"a": {"b": 1}}, random.Random(seed))
         assert as_they_were == structured.ODD
+
+
+def test_what_hangs_is_ended_and_what_has_no_core_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(mutations.Late), mutations.limited(0.05):
+        time.sleep(60)
+    denied = iter(range(0, 1000, 10))
+    monkeypatch.setattr(mutations, "_denied_s", lambda: next(denied))
+    with mutations.limited(0.05):
+        time.sleep(0.3)
+    assert next(denied) > 10
