@@ -575,6 +575,14 @@ def test_rounds_go_on_until_it_is_known_whether_the_machine_is_as_it_was() -> No
     assert not decided(asked, again, 1)  # type: ignore[arg-type]
 
 
+def test_rounds_end_where_the_run_in_question_was_not_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, again = claim(), seen(880.0, [6], 0.3)
+    assert not decided(asked, again, 1)  # type: ignore[arg-type]
+    shared = Doubt("int8", "inference", "busy", "others used the processor", withholds=True)
+    monkeypatch.setattr(judgement, "doubts", lambda run: [shared] if run is asked.comparison.run else [])
+    assert decided(asked, again, 1)  # type: ignore[arg-type]
+
+
 def test_a_run_that_was_looked_at_has_the_intervals_of_all_its_looks() -> None:
     def measured(looks: list[int], **changes: Any) -> Finding:
         run = seen(880.0, looks)

@@ -101,6 +101,8 @@ def decided(claim: Claim, again: Run, family: int) -> bool:
     far within the prediction as it will move by the end, by 95 %. That is the interval that the rest of the rounds
     leave open: the variance of (effect by then - effect now) is that of now, times the share of rounds to come.
     """
+    if disturbed(claim):
+        return True  # the run in question was not left alone: nothing that this one tells will be a word
     tested, stopping = _tested(claim, again), again.manifest.stopping
     if stopping is None or tested.effect is None or tested.measured is None or tested.p_value is None:
         return False
