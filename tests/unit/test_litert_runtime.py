@@ -535,6 +535,8 @@ def bad_files() -> Iterator[tuple[str, bytes, str]]:
     yield "random", np.random.default_rng(0).bytes(4000), "is not a TFLite model"
     yield "text", b"this is not a model, it is a line of text\n" * 40, "is not a TFLite model"
     yield "disguised", b"\x1c\0\0\0TFL3" + np.random.default_rng(1).bytes(4000), "truncated or not a TFLite model"
+    before, name, behind = whole.rpartition(b"probabilities")  # of the tensor; the signature has it too
+    yield "names", before + name[:-1] + b"\xe6" + behind, "cannot read the names of .*utf-8"
     yield "custom", builder.custom_op_net("NoSuchOp"), "cannot load .*NoSuchOp"
 
 

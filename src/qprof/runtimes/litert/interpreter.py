@@ -119,8 +119,9 @@ class LiteRTModel:
             ) from error
 
     def _read_details(self) -> None:
-        inputs = self.interpreter.get_input_details()
-        outputs = self.interpreter.get_output_details()
+        with _runtime_errors(self.path, "read the names of"):  # which may be no UTF-8
+            inputs = self.interpreter.get_input_details()
+            outputs = self.interpreter.get_output_details()
         self._input_indices = [int(detail["index"]) for detail in inputs]
         self._output_indices = [int(detail["index"]) for detail in outputs]
         ranges = valid_ranges(self.facts, constants_of(self.interpreter), shapes_of(self.interpreter))
