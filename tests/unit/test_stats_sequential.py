@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
 
+from qprof.stats import sequential
 from qprof.stats.rounds import RoundEffect
 from qprof.stats.sequential import (
     MOST_ROUNDS,
@@ -151,3 +153,18 @@ def test_p_values_over_all_looks_keep_their_order_and_are_never_smaller() -> Non
     assert [look_p(p_value, [8], 8) for p_value in p_values] == p_values, "one look at the end is no look"
     with pytest.raises(ValueError, match="looks must ascend"):
         look_p(0.5, [8, 6], 8)
+
+
+def test_nodes_are_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[int] = []
+    leggauss = np.polynomial.legendre.leggauss
+
+    def counted(count: int) -> Any:
+        found.append(count)
+        return leggauss(count)
+
+    monkeypatch.setattr(np.polynomial.legendre, "leggauss", counted)
+    sequential._rule.cache_clear()
+    for most in (47, 46, 45):
+        look_level([6, 9], most, 0.93)
+    assert len(found) == 1

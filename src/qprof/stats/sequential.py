@@ -106,12 +106,19 @@ def _ascending(rounds: Sequence[int], most: int) -> tuple[int, ...]:
     return looks
 
 
+@lru_cache(maxsize=1)
+def _rule() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Nodes and weights. They are found by LAPACK, and products by BLAS, whose threads wait for each other spinning:
+    beside a busy neighbour they took seconds, and so there are none here."""
+    return np.polynomial.legendre.leggauss(_NODES)
+
+
 @lru_cache(maxsize=256)
 def nominal_alphas(fractions: tuple[float, ...], alpha: float) -> tuple[float, ...]:
     """Two-sided level of significance at each look, at fractions (0..1] of the information, so that a Brownian motion
     without drift crosses a bound by each look with the probability `spent`."""
     found: list[float] = []
-    nodes, weights = np.polynomial.legendre.leggauss(_NODES)
+    nodes, weights = _rule()
     # Where the motion is at the last look, if it has crossed no bound yet: places and the mass at each.
     places: NDArray[np.float64] = np.zeros(1)
     mass: NDArray[np.float64] = np.ones(1)
@@ -124,7 +131,7 @@ def nominal_alphas(fractions: tuple[float, ...], alpha: float) -> tuple[float, .
         reach = bound * math.sqrt(fraction)
         to = reach * nodes
         steps = np.exp(-(((to[:, None] - places[None, :]) / deviation) ** 2) / 2.0) / (deviation * math.sqrt(math.tau))
-        places, mass = to, (steps @ mass) * reach * weights
+        places, mass = to, (steps * mass).sum(axis=1) * reach * weights
         before, gone = fraction, spent(fraction, alpha)
     return tuple(found)
 
