@@ -117,7 +117,7 @@ def test_modules_were_compared_in_one_phase_for_all(tmp_path: Path, structure: s
     for entry in run.variants:
         entry.structure = structure  # type: ignore[assignment]
     told = sameness(Comparison(run, "float32", "int8", "inference"))
-    assert told is not None and told.same is (structure == "modules")
+    assert told is not None and told.same_numbers is (structure == "modules")
 
 
 def between(*types: str, after: Sequence[str] = ()) -> list[PlantedOp]:

@@ -10,9 +10,9 @@ import msgspec
 
 from qprof.errors import ModelError, QprofError
 from qprof.measure.parent.ceilings import machine_ceilings
+from qprof.measure.parent.entries import loaded_variant
 from qprof.measure.parent.jobs import Job, Jobs, at_once
 from qprof.measure.parent.two_models import fit_together, require_memory
-from qprof.measure.parent.variants import loaded_variant
 from qprof.measure.progress import ProgressDisplay
 from qprof.measure.requests import ComparedAnswer, CompareLayers, PlausibilityAnswer, TryAlternatives
 from qprof.record.manifest import LayersCompared, VariantEntry

@@ -9,9 +9,9 @@ import numpy as np
 
 from qprof.errors import QprofError
 from qprof.measure.distance_scores import by_sample, one_answer, score_rows, sqnr_of
+from qprof.measure.parent.entries import loaded_variant
 from qprof.measure.parent.jobs import Jobs
 from qprof.measure.parent.two_models import require_memory
-from qprof.measure.parent.variants import loaded_variant
 from qprof.measure.progress import ProgressDisplay
 from qprof.measure.requests import CompareOutputs
 from qprof.record.distances import CLOSENESS, COSINE, DECIDING, KL, SAME_TOP

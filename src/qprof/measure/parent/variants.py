@@ -12,6 +12,7 @@ import msgspec
 
 from qprof.errors import DataError, ModelError, QprofError, WorkerError
 from qprof.measure.models import runtime_of
+from qprof.measure.parent.entries import keep_made, loaded_variant, memory_of
 from qprof.measure.parent.jobs import at_once
 from qprof.measure.parent.process import Bounds, WorkerProcess, stop_all
 from qprof.measure.parent.spare import Kind, SpareWorkers
@@ -23,7 +24,6 @@ from qprof.measure.requests import (
     Instrument,
     InstrumentedAnswer,
     LoadedAnswer,
-    LoadedVariant,
     LoadVariant,
     MadeAnswer,
     MakeVariant,
@@ -34,16 +34,13 @@ from qprof.measure.requests import (
     Request,
 )
 from qprof.probes.machine import packages
-from qprof.record.manifest import Making, Memory, PreparedTask, VariantEntry
+from qprof.record.manifest import PreparedTask, VariantEntry
 from qprof.record.sections import FileVariantSection, VariantSection
 from qprof.runtimes import registry
 from qprof.runtimes.base import Asked
 from qprof.store.files import make_folder
 from qprof.store.writer import RunWriter
 from qprof.tasks import registry as tasks
-
-_IN_ONE = "it shares its process with other variants (protocol.own_process)"
-_OF_A_PROCESS = ("rss_bytes", "pss_bytes", "peak_rss_bytes", "device_peak_bytes")
 
 
 class Crew:
@@ -207,7 +204,7 @@ class Crew:
             changed = f"its model file is not the one that the run began with ({made.path}); run anew"
             self.fail(entry, ModelError(changed))
             return maker
-        _keep_made(entry, made)
+        keep_made(entry, made)
         preload = Preload(runtime=made.runtime, run=made.run)
         if self._protocol.own_process:
             # A library of its own may not go with what is imported by default.
@@ -342,14 +339,7 @@ class Crew:
         entry.notes += [note for note in loaded.notes if note not in self._manifest.notes]
         entry.inputs, entry.outputs, entry.phases = loaded.inputs, loaded.outputs, loaded.phases
         entry.structure, entry.facts = loaded.structure, loaded.facts
-        entry.memory, entry.scored = self._memory(loaded.memory), loaded.scored
-
-    def _memory(self, found: Memory) -> Memory:
-        """What is known of a variant's memory: what its process grew by, only where it is alone there."""
-        if self._protocol.own_process:
-            return found
-        missing = found.missing | dict.fromkeys(_OF_A_PROCESS, _IN_ONE)
-        return Memory(footprint_bytes=found.footprint_bytes, missing=missing)
+        entry.memory, entry.scored = memory_of(loaded.memory, self._protocol.own_process), loaded.scored
 
     def _task_of(self, entry: VariantEntry) -> PreparedTask:
         """The run's task; for a variant with a batch of its own, with prompts of so many rows."""
@@ -400,27 +390,3 @@ class Crew:
 
 def _source(section: VariantSection) -> str:
     return section.file if isinstance(section, FileVariantSection) else ""
-
-
-def loaded_variant(entry: VariantEntry) -> LoadedVariant:
-    """How a variant is loaded, in its own worker or in another."""
-    return LoadedVariant(
-        runtime=str(entry.runtime),
-        path=str(entry.path),
-        options=entry.options,
-        sha256=entry.content_sha256 or "",
-    )
-
-
-def _keep_made(entry: VariantEntry, made: MadeAnswer) -> None:
-    entry.runtime, entry.path, entry.sha256, entry.bytes = made.runtime, made.path, made.sha256, made.bytes
-    entry.notes, entry.stored, entry.content_sha256 = list(made.notes), made.stored, made.content_sha256
-    entry.making = Making(
-        method=made.method,
-        tool=made.tool,
-        tool_version=made.tool_version,
-        make_seconds=made.make_seconds,
-        run=made.run,
-        facts=made.facts,
-        calibrated=made.calibrated,
-    )
