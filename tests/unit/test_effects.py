@@ -87,7 +87,7 @@ def test_what_nobody_scored_has_no_effect(run: Run) -> None:
 
 def test_samples_that_one_lacks_are_left_out(tmp_path: Path) -> None:
     first = PlantedVariant("float32", OPS, sample_scores={"loss": [1.0, 2.0, 3.0]})
-    second = PlantedVariant("int8", OPS, sample_scores={"loss": [1.0, float("nan")]})
+    second = PlantedVariant("int8", OPS, sample_scores={"loss": [1.0, 9.0]})
     run = World([first, second], rounds=5).record(tmp_path / "run")
     rows = [*run.scores[:-1], replace(run.scores[-1], value=None)]  # as a run keeps what is not finite
     tables.write_table(run.folder / "scores.parquet", tables.scores_table(rows))

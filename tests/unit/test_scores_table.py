@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from qprof.errors import StoreError
 from qprof.record.manifest import Manifest, RecordedProfile, VariantEntry
 from qprof.record.rows import ScoreRow
 from qprof.report.scores import score_text, scores_table
@@ -51,3 +52,15 @@ def test_leading_metrics_come_first_and_samples_are_left_out(tmp_path: Path) -> 
 def test_a_run_without_scores_says_so(tmp_path: Path) -> None:
     found = run(tmp_path, [], columns=())
     assert "nothing was scored" in render(scores_table(found), width=80, color=False)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("sample", [None, 1])
+def test_a_score_that_is_not_finite_is_damage(tmp_path: Path, sample: int | None, value: float) -> None:
+    """No run writes one: what is not known is empty."""
+    rows = [ScoreRow("a", "accuracy", 0, 0.5), ScoreRow("a", "accuracy", 2, None)]
+    write_scores(tmp_path / "scores.parquet", [*rows, ScoreRow("a", "accuracy", sample, value)])
+    found = Scores(tmp_path / "scores.parquet")
+    for read in (lambda: list(found.rows()), lambda: found.by_sample("a", "accuracy")):
+        with pytest.raises(StoreError, match=r"scores.parquet: damaged \(1 cells of its column value are not finite\)"):
+            read()

@@ -129,6 +129,9 @@ class Scores:
                 chunk[name] = column_of(table[name])
             chunk["sample"] = _numbers(self._path, table, "sample", "int32")
             chunk["value"] = _numbers(self._path, table, "value", "double")
+            # What is not known is empty: no run writes any of these, and no statistic takes them.
+            if wild := int(np.count_nonzero(~np.isfinite(chunk["value"].fill_null(0).to_numpy()))):
+                raise tables.damaged(self._path, f"{wild} cells of its column value are not finite")
             yield chunk
 
 
