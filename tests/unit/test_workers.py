@@ -26,6 +26,7 @@ import pytest
 from qprof.errors import DataError, StoreError, WorkerError
 from qprof.measure import requests
 from qprof.measure.channel import Channel, decoded
+from qprof.measure.parent import process
 from qprof.measure.parent.process import WorkerProcess, stop_all
 from qprof.measure.requests import Done, Instrument, MadeAnswer, MakeVariant, MeasureBlock, Request, WarmUp
 from qprof.measure.worker.server import Server, serve
@@ -297,6 +298,24 @@ def test_worker_leaves_when_its_parent_is_killed(tmp_path: Path) -> None:
     parent.kill()
     parent.wait()
     assert is_gone(pid)
+
+
+def test_worker_whose_parent_died_while_it_started_does_not_do_what_it_was_asked() -> None:
+    """The kernel has nothing to tell it, and the request is there."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        started = subprocess.Popen(
+            [sys.executable, "-P", "-m", "qprof.measure.worker", str(theirs.fileno()), str(os.getppid())],
+            stderr=subprocess.PIPE,
+            text=True,
+            pass_fds=[theirs.fileno()],
+            env=process._environment(),
+        )
+        try:
+            _, err = started.communicate(timeout=60)
+        finally:
+            started.kill()
+    assert started.returncode == 1 and "the process that started this worker is gone" in err
 
 
 def test_worker_does_not_see_the_terminals_ctrl_c(start: Callable[[], WorkerProcess]) -> None:

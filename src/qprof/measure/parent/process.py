@@ -73,7 +73,7 @@ class WorkerProcess:
             try:
                 self._process = subprocess.Popen(
                     # -P: the folder that qprof is started in is a stranger's, and so is the token.py that lies in it.
-                    [sys.executable, "-P", "-m", "qprof.measure.worker", str(theirs.fileno())],
+                    [sys.executable, "-P", "-m", "qprof.measure.worker", str(theirs.fileno()), str(os.getpid())],
                     stdin=subprocess.DEVNULL,
                     stdout=stream,
                     stderr=stream,
