@@ -64,6 +64,9 @@ COMMANDS: list[list[str]] = [
 ]
 SEARCH_COMMANDS = [["search", "--resume", "r", "-q"], ["search", "--resume", "r", "-q", "--json"], ["list", "."]]
 
+#: What is told in the place of a run.
+_WOULD_RUN = "a run would begin here"
+
 #: Characters that a terminal acts on.
 RAW = set("\x1b\u202e\x07\x9b")
 
@@ -202,8 +205,9 @@ def outcome(command: list[str], name: str, what: str, watched: Callable[[], str]
         return f"WRONG: {command[0]} ends with {code} ({what}): {told[-200:]}"
     if code == 2 and told.count("\n") != 1:
         return f"WRONG: {command[0]} tells {told.count(chr(10))} lines ({what}): {told[:200]}"
-    # A folder without its manifest is no run at all.
-    if code == 2 and name not in told and not (name == "manifest.json" and "no such run" in told):
+    # A folder without its manifest is no run at all; and a run that would be made anew is not made here.
+    told_so = name in told or (name == "manifest.json" and "no such run" in told) or _WOULD_RUN in told
+    if code == 2 and not told_so:
         return f"WRONG: {command[0]} does not name {name} ({what}): {told[:200]}"
     if watched() != before:
         return f"WRONG: {command[0]} changes files outside of the run ({what})"
@@ -288,7 +292,7 @@ def _start_nothing() -> None:
     from qprof.findings.search import search, trials
 
     def nothing(*arguments: Any, **more: Any) -> None:
-        raise QprofError("a run would begin here")
+        raise QprofError(_WOULD_RUN)
 
     def proposes_nothing(*arguments: Any) -> None:
         proposes(*arguments)
