@@ -158,7 +158,7 @@ def test_a_link_at_the_place_of_a_temporary_file_is_not_followed(
     victim = tmp_path / "victim"
     victim.write_text("mine")
     monkeypatch.setattr("secrets.token_hex", lambda count: "guessed")
-    (tmp_path / ".r.json.guessed.tmp").symlink_to(victim)
+    (tmp_path / ".r.json.qprof-guessed.tmp").symlink_to(victim)
     with pytest.raises(StoreError):
         write_json(tmp_path / "r.json", {})
     assert victim.read_text() == "mine"

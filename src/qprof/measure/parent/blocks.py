@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -315,10 +316,7 @@ class Measurement:
         finished = self._writer.finished_blocks()
         left = [block for block in blocks if block.number not in finished and self._can_run(block)]
         self._progress.phase("measuring", f"{len(left)} blocks")
-        counts: dict[str, int] = {}
-        for block in left:
-            counts[self._key(block)] = counts.get(self._key(block), 0) + 1
-        self._progress.plan(counts)
+        self._progress.plan(Counter(self._key(block) for block in left))
         for round_, members in itertools.groupby(left, lambda block: block.round):
             for block in members:
                 if self._can_run(block):
