@@ -393,8 +393,7 @@ class Measurement:
 
     def _can_run(self, block: PlannedBlock) -> bool:
         entry = self._manifest.variants[block.variant]
-        needed = {"profiled": entry.instrumented, "reset": bool(entry.resets)}
-        return not entry.failed and needed.get(block.kind, True)
+        return not entry.failed and {"profiled": entry.instrumented, "reset": bool(entry.resets)}.get(block.kind, True)
 
     def _key(self, block: PlannedBlock) -> str:
         phase = "" if block.phase == INFERENCE or block.kind in ("scored", "predicted") else f" {block.phase}"
