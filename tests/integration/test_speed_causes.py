@@ -75,11 +75,15 @@ def explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Explain:
     def explain(model: Builder, variant: str, causes: Sequence[Cause]) -> list[Finding]:
         path = tmp_path / "model.tflite"
         model.write(path)
-        run = qprof.run(path, variants=["float32", variant], overrides=SHORT, output=tmp_path / "run")
-        claims = list(hypotheses(run, causes))
-        (verification,) = plan_verification(run, claims)
-        outcome = carry_out(run, verification, SilentProgress())
-        return findings(claims, dict.fromkeys(range(len(claims)), outcome))
+        for output in (tmp_path / "run", tmp_path / "again"):
+            run = qprof.run(path, variants=["float32", variant], overrides=SHORT, output=output)
+            claims = list(hypotheses(run, causes))
+            (verification,) = plan_verification(run, claims)
+            outcome = carry_out(run, verification, SilentProgress())
+            found = findings(claims, dict.fromkeys(range(len(claims)), outcome))
+            if found[0].status != "inconclusive":
+                break  # else others had the machine: it is measured once more, and not taken for an answer
+        return found
 
     return explain
 
