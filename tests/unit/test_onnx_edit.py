@@ -134,17 +134,21 @@ def wider(graph_size: int) -> Any:
         nodes.append(
             helper.make_node("Conv", [given, f"layer{number}.weight"], [made], name=f"conv{number}", pads=[1] * 4)
         )
+        if number == 0:
+            nodes.append(helper.make_node("Relu", [made], ["between"], name="between"))
+            made = "between"
         given = made
     return model(nodes, [floats("x", [1, 3, SIZE, SIZE])], [floats("y", [1, 4, SIZE, SIZE])], constants)
 
 
 def test_a_wider_part_is_made_narrow_again(tmp_path: Path) -> None:
     base, other = saved(tmp_path / "base.onnx", wider(8)), saved(tmp_path / "other.onnx", wider(32))
-    part, around = ["layer0", "layer1"], [("layer2", "layer2")]
+    part, around = ["layer0", "layer1", "ReorderInput"], [("layer2", "layer2"), ("between", "between")]
     made = edit.part_from(other, base, part, part, around)
     np.testing.assert_array_equal(output(made), output(base))
     # An output of the model that the part makes keeps its name; half of the part does not fit.
-    last = edit.part_from(other, other, ["layer2"], ["layer2"], [("layer0", "layer0"), ("layer1", "layer1")])
+    rest = [(name, name) for name in ("layer0", "between", "layer1")]
+    last = edit.part_from(other, other, ["layer2"], ["layer2"], rest)
     np.testing.assert_array_equal(output(last), output(other))
     with pytest.raises(ModelError, match="the part does not fit"):
         edit.part_from(other, base, ["layer0"], ["layer0"], [("layer1", "layer1"), *around])
@@ -186,5 +190,5 @@ def test_the_runtime_runs_the_changed_file_as_it_ran_the_other(tmp_path: Path) -
     for method in ("constants_from", "ops_from"):
         made = getattr(RUNTIME.interventions, method)(entry, entry, [("body", "body")])
         assert not isinstance(made, Impossible) and made["file"]
-    refused = RUNTIME.interventions.part_from(entry, entry, ["nowhere"], [], [])
-    assert isinstance(refused, Impossible) and "has no op named 'nowhere'" in refused.reason
+    refused = RUNTIME.interventions.part_from(entry, entry, ["stem", "body", "head"], [], [])
+    assert isinstance(refused, Impossible) and "its ops cannot be replaced by those of v" in refused.reason

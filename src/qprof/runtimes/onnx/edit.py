@@ -180,11 +180,27 @@ def part_from(
 
     def edit(file: Opened) -> None:
         other = Opened(baseline)
-        like = {file.place(own): other.place(its) for own, its in around}
-        _Part(file, other, {file.place(name) for name in gone}, sorted(other.place(name) for name in come), like).edit()
+        # What the optimizer puts in is in no file.
+        like = {file.place(own): other.place(its) for own, its in around if file.has(own) and other.has(its)}
+        goes = {file.place(name) for name in gone if file.has(name)}
+        comes = {other.place(name) for name in come if other.has(name)}
+        for own, its in list(like.items()):
+            if _gives_unlike(file, own, other, its):  # between two that are wider, say
+                goes.add(own)
+                comes.add(like.pop(own))
+        _Part(file, other, goes, sorted(comes), like).edit()
 
     settings = _of(baseline, out=gone, into=come, pairs=around)
     return edited(path, "part from", settings, edit, f"with {len(come)} ops of {baseline.name}")
+
+
+def _gives_unlike(file: Opened, own: int, other: Opened, its: int) -> bool:
+    """Whether two nodes are known to give tensors of unlike types or shapes."""
+    pairs = zip(file.source.nodes[own].output, other.source.nodes[its].output, strict=False)
+    return any(
+        mine in file.types and theirs in other.types and file.types[mine] != other.types[theirs]
+        for mine, theirs in pairs
+    )
 
 
 class _Part:
