@@ -33,6 +33,10 @@ class OtherProducts:
         """Standard error of `alone_us`: inside a model the same product takes more or less."""
         return SURROUNDINGS * self.alone_us
 
+    def left(self, costs: OpCosts, of_us: float) -> tuple[float, float]:
+        """ln of the ratio that a latency `of_us` has to itself in the other kernel, and the standard error of that."""
+        return costs.without(self.gone_us, self.now, of_us, self.error_us)
+
     def gone(self) -> Interval:
         """`gone_us` with its interval, at the level of the rounds."""
         now = self.now.interval()

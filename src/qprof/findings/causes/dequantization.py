@@ -43,10 +43,11 @@ class Dequantization:
         timing = comparison.b.timing
         split = (timing.split.get(comparison.phase) if timing else None) or SplitFacts()
         after = comparison.interventions.unpacked_once(comparison.b)
-        gone = gone_with_unpacking(comparison, costs, cost.value)
-        value, error = costs.without(gone, cost, costs.b_us, SURROUNDINGS * products_us(comparison.table))
         if not _alike(comparison) and (other := other_products(comparison, costs, "b", UNPACKED)):
-            value, error = costs.without(other.gone_us, other.now, costs.b_us, other.error_us)
+            value, error = other.left(costs, costs.b_us)
+        else:
+            gone = gone_with_unpacking(comparison, costs, cost.value)
+            value, error = costs.without(gone, cost, costs.b_us, SURROUNDINGS * products_us(comparison.table))
         claimed = part_of(comparison, "conversions", rows) or cost.interval()
         yield Hypothesis(
             cause=self.name,

@@ -83,7 +83,7 @@ def _prediction(
     arithmetic that they wait for."""
     assert comparison.table is not None  # the unpacking is of its rows
     if other is not None:
-        return costs.without(other.gone_us, other.now, costs.b_us, other.error_us)
+        return other.left(costs, costs.b_us)
     gone = gone_with_unpacking(comparison, costs, cost.value)
     products = [row for row in comparison.table.rows if row.a and row.b and row.a.macs and row.b.macs]
     plain = math.fsum(row.a.weight_bytes or 0 for row in products if row.a)

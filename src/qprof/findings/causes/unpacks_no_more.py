@@ -37,9 +37,10 @@ class UnpacksNoMore:
         beside = math.fsum(row.a_us or 0.0 for row in gone if row.a and row.a.parent is not None and row not in rows)
         products = math.fsum(row.a_us or 0.0 for row in comparison.table.rows if row.a and row.a.macs)
         after = comparison.interventions.unpacked_once(comparison.a)
-        value, error = costs.without(saved.value + beside, saved, costs.a_us, SURROUNDINGS * products)
         if other := other_products(comparison, costs, "a", UNPACKED):
-            value, error = costs.without(other.gone_us, other.now, costs.a_us, other.error_us)
+            value, error = other.left(costs, costs.a_us)
+        else:
+            value, error = costs.without(saved.value + beside, saved, costs.a_us, SURROUNDINGS * products)
         table = f"qprof diff {comparison.baseline} {comparison.variant} --phase {comparison.phase}"
         yield Hypothesis(
             cause=self.name,
