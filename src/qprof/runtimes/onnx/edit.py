@@ -6,22 +6,21 @@ leaves out by itself.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qprof.errors import ModelError, QprofError
 from qprof.runtimes.onnx import model_file
+from qprof.runtimes.onnx.kept import KeptModel, kept
+from qprof.runtimes.onnx.kept import keep as keep_model
 from qprof.runtimes.onnx.names import SourceGraph, constants_alone
 from qprof.runtimes.tool_output import first_line
-from qprof.store.cache import Cache, file_sha256, json_sha256
+from qprof.store.cache import Cache, json_sha256
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, NodeProto
+    from onnx import NodeProto
 
-_MODEL, _FACTS = "model.onnx", "edit.json"
 #: Part of every key: raise it where a change of an edit changes the bytes that are made.
 _REVISION = "1"
 
@@ -81,11 +80,6 @@ class Opened:
     def alike(self, tensor: str, other: Opened, its: str) -> bool:
         """Whether two tensors are known to have one type and shape."""
         return tensor in self.types and self.types[tensor] == other.types.get(its)
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    path: Path
 
 
 def bypassed(path: Path, names: Collection[str]) -> Path:
@@ -336,25 +330,11 @@ def edited(path: Path, method: str, settings: Mapping[str, Any], edit: Callable[
         raise
     except Exception as error:  # a file that is damaged where nothing checks it can raise nearly anything
         raise ModelError(f"{path}: cannot be made {what} ({first_line(error)}); check the file") from error
-    return _CACHE.store(key, lambda folder: _fill(folder, file.model)).path
+    return _CACHE.store(key, lambda folder: keep_model(folder, file.model.SerializeToString())).path
 
 
 def _of(baseline: Path, **settings: Any) -> dict[str, Any]:
     return {"baseline": model_file.digest(baseline, model_file.read(baseline)), **settings}
 
 
-def _fill(folder: Path, model: ModelProto) -> None:
-    (folder / _MODEL).write_bytes(model.SerializeToString())
-    (folder / _FACTS).write_text(json.dumps({"sha256": file_sha256(folder / _MODEL)}), encoding="utf-8")
-
-
-def _read(entry: Path) -> _Entry | None:
-    try:
-        facts = json.loads((entry / _FACTS).read_text(encoding="utf-8"))
-        intact = file_sha256(entry / _MODEL) == facts["sha256"]
-    except (OSError, ValueError, KeyError, TypeError, ModelError):
-        return None
-    return _Entry(entry / _MODEL) if intact else None
-
-
-_CACHE: Cache[_Entry] = Cache("onnx-edits", _read)
+_CACHE: Cache[KeptModel] = Cache("onnx-edits", kept)

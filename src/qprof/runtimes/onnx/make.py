@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import time
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -17,17 +15,17 @@ from qprof.errors import ModelError
 from qprof.runtimes.base import Calibration, Made
 from qprof.runtimes.onnx import model_file, quantize
 from qprof.runtimes.onnx.facts import run_facts
+from qprof.runtimes.onnx.kept import KeptModel, keep, kept
 from qprof.runtimes.onnx.names import SourceGraph
 from qprof.runtimes.onnx.op_types import CONVERSIONS, op_type
 from qprof.runtimes.onnx.sections import OnnxFloat, OnnxQuantized, OnnxStatic
 from qprof.runtimes.onnx.stored import stored_files
-from qprof.store.cache import Cache, file_sha256, json_sha256
+from qprof.store.cache import Cache, json_sha256
 from qprof.store.own import OwnFolder
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-_MODEL, _FACTS = "model.onnx", "variant.json"
 #: Part of every key: raise it where a change of this package changes the bytes that are made.
 _REVISION = "1"
 #: Keys of a section that say how a variant is run, not how it is made.
@@ -36,14 +34,6 @@ _RUN = ("name", "threads", "method", "optimization", "provider", "input_shapes")
 _REQUANTIZER = "WeightBiasQuantization"
 #: Float tables from here on are worth a remark in a quantized model.
 _LARGE_TABLE_BYTES = 16_384
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """What the cache keeps of a variant."""
-
-    path: Path
-    facts: Mapping[str, Any]
 
 
 def as_it_is(path: Path) -> Made:
@@ -82,12 +72,7 @@ def make(path: Path, section: OnnxFloat, calibration: Calibration) -> Made:
             content = _content(method, path, model, section, calibration, folder)
         seconds = time.perf_counter() - started
 
-        def fill(into: Path) -> None:
-            (into / _MODEL).write_bytes(content)
-            facts = {"sha256": file_sha256(into / _MODEL), "seconds": seconds}
-            (into / _FACTS).write_text(json.dumps(facts), encoding="utf-8")
-
-        entry = _CACHE.store(key, fill)
+        entry = _CACHE.store(key, lambda into: keep(into, content, seconds=seconds))
     made = _made(entry.path, model_file.read(entry.path), method=method)
     notes = [*made.notes, *_notes(entry.path, section), *quantize.warnings(section)]
     run = dict(made.run)
@@ -172,13 +157,4 @@ def layer_nodes(model: ModelProto, names: list[str]) -> list[str]:
     return [node for name in names for node in by_name[name]]
 
 
-def _read(entry: Path) -> _Entry | None:
-    try:
-        facts = json.loads((entry / _FACTS).read_text(encoding="utf-8"))
-        intact = file_sha256(entry / _MODEL) == facts["sha256"]
-    except (OSError, ValueError, KeyError, TypeError, ModelError):
-        return None
-    return _Entry(entry / _MODEL, facts) if intact else None
-
-
-_CACHE: Cache[_Entry] = Cache("onnx-variants", _read)
+_CACHE: Cache[KeptModel] = Cache("onnx-variants", kept)
