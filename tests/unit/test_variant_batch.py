@@ -26,6 +26,10 @@ class Asked(Crew):
 
     requests: dict[str, LoadVariant]
 
+    def _worker(self, entry: VariantEntry) -> Any:
+        """None is started."""
+        return None
+
     def ask(self, entry: VariantEntry, request: Request[Any]) -> Any:
         assert isinstance(request, LoadVariant)
         self.requests[entry.name] = request
