@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+import subprocess
+import sys
 import textwrap
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -299,3 +301,17 @@ def test_an_interrupted_verification_goes_on_where_it_was(
         found = [row["start_ns"] for row in table if row["block"] == number]
         assert found == began or table[0]["kind"] == "warmup" or number >= 24, name
     assert carry_out(run, asked, SilentProgress()).folder == done.folder
+
+
+def test_resuming_a_run_that_is_complete_removes_what_was_left_of_it(qprof: CommandLine, models: Path) -> None:
+    """Its parent may be killed when the tables stand and the workers are leaving."""
+    temporary = qprof.folder / "tmp"
+    temporary.mkdir()
+    qprof.environment["TMPDIR"] = str(temporary)
+    assert qprof("run", models / "a.tflite", *QUICK, "-o", "r").code == 0
+    leaving = "import os, signal; from qprof.store.own import OwnFolder; kept = OwnFolder(); os.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", leaving], env=qprof.variables(), check=False)
+    assert len(list(temporary.iterdir())) == 1
+    again = qprof("run", "--resume", "r")
+    assert again.code == 0 and "is complete; nothing is left to run" in again.err
+    assert list(temporary.iterdir()) == []

@@ -93,6 +93,7 @@ def resume(
     if not more and not writer.can_go_on():
         progress.note(f"{folder} is complete; nothing is left to run")
         writer.close()
+        sweep()  # it may have been killed when its tables stood, and its workers were leaving
         return writer
     try:
         profile = validate_recorded(writer.manifest.profile, str(writer.folder / "manifest.json"))
