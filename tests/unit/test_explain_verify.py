@@ -482,9 +482,10 @@ def test_a_verification_is_not_made_again_where_the_run_itself_was_disturbed(
     assert len(made) == runs, "what the machine was in the run itself, no repetition mends"
 
 
+@pytest.mark.parametrize("disturbed", [False, True])
 @pytest.mark.parametrize(("again_failed", "status"), [(False, "confirmed"), (True, "hypothesis")])
 def test_a_claim_whose_intervention_died_is_tested_once_more(
-    monkeypatch: pytest.MonkeyPatch, again_failed: bool, status: str
+    monkeypatch: pytest.MonkeyPatch, again_failed: bool, status: str, disturbed: bool
 ) -> None:
     """Baseline and variant came out as before: what failed may be no fault of the intervention. Nor is it tried for
     ever."""
@@ -493,13 +494,27 @@ def test_a_claim_whose_intervention_died_is_tested_once_more(
     whole = died if again_failed else InMemory({**baseline_and_variant(), "int8+x": rounds_of(900.0, seed=2)})
     asked: list[InMemory] = [whole, died]
     (plan,) = plan_verification(was, [claim(run=was)])  # type: ignore[arg-type]
-    monkeypatch.setattr(judgement, "doubts", lambda run: [])
+    busy = Doubt("int8", "inference", "busy", "others used the processor", withholds=True)
+    monkeypatch.setattr(judgement, "doubts", lambda run: [busy] if disturbed and run is was else [])
     monkeypatch.setattr(carried_out, "recorded", lambda _: [])
     monkeypatch.setattr(carried_out, "carry_out", lambda *_, **__: asked.pop())
     tested = runs_that_test(was, plan, True, SilentProgress())  # type: ignore[arg-type]
     assert isinstance(tested, dict) and asked == []
     (finding,) = findings(plan.claims, dict(enumerate(tested.values())))
-    assert finding.status == status
+    if disturbed:  # nothing can confirm it; what is told is what was measured, where anything was
+        assert ("its intervention failed" in finding.because) == again_failed, finding.because
+    else:
+        assert finding.status == status
+
+
+def test_a_run_that_measured_a_claim_is_told_rather_than_a_later_one_that_died(monkeypatch: pytest.MonkeyPatch) -> None:
+    was = InMemory()
+    moved = InMemory({**baseline_and_variant(), "int8": rounds_of(2000.0), "int8+x": rounds_of(900.0)})
+    died = InMemory(baseline_and_variant(), failed={"int8+x": "the worker was killed by SIGKILL"})
+    (plan,) = plan_verification(was, [claim(run=was)])  # type: ignore[arg-type]
+    monkeypatch.setattr(judgement, "doubts", lambda run: [])
+    monkeypatch.setattr(carried_out, "recorded", lambda _: [(plan.profile, moved), (plan.profile, died)])
+    assert runs_that_test(was, plan, True, SilentProgress()) == {plan.claims[0]: moved}  # type: ignore[arg-type]
 
 
 def test_claims_that_one_kept_run_tests_are_given_that_very_run(recorded: tuple[Run, list[Path]]) -> None:

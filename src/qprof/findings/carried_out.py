@@ -58,17 +58,24 @@ def _decided(claims: Sequence[Claim], family: int, folder: Path) -> bool:
 
 def _once_more(claim: Claim, tests: Sequence[Run]) -> bool:
     """Whether another run could say more of a claim: none if the machine was not left alone in the run in question."""
-    if not tests:
+    if len(tests) >= _MOST_RUNS:
+        return False
+    if all(_failed(claim, one) for one in tests):  # or there is none
         return True
-    return len(tests) < _MOST_RUNS and not disturbed(claim) and not any(_tells(claim, one) for one in tests)
+    return not disturbed(claim) and not any(_tells(claim, one) for one in tests)
 
 
 def _tells(claim: Claim, again: Run) -> bool:
-    """Whether a run measured what a claim's intervention predicts, on the machine as it was. What failed in it may have
-    been no fault of the intervention: its worker was killed, or there was no memory."""
+    """Whether a run measured what a claim's intervention predicts, on the machine as it was."""
+    return not _failed(claim, again) and _as_it_was(claim, again)
+
+
+def _failed(claim: Claim, again: Run) -> bool:
+    """Whether a run did not measure what a claim's intervention predicts. That may be no fault of the intervention: its
+    worker was killed, or there was no memory."""
     intervention = claim.hypothesis.intervention
     predicted = () if intervention is None else (intervention.prediction.a, intervention.prediction.b)
-    return not any(again.variant(name).failed for name in predicted) and _as_it_was(claim, again)
+    return any(again.variant(name).failed for name in predicted)
 
 
 def _as_it_was(claim: Claim, again: Run) -> bool:
@@ -77,6 +84,7 @@ def _as_it_was(claim: Claim, again: Run) -> bool:
 
 
 def _best(claim: Claim, tests: Sequence[Run]) -> Run:
-    """The last of those that measured it on the machine as it was, else the last: it is more likely to be as it is
-    now."""
-    return ([one for one in tests if _tells(claim, one)] or list(tests))[-1]
+    """The last of those that measured it on the machine as it was, else the last that measured it, where one did: it is
+    more likely to be as it is now."""
+    measured = [one for one in tests if not _failed(claim, one)]
+    return ([one for one in measured if _as_it_was(claim, one)] or measured or list(tests))[-1]
