@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import importlib
 import os
 import pkgutil
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import NoReturn
 
@@ -33,11 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command is None:
             parser.print_help()
             return 0
-        for ending in (signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(ending) is not signal.SIG_IGN:  # as nohup has it
-                signal.signal(ending, _terminated)
-        code = int(options.run(options))
-        sys.stdout.flush()  # here, where a reader that has gone is understood
+        with _interruptions():
+            code = int(options.run(options))
+            sys.stdout.flush()  # here, where a reader that has gone is understood
         return code
     except QprofError as error:
         print(f"qprof: {_one_line(str(error))}", file=sys.stderr)
@@ -59,6 +58,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _drop_output()
         print(f"qprof: the output cannot be written: {error.strerror}", file=sys.stderr)
         return QprofError.exit_code
+
+
+@contextlib.contextmanager
+def _interruptions() -> Iterator[None]:
+    """SIGINT, SIGTERM and SIGHUP end a command as Ctrl-C does: workers stopped, the manifest in order, resumable.
+
+    A module in C that is being imported when the signal comes may lose the KeyboardInterrupt, and fail of something
+    else a moment later: whatever ends the command after a signal is taken for the interruption.
+    """
+    came = []
+
+    def interrupt(signum: int, frame: FrameType | None) -> NoReturn:
+        came.append(signum)
+        raise KeyboardInterrupt
+
+    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(ending) is not signal.SIG_IGN:  # as nohup has it, or a shell's "&"
+            signal.signal(ending, interrupt)
+    try:
+        yield
+    except Exception as error:
+        if came:
+            raise KeyboardInterrupt from error
+        raise
 
 
 def _open_streams() -> None:
@@ -102,11 +125,6 @@ def command_names() -> list[str]:
     """Every module of this package is a command, named as it is."""
     found = {module.name for module in pkgutil.iter_modules(qprof.cli.__path__)}
     return sorted(found - _HELPERS)
-
-
-def _terminated(signum: int, frame: FrameType | None) -> NoReturn:
-    """SIGTERM and SIGHUP end a run as Ctrl-C does: workers stopped, the manifest in order, resumable."""
-    raise KeyboardInterrupt
 
 
 def _one_line(text: str) -> str:
