@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
@@ -214,3 +216,34 @@ def test_json_safe() -> None:
     }
     assert json_safe(value) == {"1": None, "a": [None, None, 1.5, None, True, "x"], "b": [0.5, 3, None, True]}
     assert json_safe(value)["b"][3] is True
+
+
+#: Three threads are sent the same 300 new types at once, each of a dozen others.
+TOGETHER = """
+import sys, threading
+import msgspec
+from qprof.measure.channel import Envelope, decoded
+
+def nested(number):
+    kind, value = int, 1
+    for depth in range(12):
+        fields = [(f"field{i}", int) for i in range(11)] + [("last", kind)]
+        kind, value = msgspec.defstruct(f"S{number}_{depth}", fields, array_like=True), [*range(11), value]
+    return kind, Envelope(msgspec.Raw(msgspec.msgpack.encode(value)))
+
+sys.setswitchinterval(1e-6)
+for number in range(300):
+    kind, envelope = nested(number)
+    begin = threading.Barrier(3)
+    threads = [threading.Thread(target=lambda: (begin.wait(), decoded(envelope, kind))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+"""
+
+
+def test_threads_that_are_sent_a_type_for_the_first_time_at_once() -> None:
+    """msgspec looks at a type when it meets it first; a thread that saw half of that ended the process by SIGSEGV."""
+    done = subprocess.run([sys.executable, "-c", TOGETHER], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
@@ -45,7 +46,7 @@ class Channel:
         """
         if timeout_s is not None and not self._connection.poll(timeout_s):
             raise TimeoutError
-        return msgspec.msgpack.decode(self._connection.recv_bytes(), type=Envelope)
+        return _ENVELOPES.decode(self._connection.recv_bytes())
 
     def close(self) -> None:
         """Close this end; may be called twice."""
@@ -55,7 +56,9 @@ class Channel:
 
 def decoded(envelope: Envelope, kind: type[Message]) -> Message:
     """The message in an envelope. Raises `msgspec.ValidationError` where it is of another type."""
-    return msgspec.msgpack.decode(envelope.message, type=kind, dec_hook=_array)
+    with _DECODERS:
+        decoder = msgspec.msgpack.Decoder(kind, dec_hook=_array)
+    return decoder.decode(envelope.message)
 
 
 def _plain(value: Any) -> Any:
@@ -76,6 +79,11 @@ def _array(kind: type, value: Any) -> NDArray[Any]:
     return np.frombuffer(content, found).reshape(shape).copy()
 
 
+#: Held while msgspec looks at a type for the first time: a thread that decodes the same type meanwhile (several workers
+#: are asked at once) sees half of what it found, and the process dies of it (msgspec 0.22, SIGSEGV in mpack_decode).
+_DECODERS = threading.Lock()
+
+_ENVELOPES = msgspec.msgpack.Decoder(Envelope)
 _ENCODER = msgspec.msgpack.Encoder(enc_hook=_plain)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -304,22 +303,24 @@ class Crew:
             group = entries[begin : begin + together]
             self._progress.phase(what, f"variant {', '.join(entry.name for entry in group)}")
             if len(group) == 1:
-                yield group[0], self._outcome(group[0], request)
+                yield group[0], self._outcome(group[0], _built(request, group[0]))
                 continue
             for entry in group:
                 self._worker(entry)  # by this thread: the kernel ends a worker with the thread that started it
             with ThreadPoolExecutor(len(group)) as threads:
                 try:
-                    found = list(threads.map(self._outcome, group, itertools.repeat(request)))
+                    found = list(threads.map(self._outcome, group, [_built(request, entry) for entry in group]))
                 except BaseException:  # Ctrl-C: who waits for an answer gets none any more
                     for entry in group:
                         self._workers[entry.name].kill_process()
                     raise
             yield from zip(group, found, strict=True)
 
-    def _outcome(self, entry: VariantEntry, request: Callable[[VariantEntry], Request[Any]]) -> Any | QprofError:
+    def _outcome(self, entry: VariantEntry, request: Request[Any] | QprofError) -> Any | QprofError:
+        if isinstance(request, QprofError):
+            return request
         try:
-            return self.ask(entry, request(entry))
+            return self.ask(entry, request)
         except QprofError as error:
             return error
 
@@ -349,7 +350,7 @@ class Crew:
         return msgspec.structs.replace(self.task, section={**section, "batch": batch})
 
     def _instrument(self, entry: VariantEntry) -> None:
-        self._keep_instrumented(entry, self._outcome(entry, lambda _: Instrument()))
+        self._keep_instrumented(entry, self._outcome(entry, Instrument()))
 
     def _keep_instrumented(self, entry: VariantEntry, answer: InstrumentedAnswer | QprofError) -> None:
         if isinstance(answer, WorkerError):
@@ -386,6 +387,13 @@ class Crew:
         if not self.living():
             first = self._manifest.baseline
             raise ModelError(f"no variant could be {step}; {first.name}: {first.reason}")
+
+
+def _built(request: Callable[[VariantEntry], Request[Any]], entry: VariantEntry) -> Request[Any] | QprofError:
+    try:
+        return request(entry)
+    except QprofError as error:
+        return error
 
 
 def _source(section: VariantSection) -> str:
