@@ -137,6 +137,9 @@ def test_adapters_that_cannot_be_merged(tmp_path: Path) -> None:
     write_adapter(tmp_path / "a", "nobody/nothing")
     with pytest.raises(ModelError, match="a LoRA adapter of 'nobody/nothing', which is not on this machine; download"):
         made(tmp_path / "a")
+    write_adapter(tmp_path / "long", "x" * 5000)
+    with pytest.raises(ModelError, match="which is not on this machine; download"):
+        made(tmp_path / "long")
     write_adapter(tmp_path / "b", str(source), peft_type="PROMPT_TUNING")
     with pytest.raises(ModelError, match="an adapter of the kind PROMPT_TUNING; qprof merges LoRA adapters alone"):
         made(tmp_path / "b")

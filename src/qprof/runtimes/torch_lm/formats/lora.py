@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
@@ -115,7 +116,7 @@ def _base_of(path: Path, config: Mapping[str, Any]) -> Path:
     """The folder of the model that an adapter belongs to, where that is on this machine. Raises `ModelError`."""
     name = str(config["base_model_name_or_path"])
     for folder in (Path(name), path / name, path.parent / name):
-        if (folder / CONFIG).is_file():
+        if os.path.isfile(folder / CONFIG):  # unlike Path.is_file it takes any text for a name, however long
             return folder
     found = hub.cached_folder(name, config.get("revision"))
     if found is None:
