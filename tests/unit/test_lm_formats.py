@@ -97,7 +97,9 @@ def test_every_byte_of_a_gguf_file_is_in_one_part(q4_k_m: tuple[Path, dict[str, 
 
 def test_gguf_files_that_cannot_be_run(q4_k_m: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     whole = q4_k_m[0].read_bytes()
+    count = whole.index(key := b"llama.block_count") + len(key) + 4  # its type, uint32, lies between
     cases = {
+        "blocks.gguf": (whole[:count] + b"\xff\xff\xff\x7f" + whole[count + 4 :], "= 2147483647, and has tensors of"),
         "cut.gguf": (whole[:5000], "damaged or cut off"),
         "short.gguf": (whole[:-64], "damaged or cut off"),
         "empty.gguf": (b"GGUF\3\0\0\0" + bytes(56), "holds no tensor"),
@@ -109,7 +111,7 @@ def test_gguf_files_that_cannot_be_run(q4_k_m: tuple[Path, dict[str, Any]], tmp_
         with pytest.raises(ModelError, match=text) as raised:
             made(tmp_path / name)
         assert "\n" not in str(raised.value) and name in str(raised.value)
-    with pytest.raises(ModelError, match=r"has 5 GGUF files \(cut.gguf, .*name one of them"):
+    with pytest.raises(ModelError, match=r"has 6 GGUF files \(blocks.gguf, cut.gguf, .*name one of them"):
         made(tmp_path)
     with pytest.raises(ModelError, match="computes GPTQ layers, and this has none"):
         made(q4_k_m[0], kernel="torch")

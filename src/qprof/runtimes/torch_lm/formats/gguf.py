@@ -98,6 +98,9 @@ class GGUFFormat(Format):
         return StoredFiles(bytes=size, parts=[*parts, header])
 
 
+#: A tensor of a block: "blk.0.attn_q.weight".
+_BLOCK = re.compile(r"blk\.(\d+)\.")
+
 #: By the names that the rest of qprof has for them; others go by the format's own.
 _TYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
 
@@ -150,7 +153,20 @@ def _read(file: Path) -> tuple[Any, Counter[str]]:
     types = Counter(str(tensor.tensor_type.name) for tensor in reader.tensors)
     if not types:
         raise ModelError(f"{file}: holds no tensor; copy or download it again")
+    _refuse_empty_blocks(file, reader)
     return reader, types
+
+
+def _refuse_empty_blocks(file: Path, reader: Any) -> None:
+    """transformers builds as many blocks as a file claims to have, before it looks for their tensors: of a damaged one
+    that takes hours. Raises `ModelError`."""
+    found = {match[1] for tensor in reader.tensors if (match := _BLOCK.search(str(tensor.name)))}
+    for key, field in reader.fields.items():
+        claimed = field.contents() if key.endswith(".block_count") else 0
+        if isinstance(claimed, int) and claimed > len(found):
+            raise ModelError(
+                f"{file}: says {key} = {claimed}, and has tensors of {len(found)} blocks; copy or download it again"
+            )
 
 
 def _file_type(reader: Any) -> str | None:
