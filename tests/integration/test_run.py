@@ -293,6 +293,15 @@ def test_a_crash_of_the_instrumentation_leaves_the_latency(breakable: CommandLin
     assert shown.code == 2
     assert "per-op timing is off" in shown.err
 
+    assert "qprof run --resume r tries the per-op timing of b again" in done.err
+    clean = run.latency("b").start_ns.tolist()
+    breakable.environment.pop("BREAK")
+    assert breakable("run", "--resume", "r").code == 0
+    again = Run(breakable.folder / "r")
+    assert (again.variant("b").instrumented, again.variant("b").untimed) == (True, None)
+    assert again.latency("b").start_ns.tolist() == clean and len(again.latency("b", "profiled").duration_ns) > 0
+    assert not (breakable.folder / "r/parts").exists()
+
 
 def test_a_worker_lost_after_its_last_block_costs_nothing_measured(breakable: CommandLine, models: Path) -> None:
     breakable.environment["BREAK"] = "notes:b"

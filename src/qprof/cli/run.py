@@ -211,6 +211,8 @@ def _shown(folder: Path, chosen: bool = True) -> int:
             print(f"{entry.name} is left out: {entry.reason}", file=sys.stderr)
     if left:
         print(f"qprof run --resume {folder} tries {', '.join(left)} again", file=sys.stderr)
+    if untimed := finished.manifest.untimed():
+        print(f"qprof run --resume {folder} tries the per-op timing of {', '.join(untimed)} again", file=sys.stderr)
     for line in more_lines(finished):
         print(line, file=sys.stderr)
     return 1 if left else 0

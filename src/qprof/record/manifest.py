@@ -142,8 +142,8 @@ class VariantEntry(Struct, forbid_unknown_fields=True, kw_only=True):
     """What is known of one variant. What comes later than the step at which it failed is empty or `None`.
 
     `section`: as the profile resolves it. Made: `runtime` to `stored`. Loaded: `inputs` to `options`; `facts`: what its
-    runtime tells; `scored`: samples that are predicted in passes of their own. Instrumented: the rest; `unscored`: why
-    its predictions could not be scored.
+    runtime tells; `scored`: samples that are predicted in passes of their own. Instrumented: the rest; `untimed`: what
+    its worker died of when it was instrumented; `unscored`: why its predictions could not be scored.
     """
 
     name: Name
@@ -170,6 +170,7 @@ class VariantEntry(Struct, forbid_unknown_fields=True, kw_only=True):
     options: dict[str, Any] = field(default_factory=dict)
 
     instrumented: bool = False
+    untimed: str | None = None
     resets: str = ""
     arena_bytes: int | None = None
     outputs_identical: bool | None = None
@@ -288,6 +289,11 @@ class Manifest(Struct, forbid_unknown_fields=True, kw_only=True):
     def left(self) -> list[str]:
         """The variants that a resumed run would try again: those that failed, or were not scored."""
         return [entry.name for entry in self.variants if entry.failed or entry.unscored]
+
+    def untimed(self) -> list[str]:
+        """The variants that ran without per-op timing, since their worker died of it, or while it was set up: a resumed
+        run tries that again, too."""
+        return [entry.name for entry in self.variants if entry.untimed and not entry.failed]
 
     def undecided(self) -> list[str]:
         """The variants whose verdict on latency was not decided when the budget was over: more of it may."""

@@ -182,7 +182,7 @@ class Crew:
     def _make(self, maker: WorkerProcess, entry: VariantEntry, guessed: str | None) -> WorkerProcess:
         """Make one variant; returns the worker to make the next with (a new one if this one's died). `guessed`: the
         runtime that its own worker has imported."""
-        entry.status, entry.reason, entry.notes = "ok", None, []
+        entry.status, entry.reason, entry.untimed, entry.notes = "ok", None, None, []
         known = entry.sha256
         request = MakeVariant(
             model=self._manifest.profile.model,
@@ -266,7 +266,7 @@ class Crew:
         self._bereft.discard(entry.name)
         self._new_worker(entry)
         instrumented = entry.instrumented
-        self._load(entry)
+        self._keep_loaded(entry, self.ask(entry, self._to_load(entry)))
         if instrumented:
             self._instrument(entry)
 
@@ -324,9 +324,6 @@ class Crew:
         except QprofError as error:
             return error
 
-    def _load(self, entry: VariantEntry) -> None:
-        self._keep_loaded(entry, self.ask(entry, self._to_load(entry)))
-
     def _to_load(self, entry: VariantEntry) -> LoadVariant:
         runtime = registry.get(str(entry.runtime))
         section = next(section for section in self._profile.variants if section.name == entry.name)
@@ -355,10 +352,11 @@ class Crew:
     def _keep_instrumented(self, entry: VariantEntry, answer: InstrumentedAnswer | QprofError) -> None:
         if isinstance(answer, WorkerError):
             # The clean model ran: what died is the instrumentation. Latency can still be measured without it.
+            entry.untimed = str(answer)
             entry.notes.append(f"per-op timing is off: {answer}")
             self._progress.note(f"{entry.name}: per-op timing is off: {answer}")
             self._new_worker(entry)
-            self._load(entry)
+            self._keep_loaded(entry, self.ask(entry, self._to_load(entry)))
             return
         if isinstance(answer, QprofError):
             raise answer
