@@ -12,11 +12,12 @@ import pytest
 from qprof.errors import WorkerError
 from qprof.measure.parent import execution
 from qprof.measure.parent.jobs import Jobs
+from qprof.measure.parent.maker import maker
 from qprof.measure.parent.process import Bounds, WorkerProcess
 from qprof.measure.parent.spare import Kind, SpareWorkers, spare_workers
 from qprof.measure.profile import validate
 from qprof.measure.progress import SilentProgress
-from qprof.measure.requests import Instrument, LoadedVariant, LoadVariant, MeasureBlock, Preload
+from qprof.measure.requests import Instrument, LoadedVariant, LoadVariant, MakeVariant, MeasureBlock, Preload
 from qprof.record.manifest import PreparedTask
 from qprof.store.run import Run
 from tflite_builder import tiny_conv_net
@@ -98,11 +99,13 @@ def test_a_run_whose_variants_share_a_process_takes_one_of_the_run_before(
 ) -> None:
     monkeypatch.setenv("QPROF_CACHE", str(tmp_path / "cache"))
     asked: dict[str, set[int]] = {}
+    made: dict[str, set[int]] = {}
     ask = WorkerProcess.ask
 
     def noted(self: WorkerProcess, request: Any, **options: Any) -> Any:
-        if isinstance(request, MeasureBlock):
-            asked.setdefault(run, set()).add(self.pid)
+        for kind, pids in ((MeasureBlock, asked), (MakeVariant, made)):
+            if isinstance(request, kind):
+                pids.setdefault(run, set()).add(self.pid)
         return ask(self, request, **options)
 
     monkeypatch.setattr(WorkerProcess, "ask", noted)
@@ -114,3 +117,41 @@ def test_a_run_whose_variants_share_a_process_takes_one_of_the_run_before(
     assert len(asked["first"]) == len(asked["apart"]) == 2
     assert len(asked["second"]) == len(asked["third"]) == 1 and asked["second"] | asked["third"] <= asked["first"]
     assert not asked["apart"] & asked["first"], "what a process of its own takes of memory is told"
+    for run in ("second", "third", "apart"):
+        assert made[run] <= asked["first"] and not made[run] & asked[run], "nothing is timed where variants were made"
+    assert not made["first"] & asked["first"]
+
+
+def test_one_is_lent_only_where_another_of_its_kind_is_left(tmp_path: Path) -> None:
+    with SpareWorkers() as spare:
+        first, second, other = (WorkerProcess(name, tmp_path / f"{name}.log") for name in "abc")
+        assert spare.lend("preparation", BOUNDS) is None
+        spare.keep({first: KIND, other: Kind("onnx", 1, "cpu")})
+        assert spare.lend("preparation", BOUNDS) is None
+        spare.keep({second: KIND})
+        assert spare.lend("preparation", BOUNDS) == (KIND, first) and first.label == "preparation"
+        assert spare.lend("preparation", BOUNDS) is None
+        first.stop()
+
+
+def test_a_maker_that_dies_is_followed_by_another(tmp_path: Path) -> None:
+    with SpareWorkers() as spare:
+        lent, left = (WorkerProcess(name, tmp_path / f"{name}.log") for name in "ab")
+        spare.keep({lent: KIND, left: KIND})
+        with maker(tmp_path / "prepare.log", BOUNDS, spare) as made:
+            os.kill(lent.pid, signal.SIGKILL)
+            with pytest.raises(WorkerError, match="preparation: the worker was killed by SIGKILL"):
+                made.ask(Preload(runtime="litert", run={}))
+            made.ask(Preload(runtime="litert", run={}))
+        assert spare.take(KIND, "variant a", BOUNDS) is left and spare.take(KIND, "variant b", BOUNDS) is None
+        left.stop()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, WorkerError])
+def test_a_maker_that_is_left_at_work_is_lent_to_nobody(tmp_path: Path, error: type[BaseException]) -> None:
+    with SpareWorkers() as spare:
+        workers = [WorkerProcess(name, tmp_path / f"{name}.log") for name in "ab"]
+        spare.keep(dict.fromkeys(workers, KIND))
+        with pytest.raises(error), maker(tmp_path / "prepare.log", BOUNDS, spare):
+            raise error
+        assert [worker.lives for worker in workers] == [False, True]

@@ -128,11 +128,12 @@ class OfVariant(Request[Answer], frozen=True, kw_only=True):
 
 
 class LoadVariant(OfVariant[LoadedAnswer], frozen=True, kw_only=True, tag="load"):
-    """Load a variant, and bind the task to it."""
+    """Load a variant, and bind the task to it. `alone`: whether it has a process of its own, whose memory is its."""
 
     answer = LoadedAnswer
     variant: LoadedVariant
     task: PreparedTask
+    alone: bool = True
 
 
 class InstrumentedAnswer(Struct, frozen=True, kw_only=True):

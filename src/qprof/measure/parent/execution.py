@@ -212,7 +212,7 @@ class Execution:
 
     def _collect_notes(self) -> None:
         """What the tasks noticed while they decoded (detections dropped, images of another size)."""
-        asked = CollectNotes(decoding=self._protocol.scored)
+        asked = CollectNotes(decoding=self._protocol.scored and self._protocol.timed)  # once, not in each verification
         for entry, answer in self._crew.answers(self._crew.living(), lambda _: asked, "collecting notes"):
             if isinstance(answer, QprofError):  # all that it measured is kept
                 entry.notes.append(f"what its task noticed is lost: {answer}")

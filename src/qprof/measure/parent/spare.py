@@ -50,6 +50,14 @@ class SpareWorkers:
                 return self.take(kind, label, bounds)
         return None
 
+    def lend(self, label: str, bounds: Bounds) -> tuple[Kind, WorkerProcess] | None:
+        """One for work that is not timed, to be kept here again afterwards; `None` where no other of its kind is left
+        for what is: what was done in it may change how fast it runs."""
+        kinds = [kind for kind, _ in self._kept]
+        kind = next((kind for kind in kinds if kinds.count(kind) > 1), None)
+        worker = None if kind is None else self.take(kind, label, bounds)
+        return None if kind is None or worker is None else (kind, worker)
+
     def __enter__(self) -> SpareWorkers:
         return self
 

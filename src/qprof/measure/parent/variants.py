@@ -13,6 +13,7 @@ from qprof.errors import DataError, ModelError, QprofError, WorkerError
 from qprof.measure.models import runtime_of
 from qprof.measure.parent.entries import keep_made, loaded_variant, memory_of
 from qprof.measure.parent.jobs import at_once
+from qprof.measure.parent.maker import Maker, maker
 from qprof.measure.parent.process import Bounds, WorkerProcess, stop_all
 from qprof.measure.parent.spare import Kind, SpareWorkers
 from qprof.measure.parent.two_models import fit_together
@@ -124,10 +125,9 @@ class Crew:
     def make_all(self) -> None:
         """Prepare the data and make every variant. Raises `DataError`, and `ModelError` where none could be made."""
         self._progress.phase("preparing", "data set")
-        maker = self._new_maker()
-        try:
+        with maker(self._logs / "prepare.log", self._bounds, self._spare) as made:
             files = [str(entry.section.get("file") or "") for entry in self._manifest.variants]
-            prepared = maker.ask(PrepareTask(section=self._needed_of_task(), files=files))
+            prepared = made.ask(PrepareTask(section=self._needed_of_task(), files=files))
             self._refuse_other_data(prepared)
             self._manifest.task, self._manifest.samples = prepared.task, prepared.samples
             self._manifest.notes = prepared.notes
@@ -137,9 +137,7 @@ class Crew:
             guessed = self._preloaded()
             for entry in self._manifest.variants:
                 self._progress.phase("preparing", f"variant {entry.name}")
-                maker = self._make(maker, entry, guessed.get(entry.name))
-        finally:
-            maker.stop()
+                self._make(made, entry, guessed.get(entry.name))
         self._manifest.packages |= packages(self._runtime_packages())
         self._writer.save_manifest()
         self.require_some("made")
@@ -152,9 +150,6 @@ class Crew:
             task = kind.without_calibration(task)
         plain: dict[str, Any] = msgspec.to_builtins(task)
         return plain
-
-    def _new_maker(self) -> WorkerProcess:
-        return WorkerProcess("preparation", self._logs / "prepare.log", self._bounds)
 
     def _refuse_other_data(self, prepared: PreparedAnswer) -> None:
         """On resuming: the plan of the blocks, and so what the kept ones hold, follows from the samples."""
@@ -179,9 +174,8 @@ class Crew:
                 self._new_worker(entry).post(Preload(runtime=found[entry.name], run={}))
         return found
 
-    def _make(self, maker: WorkerProcess, entry: VariantEntry, guessed: str | None) -> WorkerProcess:
-        """Make one variant; returns the worker to make the next with (a new one if this one's died). `guessed`: the
-        runtime that its own worker has imported."""
+    def _make(self, maker: Maker, entry: VariantEntry, guessed: str | None) -> None:
+        """Make one variant. `guessed`: the runtime that its own worker has imported."""
         entry.status, entry.reason, entry.untimed, entry.notes = "ok", None, None, []
         known = entry.sha256
         request = MakeVariant(
@@ -195,14 +189,11 @@ class Crew:
             made = maker.ask(request)
         except QprofError as error:
             self.fail(entry, error)
-            if isinstance(error, WorkerError):
-                maker.stop()
-                return self._new_maker()
-            return maker
+            return
         if known is not None and known != made.sha256:
             changed = f"its model file is not the one that the run began with ({made.path}); run anew"
             self.fail(entry, ModelError(changed))
-            return maker
+            return
         keep_made(entry, made)
         preload = Preload(runtime=made.runtime, run=made.run)
         if self._protocol.own_process:
@@ -211,7 +202,7 @@ class Crew:
             worker = self._workers[entry.name] if fits else self._new_worker(entry)
             worker.post(preload)
             self._note_kind(worker, entry, made)
-            return maker
+            return
         # What a library or the number of threads changes in a process, it changes for all that is loaded there.
         alike = (made.runtime, made.run.get("library"), entry.section.get("threads"))
         if alike not in self._shared:
@@ -219,7 +210,6 @@ class Crew:
             self._shared[alike].post(preload)
             self._note_kind(self._shared[alike], entry, made)
         self._workers[entry.name] = self._shared[alike]
-        return maker
 
     def _spare_worker(self, entry: VariantEntry, made: MadeAnswer) -> WorkerProcess | None:
         """A process of an earlier run that has imported what this variant needs, and nothing else."""
@@ -330,7 +320,7 @@ class Crew:
         asked = Asked(self._protocol, self._profile.model, tasks.prompts(self.task), entry.making.run)
         entry.options = msgspec.to_builtins(runtime.options(section, asked))
         entry.instrumented, entry.arena_bytes, entry.resets = False, None, ""
-        return LoadVariant(variant=loaded_variant(entry), task=self._task_of(entry))
+        return LoadVariant(variant=loaded_variant(entry), task=self._task_of(entry), alone=self._protocol.own_process)
 
     def _keep_loaded(self, entry: VariantEntry, loaded: LoadedAnswer) -> None:
         self.scored = max(self.scored, loaded.scored)

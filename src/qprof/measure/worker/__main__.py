@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import signal
 import sys
@@ -26,7 +27,13 @@ def _die_with_parent(parent: int) -> None:
         sys.exit("the process that started this worker is gone")
 
 
+#: Objects that are made before the youngest of them are looked through for rings. Importing torch and what belongs to
+#: it took 4.7 s with Python 3.11's own 700, and 3.9 s with these; blocks are measured with no collection in them.
+_COLLECT_AFTER = 10_000
+
+
 if __name__ == "__main__":
     _die_with_parent(int(sys.argv[2]))
+    gc.set_threshold(_COLLECT_AFTER, *gc.get_threshold()[1:])
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     serve(Channel(int(sys.argv[1])))

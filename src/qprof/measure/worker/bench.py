@@ -61,6 +61,7 @@ class Bench:
 
     def __init__(self, request: LoadVariant, prepared: PreparedInputs | None = None) -> None:
         variant = request.variant
+        self._alone = request.alone
         self._path = Path(variant.path)
         self._runtime = registry.get(variant.runtime)
         self._options = msgspec.convert(variant.options, self._runtime.options_type)
@@ -213,7 +214,7 @@ class Bench:
             for name, value in usage.items()
         ]
         memory = {
-            **asdict(read_memory()),
+            **(asdict(read_memory()) if self._alone else {}),  # else it is that of all variants in the process
             **{f"{name}_bytes": size for name, size in self._model.memory_bytes().items()},
         }
         return found + [

@@ -6,17 +6,13 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from qprof.probes.machine import describe_machine
 from qprof.record.ceilings import COMPUTE_UNIT, DISPATCH_UNIT, MEMORY_UNIT, Ceiling, number_format
 from qprof.runtimes.ceilings import Bench, Level, levels, measure, slope, throughput
 from qprof.runtimes.litert.interpreter import LiteRTModel
 from qprof.runtimes.litert.sections import LiteRTOptions
-from qprof.runtimes.litert.tiny_models import Format, add_chain, weighted_op
+from qprof.runtimes.litert.tiny_models import Format, add_chain, random_values, weighted_op
 from qprof.store.own import OwnFolder
 
 FORMATS: dict[Format, str] = {
@@ -98,15 +94,11 @@ class _Builder:
         path.unlink(missing_ok=True)  # the model before it is still mapped
         path.write_bytes(content)
         model = LiteRTModel(path, threads=self._options.threads, delegate=delegate or self._options.delegate)
-        random = np.random.default_rng(0)
         # Not zeros: the builtin hybrid kernel skips rows of them, and memory never written to is one page.
-        model.set_inputs([_values(random, spec.shape, spec.dtype) for spec in model.loaded.inputs])
+        model.set_inputs(
+            [random_values(math.prod(spec.shape), spec.dtype).reshape(spec.shape) for spec in model.loaded.inputs]
+        )
         return model
-
-
-def _values(random: np.random.Generator, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-    values = random.integers(-100, 100, shape, np.int8)
-    return values if dtype == "int8" else values.astype(np.float32) / 100
 
 
 def _up_to(ceiling: Ceiling, level: Level) -> Ceiling:

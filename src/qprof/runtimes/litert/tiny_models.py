@@ -34,7 +34,7 @@ def weighted_op(op: str, input_shape: Sequence[int], weights_shape: Sequence[int
         "weights",
         weights_shape,
         "float32" if format == "float32" else "int8",
-        data=_random_weights(weights_shape, format),
+        data=random_values(math.prod(weights_shape), "float32" if format == "float32" else "int8"),
         scale=_WEIGHT_SCALE,
         channels=(channels, axis),
     )
@@ -56,6 +56,8 @@ def weighted_op(op: str, input_shape: Sequence[int], weights_shape: Sequence[int
     model.op(op, [source, weights, bias], [output], options, version=_VERSIONS[op, format])
     return model.pack([source], [output])
 
+
+_DRAWN = 1 << 20
 
 #: The versions with which converters mark these forms (tensorflow/lite/tools/versioning/op_version.cc).
 _VERSIONS = {
@@ -85,11 +87,11 @@ def add_chain(elements: int, length: int = 1) -> bytes:
     return model.pack([first, second], [total])
 
 
-def _random_weights(shape: Sequence[int], format: Format) -> NDArray[Any]:
-    random = np.random.default_rng(0)
-    # Bytes first: a tenth of the time that normal numbers take, and nothing denormal among them.
-    values = random.integers(-100, 100, math.prod(shape), np.int8)
-    return values if format != "float32" else values.astype(np.float32) / 100
+def random_values(count: int, dtype: str) -> NDArray[Any]:
+    """Integers of -100 to 99, or float32 of a hundredth of these: not zeros, and none denormal. There are `_DRAWN`
+    different ones, over and over: to draw as many as fill the memory benches took a second."""
+    drawn = np.random.default_rng(0).integers(-100, 100, min(count, _DRAWN), np.int8)
+    return np.resize(drawn if dtype == "int8" else drawn.astype(np.float32) / 100, count)
 
 
 class _Model:

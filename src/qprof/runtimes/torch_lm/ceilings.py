@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -25,6 +26,7 @@ _OPS_OF_NORM = 8
 _TINY = 128
 _LARGEST_ON_DEVICE = 2 << 30
 _LARGEST_WEIGHTS = 128 << 20
+_DRAWN = 1 << 20
 
 
 def measure_all(options: RunOptions, *, layers: bool = True) -> list[Ceiling]:
@@ -166,8 +168,11 @@ class _Builder:
     def _random(self, shape: tuple[int, ...], dtype: str) -> Any:
         import torch
 
-        values = torch.randint(-100, 100, shape, dtype=torch.int8, device=self._device)
-        return values if dtype == "int8" else values.to(getattr(torch, dtype)) / 100
+        # The same numbers over and over: to draw as many as fill the memory benches took a second.
+        count = math.prod(shape)
+        drawn = torch.randint(-100, 100, (min(count, _DRAWN),), dtype=torch.int8, device=self._device)
+        values = drawn if dtype == "int8" else drawn.to(getattr(torch, dtype)) / 100
+        return values.repeat(-(-count // _DRAWN))[:count].reshape(shape)
 
 
 def _norm(x: Any, weight: Any) -> Any:

@@ -1,0 +1,60 @@
+"""The process that prepares a run's data and makes its variants."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from qprof.errors import WorkerError
+from qprof.measure.parent.process import Bounds, WorkerProcess
+from qprof.measure.parent.spare import SpareWorkers
+from qprof.measure.requests import Answer, Request
+
+_LABEL = "preparation"
+
+
+class Maker:
+    """Asks a process of its own, or one of `spare` that has imported what making takes seconds to import; when it dies
+    of a request, another one takes its place for the next."""
+
+    def __init__(self, log: Path, bounds: Bounds, spare: SpareWorkers | None) -> None:
+        self._log, self._bounds, self._spare = log, bounds, spare
+        self._lent = None if spare is None else spare.lend(_LABEL, bounds)
+        self._worker = self._new() if self._lent is None else self._lent[1]
+
+    def ask(self, request: Request[Answer]) -> Answer:
+        """Its answer. Raises what the worker does."""
+        try:
+            return self._worker.ask(request)
+        except WorkerError:
+            self._worker.stop()
+            self._lent = None
+            self._worker = self._new()
+            raise
+
+    def give_back(self) -> None:
+        """Leave a process that was lent to the next run; any other is ended."""
+        if self._lent is None or self._spare is None:
+            self.stop()
+        else:
+            self._spare.keep({self._worker: self._lent[0]})
+
+    def stop(self) -> None:
+        """End the process."""
+        self._worker.stop()
+
+    def _new(self) -> WorkerProcess:
+        return WorkerProcess(_LABEL, self._log, self._bounds)
+
+
+@contextlib.contextmanager
+def maker(log: Path, bounds: Bounds, spare: SpareWorkers | None) -> Iterator[Maker]:
+    """One for a block. Its process outlives only a block that ends well: else it may be at work, for nobody."""
+    made = Maker(log, bounds, spare)
+    try:
+        yield made
+    except BaseException:
+        made.stop()
+        raise
+    made.give_back()
