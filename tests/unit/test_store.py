@@ -17,6 +17,7 @@ from typing import IO, Any
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from qprof.errors import StoreError, WorkerError
@@ -1154,3 +1155,24 @@ def test_op_events_of_blocks_with_resets_are_kept_apart(tmp_path: Path) -> None:
     assert profiled.duration_ns[profiled.block >= 20].tolist() == [5]
     assert reset.duration_ns.tolist() == [3] and reset.block.tolist() == [21]
     assert run.latency("a", "reset").block.tolist() == [21]
+
+
+def test_a_place_that_is_in_no_dictionary_is_damage(tmp_path: Path) -> None:
+    """Parquet keeps strings as places in a dictionary, and pyarrow reads any number for one."""
+    path = tmp_path / "readings.parquet"
+    names = pa.array(["host", "nvml"] * 8).dictionary_encode()
+    pq.write_table(pa.table({"probe": names}), path, compression="none", store_schema=True)
+    content, invented = path.read_bytes(), 0
+    for place in range(4, len(content) - 8):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 0x7F]) + content[place + 1 :])
+        try:
+            read = pq.read_table(path)
+        except (OSError, pa.ArrowException):
+            continue
+        try:
+            read.validate(full=True)
+        except pa.ArrowInvalid:
+            invented += 1
+            with pytest.raises(StoreError, match=r"readings\.parquet: damaged"):
+                tables.read_table(path)
+    assert invented > 0

@@ -155,7 +155,9 @@ def read_table(path: Path) -> Any:
 
     try:
         with arrow_file(path) as stream:
-            return pq.read_table(stream, use_threads=False, pre_buffer=False)
+            table = pq.read_table(stream, use_threads=False, pre_buffer=False)
+        table.validate(full=True)  # reading does not ask whether a cell's place in a dictionary is in it
+        return table
     except FileNotFoundError as error:
         raise StoreError(f"{path}: missing; is this a complete qprof run directory?") from error
     except (OSError, pa.ArrowException) as error:

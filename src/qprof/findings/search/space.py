@@ -53,7 +53,8 @@ def space_of(run: Run, variant: str, figure: Cost) -> Space:
     known = [layer for layer in layer_errors(run, variant) if layer.skip_layers]
     if not known:
         raise StoreError(
-            f"{run.folder}: no errors of quantized layers of {variant} are known, so nothing can be chosen"
+            f"{run.folder}: its layer_errors.parquet has no errors of quantized layers of {variant}, so nothing can be "
+            "chosen"
         )
     costs, total = _latencies(run, variant) if figure == "latency" else _sizes(run, variant)
     noise: dict[frozenset[str], float] = {}
