@@ -48,6 +48,13 @@ class Channel:
             raise TimeoutError
         return _ENVELOPES.decode(self._connection.recv_bytes())
 
+    def has_message(self) -> bool:
+        """Whether `receive` would return, or raise, at once."""
+        try:
+            return self._connection.poll()
+        except OSError:
+            return True
+
     def close(self) -> None:
         """Close this end; may be called twice."""
         if not self._connection.closed:

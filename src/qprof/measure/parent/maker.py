@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from qprof.errors import WorkerError
@@ -23,10 +23,10 @@ class Maker:
         self._lent = None if spare is None else spare.lend(_LABEL, bounds)
         self._worker = self._new() if self._lent is None else self._lent[1]
 
-    def ask(self, request: Request[Answer]) -> Answer:
-        """Its answer. Raises what the worker does."""
+    def ask(self, request: Request[Answer], meanwhile: Callable[[], None] | None = None) -> Answer:
+        """Its answer; `meanwhile` is called now and then until it comes. Raises what the worker does."""
         try:
-            return self._worker.ask(request)
+            return self._worker.ask(request, meanwhile=meanwhile)
         except WorkerError:
             self._worker.stop()
             self._lent = None

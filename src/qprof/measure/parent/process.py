@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,10 @@ class WorkerProcess:
         with contextlib.suppress(OSError):
             self._channel.send(request)
 
+    def has_answered(self) -> bool:
+        """Whether an answer is there that nobody has waited for yet, or none will come any more."""
+        return self._channel.has_message()
+
     def settle(self) -> None:
         """Wait for the answers to all that was posted. Raises as `ask` does."""
         self._await_posted(None)
@@ -109,8 +113,11 @@ class WorkerProcess:
         with contextlib.suppress(OSError):  # the log is gone, and with it all words
             self._log_begin = self.log.stat().st_size
 
-    def ask(self, request: Request[Answer], *, timeout_s: float | None = None) -> Answer:
-        """Send a request and wait for its answer, as long as a step may take where no other time is given.
+    def ask(
+        self, request: Request[Answer], *, timeout_s: float | None = None, meanwhile: Callable[[], None] | None = None
+    ) -> Answer:
+        """Send a request and wait for its answer, as long as a step may take where no other time is given. `meanwhile`
+        is called now and then until it comes.
 
         Raises the worker's own `QprofError`, or `WorkerError` where it died, did not answer in time, or took more
         memory than it may.
@@ -118,7 +125,7 @@ class WorkerProcess:
         self._await_posted(timeout_s)
         with contextlib.suppress(OSError):  # that the worker is gone is found on waiting for its answer
             self._channel.send(request)
-        envelope = self._answer(request, timeout_s)
+        envelope = self._answer(request, timeout_s, meanwhile)
         try:
             answer: Answer = decoded(envelope, request.answer)
         except msgspec.DecodeError as error:  # a plugin may give anything
@@ -138,11 +145,13 @@ class WorkerProcess:
         if failed:
             raise failed[0]
 
-    def _answer(self, request: Request[Any], timeout_s: float | None) -> Envelope:
+    def _answer(
+        self, request: Request[Any], timeout_s: float | None, meanwhile: Callable[[], None] | None = None
+    ) -> Envelope:
         asked = request.__struct_config__.tag
         key, limit_s = ("timeout_s", timeout_s) if timeout_s is not None else ("step_timeout_s", self._bounds.step_s)
         try:
-            envelope = self._received(asked, limit_s)
+            envelope = self._received(asked, limit_s, meanwhile)
         except TimeoutError:
             self.kill()
             raise WorkerError(
@@ -155,7 +164,7 @@ class WorkerProcess:
             raise _as_error(decoded(envelope, Failure), self.label)
         return envelope
 
-    def _received(self, asked: object, limit_s: float | None) -> Envelope:
+    def _received(self, asked: object, limit_s: float | None, meanwhile: Callable[[], None] | None) -> Envelope:
         """The answer; the worker's memory is looked at meanwhile. Raises `TimeoutError`, and what `receive` does."""
         begin = time.monotonic()
         while True:
@@ -166,6 +175,8 @@ class WorkerProcess:
                 if left_s is not None and left_s <= _LOOK_S:
                     raise
             self._refuse_memory(asked)
+            if meanwhile is not None:
+                meanwhile()
 
     def _refuse_memory(self, asked: object) -> None:
         limit = self._bounds.memory_bytes

@@ -14,6 +14,7 @@ from qprof.measure.models import runtime_of
 from qprof.measure.parent.entries import keep_made, loaded_variant, memory_of
 from qprof.measure.parent.jobs import at_once
 from qprof.measure.parent.maker import Maker, maker
+from qprof.measure.parent.preloads import Preloads
 from qprof.measure.parent.process import Bounds, WorkerProcess, stop_all
 from qprof.measure.parent.spare import Kind, SpareWorkers
 from qprof.measure.parent.two_models import fit_together
@@ -134,10 +135,12 @@ class Crew:
             self._calibration_digest = prepared.calibration_digest
             for note in prepared.notes:
                 self._progress.note(note)
-            guessed = self._preloaded()
+            preloads = Preloads(max(1, at_once() - 1))
+            guessed = self._preloaded(preloads)
             for entry in self._manifest.variants:
                 self._progress.phase("preparing", f"variant {entry.name}")
-                self._make(made, entry, guessed.get(entry.name))
+                self._make(made, entry, guessed.get(entry.name), preloads)
+            preloads.finish()
         self._manifest.packages |= packages(self._runtime_packages())
         self._writer.save_manifest()
         self.require_some("made")
@@ -162,7 +165,7 @@ class Crew:
                 f"{prepared.samples} now); bring it back, or run anew"
             )
 
-    def _preloaded(self) -> dict[str, str]:
+    def _preloaded(self, preloads: Preloads) -> dict[str, str]:
         """Importing a runtime takes seconds: the variants' workers do it while the variants are made. By the name of
         each variant, the runtime that will most likely run it."""
         if not self._protocol.own_process:
@@ -171,10 +174,10 @@ class Crew:
         for entry, section in zip(self._manifest.variants, self._profile.variants, strict=True):
             with contextlib.suppress(ModelError):  # making it says what is wrong
                 found[entry.name] = runtime_of(_source(section) or self._profile.model.path, gives).name
-                self._new_worker(entry).post(Preload(runtime=found[entry.name], run={}))
+                preloads.add(self._new_worker(entry), Preload(runtime=found[entry.name], run={}))
         return found
 
-    def _make(self, maker: Maker, entry: VariantEntry, guessed: str | None) -> None:
+    def _make(self, maker: Maker, entry: VariantEntry, guessed: str | None, preloads: Preloads) -> None:
         """Make one variant. `guessed`: the runtime that its own worker has imported."""
         entry.status, entry.reason, entry.untimed, entry.notes = "ok", None, None, []
         known = entry.sha256
@@ -186,7 +189,7 @@ class Crew:
             calibration_digest=self._calibration_digest,
         )
         try:
-            made = maker.ask(request)
+            made = maker.ask(request, preloads.go_on)
         except QprofError as error:
             self.fail(entry, error)
             return
@@ -200,7 +203,7 @@ class Crew:
             # A library of its own may not go with what is imported by default.
             fits = guessed == made.runtime and not made.run.get("library")
             worker = self._workers[entry.name] if fits else self._new_worker(entry)
-            worker.post(preload)
+            preloads.add(worker, preload)
             self._note_kind(worker, entry, made)
             return
         # What a library or the number of threads changes in a process, it changes for all that is loaded there.
