@@ -456,6 +456,9 @@ def test_tables_of_several_chunks_read_alike(tmp_path: Path, monkeypatch: pytest
     assert chunked["probe"].num_chunks == 2
     monkeypatch.setattr(run, "readings", Readings(chunked))
     assert energy_table(run) == whole
+    plain = table.set_column(5, "probe", table["probe"].cast("string"))
+    monkeypatch.setattr(run, "readings", Readings(plain))
+    assert energy_table(run) == whole, "a file need not keep names as places in a dictionary"
 
 
 def test_a_variant_without_blocks_is_named(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qprof.store.op_scan import column_of
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Series:
@@ -77,12 +79,10 @@ class Readings:
         return found
 
     def _sorted(self) -> Iterator[tuple[str, int, Series]]:
-        table = self._table.unify_dictionaries().combine_chunks()
-        if not table.num_rows:
+        if not self._table.num_rows:
             return
-        probes = table["probe"].chunk(0)
-        names, codes = probes.dictionary.to_pylist(), probes.indices.to_numpy(zero_copy_only=False)
-        block, t_ns, value = (table[name].to_numpy() for name in ("block", "t_ns", "value"))
+        probes, block, t_ns, value = (column_of(self._table[name]) for name in ("probe", "block", "t_ns", "value"))
+        names, codes = probes.names, probes.codes
         order = np.lexsort((t_ns, block, codes))
         codes, block, t_ns, value = codes[order], block[order], t_ns[order], value[order]
         new = np.flatnonzero((np.diff(codes) != 0) | (np.diff(block) != 0)) + 1
