@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -443,3 +444,12 @@ def test_the_commands_say_one_thing_of_one_quantity(reader: CommandLine, small_r
         return done.out
 
     assert assert_commands_agree(small_run, out, lambda *words: json.loads(out(*words, "--json"))) == 2
+
+
+@pytest.mark.parametrize("command", ["show", "layers", "explain"])
+def test_reading_a_run_imports_no_pandas(reader: CommandLine, small_run: Path, command: str) -> None:
+    """pyarrow does so where it can, for a quarter of a second."""
+    program = "import sys; from qprof.cli import main; main.main(sys.argv[1:]); sys.exit('pandas' in sys.modules)"
+    words = [sys.executable, "-c", program, command, str(small_run)]
+    done = subprocess.run(words, env=reader.variables(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

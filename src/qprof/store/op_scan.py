@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprof.errors import StoreError
+from qprof.store.arrays import as_numpy
 from qprof.store.tables import arrow_file, check_columns, damaged, damaged_parquet
 
 
@@ -136,9 +137,9 @@ def column_of(column: Any) -> Any:
         column = column.dictionary_encode()
     if pa.types.is_dictionary(column.type):
         column = column.unify_dictionaries()
+    if not pa.types.is_dictionary(column.type):
+        return as_numpy(column)
     whole = column.combine_chunks()
     if isinstance(whole, pa.ChunkedArray):  # combine_chunks gives one where there is no chunk at all
         whole = whole.chunk(0) if whole.num_chunks else pa.array([], column.type)
-    if pa.types.is_dictionary(whole.type):
-        return Names(whole.indices.to_numpy(zero_copy_only=False), whole.dictionary.to_pylist())
-    return whole.to_numpy(zero_copy_only=False)
+    return Names(as_numpy(whole.indices), whole.dictionary.to_pylist())

@@ -60,8 +60,9 @@ class Readings:
     @cached_property
     def provenances(self) -> dict[str, str]:
         """channel -> the provenance of its readings."""
-        pairs = self._table.select(["probe", "provenance"]).group_by(["probe", "provenance"]).aggregate([]).to_pylist()
-        return {pair["probe"]: pair["provenance"] for pair in pairs}
+        probes, found = (column_of(self._table[name]) for name in ("probe", "provenance"))
+        places = np.unique(np.stack([probes.codes, found.codes]), axis=1).T.tolist()
+        return {probes.names[probe]: found.names[provenance] for probe, provenance in places}
 
     @cached_property
     def _by_channel(self) -> dict[str, dict[int, Series]]:

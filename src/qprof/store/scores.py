@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from qprof.record.rows import SCORE_COLUMNS, ScoreRow
 from qprof.store import tables
+from qprof.store.arrays import as_numpy
 from qprof.store.files import write_atomic
 from qprof.store.op_scan import column_of, groups_of
 
@@ -72,7 +73,7 @@ class Scores:
         found = []
         for chunk in self._chunks({}, whole=True):
             samples = chunk["sample"]
-            for place in samples.is_null().to_numpy(zero_copy_only=False).nonzero()[0].tolist():
+            for place in as_numpy(samples.is_null()).nonzero()[0].tolist():
                 name = chunk["variant"].names[int(chunk["variant"].codes[place])]
                 metric = chunk["metric"].names[int(chunk["metric"].codes[place])]
                 found.append(ScoreRow(name, metric, None, chunk["value"][place].as_py()))
@@ -106,10 +107,9 @@ class Scores:
         """All scores by sample of a variant: they lie together."""
         parts: dict[str, list[Column]] = {}
         for chunk in self._chunks({"variant": variant}):
-            own = chunk["variant"].is_name(variant)
-            own &= chunk["sample"].is_valid().to_numpy(zero_copy_only=False)
-            own &= chunk["value"].is_valid().to_numpy(zero_copy_only=False)
-            samples, values = (chunk[name].fill_null(0).to_numpy()[own] for name in ("sample", "value"))
+            known = {name: as_numpy(chunk[name].is_valid()) for name in ("sample", "value")}
+            own = chunk["variant"].is_name(variant) & known["sample"] & known["value"]
+            samples, values = (as_numpy(chunk[name].drop_null())[own[known[name]]] for name in ("sample", "value"))
             codes = chunk["metric"].codes[own]
             for code in np.unique(codes).tolist():
                 chosen = codes == code
@@ -130,7 +130,7 @@ class Scores:
             chunk["sample"] = _numbers(self._path, table, "sample", "int32")
             chunk["value"] = _numbers(self._path, table, "value", "double")
             # What is not known is empty: no run writes any of these, and no statistic takes them.
-            if wild := int(np.count_nonzero(~np.isfinite(chunk["value"].fill_null(0).to_numpy()))):
+            if wild := int(np.count_nonzero(~np.isfinite(as_numpy(chunk["value"].drop_null())))):
                 raise tables.damaged(self._path, f"{wild} cells of its column value are not finite")
             yield chunk
 

@@ -155,7 +155,7 @@ def read_table(path: Path) -> Any:
 
     try:
         with arrow_file(path) as stream:
-            table = pq.read_table(stream, use_threads=False, pre_buffer=False)
+            table = pq.ParquetFile(stream, pre_buffer=False).read(use_threads=False)
         table.validate(full=True)  # reading does not ask whether a cell's place in a dictionary is in it
         return table
     except FileNotFoundError as error:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from qprof.record.blocks import BlockEntry
 from qprof.stats.energy import UpdatePeriod, update_period
+from qprof.store.arrays import as_numpy
 from qprof.store.readings import Series
 from qprof.store.run import Run
 
@@ -122,8 +123,8 @@ def _window(entry: BlockEntry, starts: dict[int, NDArray[np.int64]]) -> Window |
 
 def _starts(run: Run) -> dict[int, NDArray[np.int64]]:
     """Starts of the inferences that were kept, by block."""
-    blocks = run.samples["block"].to_numpy()
-    starts = run.samples["start_ns"].to_numpy()
+    blocks = as_numpy(run.samples["block"])
+    starts = as_numpy(run.samples["start_ns"])
     order = np.argsort(blocks, kind="stable")
     numbers, first = np.unique(blocks[order], return_index=True)
     return dict(zip(numbers.tolist(), np.split(starts[order], first[1:]), strict=True)) if len(numbers) else {}

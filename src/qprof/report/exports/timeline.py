@@ -20,6 +20,7 @@ from qprof.record.blocks import BlockEntry
 from qprof.record.ops import OpMeta
 from qprof.report.exports.base import Wanted, chosen
 from qprof.report.terminal import printable
+from qprof.store.arrays import as_numpy
 from qprof.store.run import Run
 
 #: As many slices as a trace holds unless more rounds are asked for: a few MB, which any viewer opens in a moment.
@@ -195,7 +196,7 @@ def _by_block(table: Any) -> tuple[dict[str, Any], dict[int, NDArray[np.intp]]]:
             column = column.dictionary_encode()
             columns[f"{name}.names"] = column.dictionary.to_pylist()
             column = column.indices
-        columns[name] = column.to_numpy(zero_copy_only=False)
+        columns[name] = as_numpy(column)
     order = np.argsort(columns["block"], kind="stable")
     numbers, first = np.unique(columns["block"][order], return_index=True)
     parts = np.split(order, first[1:]) if len(numbers) else []
