@@ -97,19 +97,27 @@ class BlockQuantiles:
         pooled = weights @ self.sizes
         position = (pooled - 1) * q
         lower = np.floor(position).astype(np.int64)
-        upper = np.minimum(lower + 1, pooled - 1)
-        low = self._order_statistics(weights, lower)
-        high = self._order_statistics(weights, upper)
+        low, high = self._order_statistics(weights, lower)
+        # Most that follow lie in the same segment; a few are looked for anew, and the last of all has none.
+        missing = np.flatnonzero(np.isnan(high))
+        upper = np.minimum(lower + 1, pooled - 1)[missing]
+        high[missing] = self._order_statistics(weights[missing], upper)[0]
         return np.asarray(low + (position - lower) * (high - low), dtype=np.float64)
 
-    def _order_statistics(self, weights: NDArray[np.int64], rank: NDArray[np.int64]) -> NDArray[np.float64]:
+    def _order_statistics(
+        self, weights: NDArray[np.int64], rank: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The values at these ranks, and those at the next; NaN for a next one that is not in the same segment."""
         step = max(1, _CHUNK_ELEMENTS // max(self.segment, weights.shape[1]))
-        parts = [
-            self._order_statistics_chunk(weights[i : i + step], rank[i : i + step]) for i in range(0, len(rank), step)
-        ]
-        return np.concatenate(parts)
+        found, following = np.empty(len(rank)), np.empty(len(rank))
+        for i in range(0, len(rank), step):
+            part = slice(i, i + step)
+            found[part], following[part] = self._order_statistics_chunk(weights[part], rank[part])
+        return found, following
 
-    def _order_statistics_chunk(self, weights: NDArray[np.int64], rank: NDArray[np.int64]) -> NDArray[np.float64]:
+    def _order_statistics_chunk(
+        self, weights: NDArray[np.int64], rank: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         # Bisect for the last segment that starts at or before the rank.
         first: NDArray[np.intp] = np.zeros(len(rank), dtype=np.intp)
         last: NDArray[np.intp] = np.full(len(rank), len(self.before) - 1, dtype=np.intp)
@@ -123,8 +131,15 @@ class BlockQuantiles:
         inside = positions < len(self.sorted)
         block = self.block_at[np.minimum(positions, len(self.sorted) - 1)]
         weight = np.where(inside, np.take_along_axis(weights, block, axis=1), 0)
-        at = np.argmax(np.cumsum(weight, axis=1) > missing[:, None], axis=1)
-        return np.asarray(self.sorted[first * self.segment + at])
+        reached_by = np.cumsum(weight, axis=1)
+        found, following = (self._first_above(reached_by, first, missing + more) for more in (0, 1))
+        return found, np.where(missing + 1 < reached_by[:, -1], following, np.nan)
+
+    def _first_above(
+        self, reached_by: NDArray[np.int64], segment: NDArray[np.intp], rank: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        at = np.argmax(reached_by > rank[:, None], axis=1)
+        return np.asarray(self.sorted[segment * self.segment + at])
 
 
 def quantile_interval(
