@@ -43,7 +43,7 @@ _FEW_SAMPLES = 96
 #: Idle blocks, behind the warm-ups.
 _EXTRA = 2
 #: Idle windows: as long as the rule of `stats.energy.rule` wants them where something is measured.
-_IDLE_S, _ESTIMATED_IDLE_S = 5.0, 1.0
+_IDLE_S, _ESTIMATED_IDLE_S = 5.0, 0.5
 #: An energy window begins at a random phase of the sensor's period; this where the period is not known.
 _ASSUMED_PERIOD_S = 0.1
 
