@@ -63,7 +63,7 @@ def assert_commands_agree(run: Path, out: Out, json_of: Json) -> int:
 def expected_word(explained: dict[str, Any], variant: str, change: dict[str, float | None]) -> str:
     """None is given where the machine was disturbed too much."""
     disturbed = {doubt["variant"] for doubt in explained["doubts"] if doubt["withholds"]}
-    return "inconclusive" if disturbed & {variant, explained["baseline"]} else word_of(change)
+    return "withheld" if disturbed & {variant, explained["baseline"]} else word_of(change)
 
 
 def word_of(change: dict[str, float | None]) -> str:

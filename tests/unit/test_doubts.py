@@ -86,9 +86,9 @@ def test_latencies_of_a_thread_that_waited_get_no_verdict_and_other_figures_keep
     run = recorded(tmp_path, *variants)
     judged = withheld(verdicts(run), doubts(run), "float32")
     kinds = {(one.variant, one.figure): one.kind for one in judged}
-    assert kinds["int8", "latency"] == "inconclusive" and kinds["float16", "latency"] == "better"
+    assert kinds["int8", "latency"] == "withheld" and kinds["float16", "latency"] == "better"
     before = {(one.variant, one.figure): one.kind for one in verdicts(run)}
-    assert {key: kind for key, kind in kinds.items() if kind != before[key]} == {("int8", "latency"): "inconclusive"}
+    assert {key: kind for key, kind in kinds.items() if kind != before[key]} == {("int8", "latency"): "withheld"}
     reason = next(one.reason for one in judged if (one.variant, one.figure) == ("int8", "latency"))
     assert reason == (
         "no verdict on the latency of int8: its thread waited for a processor during 50% of its inferences"
@@ -98,7 +98,7 @@ def test_latencies_of_a_thread_that_waited_get_no_verdict_and_other_figures_keep
 def test_a_baseline_that_waited_takes_the_verdicts_of_all(tmp_path: Path) -> None:
     run = recorded(tmp_path, variant("float32", 1000.0, 0.5), variant("int8", 700.0))
     judged = withheld(verdicts(run), doubts(run), "float32")
-    assert [one.kind for one in judged if one.figure == "latency"] == ["inconclusive"]
+    assert [one.kind for one in judged if one.figure == "latency"] == ["withheld"]
 
 
 def test_one_line_per_kind_with_the_worst_variant_first() -> None:

@@ -31,7 +31,7 @@ from qprof.runtimes.match_ops import match_ops
 from qprof.stats.intervals import Interval
 from qprof.stats.student import StudentEffect
 from qprof.stats.unpaired import UnpairedEffect
-from qprof.stats.verdict import Kind, word
+from qprof.stats.verdict import Told, word
 from qprof.store.run import Run
 
 
@@ -79,7 +79,7 @@ class AcrossRuns:
     b_us: float
     difference_us: Interval
     log_ratio: Interval
-    verdict: Kind
+    verdict: Told
     a_blocks: int
     b_blocks: int
     rows: list[AcrossRow]
@@ -120,7 +120,7 @@ def differ_across(first: Run, a: str, second: Run, b: str, phase: str | None = N
         b_us=b_us,
         difference_us=difference_us,
         log_ratio=log_ratio,
-        verdict="inconclusive" if withheld else word(log_ratio, math.log1p(LATENCY_MARGIN)),
+        verdict="withheld" if withheld else word(log_ratio, math.log1p(LATENCY_MARGIN)),
         a_blocks=len(sides[0]),
         b_blocks=len(sides[1]),
         rows=rows,

@@ -14,7 +14,7 @@ from typing import Protocol
 from qprof.findings.margins import LATENCY_MARGIN
 from qprof.findings.verdicts import FigureVerdict
 from qprof.record.perplexities import LOWER_IS_BETTER
-from qprof.stats.verdict import Kind
+from qprof.stats.verdict import Told
 
 #: 0.95 lies 0.05 below 1, and as floating-point numbers a trifle more.
 ROUNDING = 1e-9
@@ -65,7 +65,7 @@ class Pairs(Protocol):
     def figures(self, a: str, b: str) -> Iterator[FigureVerdict]:
         """Every figure of `b` against `a`."""
 
-    def request(self, a: str, b: str) -> Kind | None:
+    def request(self, a: str, b: str) -> Told | None:
         """The latency of a whole request with `b` against `a`; `None` where it is not known."""
 
 
@@ -164,7 +164,7 @@ def _far_slower(candidates: Sequence[Candidate], pairs: Pairs) -> list[str]:
 
 
 def _least(
-    candidates: list[Candidate], value: Callable[[Candidate], float | None], kind: Callable[[str, str], Kind | None]
+    candidates: list[Candidate], value: Callable[[Candidate], float | None], kind: Callable[[str, str], Told | None]
 ) -> list[Candidate]:
     """Those that are not shown to be worse than the one with the least value; all where no value is known."""
     known = [(figure, one) for one in candidates if (figure := value(one)) is not None]
@@ -174,13 +174,13 @@ def _least(
     return [one for _, one in known if one is least or kind(least.variant, one.variant) != "worse"]
 
 
-def _kind(pairs: Pairs, figure: str, a: str, b: str) -> Kind | None:
+def _kind(pairs: Pairs, figure: str, a: str, b: str) -> Told | None:
     """Of a figure of `b` against `a`; of several sensors or phases "worse" where any is."""
     kinds = [one.kind for one in pairs.figures(a, b) if figure in one.figure]
     return "worse" if "worse" in kinds else kinds[0] if kinds else None
 
 
-_ORDER: tuple[tuple[str, Callable[[Candidate], float | None], Callable[[Pairs, str, str], Kind | None]], ...] = (
+_ORDER: tuple[tuple[str, Callable[[Candidate], float | None], Callable[[Pairs, str, str], Told | None]], ...] = (
     ("latency", lambda one: one.latency_us, lambda pairs, a, b: pairs.request(a, b)),
     ("size", lambda one: one.size_bytes, lambda pairs, a, b: _kind(pairs, "size", a, b)),
     ("peak memory", lambda one: one.peak_memory_bytes, lambda pairs, a, b: _kind(pairs, "peak memory", a, b)),

@@ -36,7 +36,7 @@ from qprof.stats.intervals import (
 )
 from qprof.stats.midmean import Midmean, conditional_midmean
 from qprof.stats.rounds import location_replicates, log_ratios_of, paired_medians
-from qprof.stats.verdict import Kind, word
+from qprof.stats.verdict import Told, word
 
 RowKind = Literal["matched", "inserted", "removed", "outside ops", "instrumentation"]
 
@@ -112,7 +112,7 @@ class DifferenceTable:
     by_type: tuple[DifferenceGroup, ...]
     unattributed_us: Interval
     profiled_rounds: int
-    verdict: Kind
+    verdict: Told
     across: tuple[str, str] | None = None
 
     @property

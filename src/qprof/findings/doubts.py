@@ -146,7 +146,8 @@ def _calibrations(run: Run) -> Iterator[Doubt]:
 
 
 def withheld(verdicts: Sequence[FigureVerdict], doubted: Sequence[Doubt], baseline: str) -> list[FigureVerdict]:
-    """The verdicts, without those on a latency that is not to be trusted: they become inconclusive, and say why."""
+    """The verdicts, without those on a latency that is not to be trusted: they are withheld, and say why. More
+    rounds on such a machine decide nothing."""
     why = _why_withheld(doubted)
     judged = []
     for one in verdicts:
@@ -155,7 +156,7 @@ def withheld(verdicts: Sequence[FigureVerdict], doubted: Sequence[Doubt], baseli
             judged.append(one)
         else:
             because = f"no verdict on the {one.figure} of {one.variant}: {reason}"
-            judged.append(replace(one, kind="inconclusive", reason=because))
+            judged.append(replace(one, kind="withheld", more_rounds=None, reason=because))
     return judged
 
 

@@ -16,7 +16,7 @@ from qprof.record.manifest import VariantEntry
 from qprof.record.phases import Phase
 from qprof.record.readings import SCORED_TOKENS
 from qprof.stats.intervals import Interval, PairedDifference
-from qprof.stats.verdict import Kind, word
+from qprof.stats.verdict import Told, word
 from qprof.store.run import Run
 
 
@@ -33,7 +33,7 @@ class PhaseSummary:
     name: str
     latency_us: Interval | None = None
     ratio: PairedDifference | None = None
-    verdict: Kind | None = None
+    verdict: Told | None = None
     overhead: float | None = None
     inferences: int = 0
     blocks: int = 0
@@ -152,9 +152,9 @@ def _phase(run: Run, baseline: str, name: str, phase: Phase) -> PhaseSummary:
     )
 
 
-def _word(run: Run, a: str, b: str, ratio: PairedDifference) -> Kind:
+def _word(run: Run, a: str, b: str, ratio: PairedDifference) -> Told:
     if withholding(run, a, b):
-        return "inconclusive"
+        return "withheld"
     return word(ratio.log_ratio, math.log1p(latency_margin(run)))
 
 

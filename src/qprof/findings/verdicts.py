@@ -28,7 +28,7 @@ from qprof.record.perplexities import LOWER_IS_BETTER
 from qprof.stats.intervals import Interval
 from qprof.stats.planning import blocks_to_decide, detectable_effect, implied_scatter
 from qprof.stats.rounds import RoundEffect, scaled_change
-from qprof.stats.verdict import Kind, Verdict, judge, word
+from qprof.stats.verdict import Kind, Told, Verdict, judge, word
 from qprof.store.run import Run
 
 
@@ -39,9 +39,9 @@ class FigureVerdict:
     `value`, `baseline`: the figures themselves, in `unit`. `change`: their relative difference ("%", of latencies,
     sizes, energies) or absolute one (of scores), with its interval; `difference`: the same in `unit`. `margin`: what
     counts as none, told as `change` is; `basis`: where it is from, of a margin that the run itself tells. `verdict` is
-    `None` for what is counted, not sampled (a file's size): `kind` says what there is to say. `more_rounds`: how many
-    would decide, `None` where it is decided or never would be; `detectable`: the smallest change that a run of this
-    length tells from none.
+    `None` for what is counted, not sampled (a file's size): `kind` says what there is to say, and where a verdict is
+    withheld. `more_rounds`: how many would decide, `None` where it is decided or never would be; `detectable`: the
+    smallest change that a run of this length tells from none.
     """
 
     variant: str
@@ -50,7 +50,7 @@ class FigureVerdict:
     baseline: float | None
     value: float | None
     change: Interval | None
-    kind: Kind
+    kind: Told
     relative: bool
     verdict: Verdict | None = None
     more_rounds: int | None = None

@@ -35,9 +35,11 @@ def verdict_table(explanation: Explanation) -> Table:
         Column("detectable", "detectable", priority=2),
     ]
     rows = [_verdict_row(verdict) for verdict in explanation.verdicts]
+    kinds = {verdict.kind for verdict in explanation.verdicts}
     notes = [
         "verdict: what the interval says; the intervals of a figure hold for all variants together at 95 %; "
         "equivalent: inside the margin (2 % of a latency or an energy, half a point of a score)",
+        *(["withheld: the machine was not left alone"] if "withheld" in kinds else []),
         *dict.fromkeys(_basis(one) for one in explanation.verdicts if one.basis),
     ]
     reasons = {verdict.reason for verdict in explanation.verdicts if verdict.reason}
@@ -218,6 +220,7 @@ def _trade(explanation: Explanation, candidate: Candidate) -> str:
     costs = [_said(verdict) for verdict in ours if verdict.kind == "worse"]
     same = [verdict.figure for verdict in ours if verdict.kind == "equivalent"]
     open_ = [verdict.figure for verdict in ours if verdict.kind == "inconclusive"]
+    doubted = [verdict.figure for verdict in ours if verdict.kind == "withheld"]
     parts = [
         f"gains {', '.join(gains)}" if gains else "gains nothing that was measured",
         f"costs {', '.join(costs)}" if costs else "costs nothing that was measured",
@@ -226,6 +229,8 @@ def _trade(explanation: Explanation, candidate: Candidate) -> str:
         parts.append(f"equal in {', '.join(same)}")
     if open_:
         parts.append(f"undecided: {', '.join(open_)}")
+    if doubted:
+        parts.append(f"no verdict, for the doubts above: {', '.join(doubted)}")
     return "; ".join(parts)
 
 

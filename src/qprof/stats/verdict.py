@@ -24,6 +24,8 @@ from numpy.typing import ArrayLike, NDArray
 from qprof.stats.intervals import FEWEST_BLOCKS, Interval, Method, percentile_interval, student_t_cdf
 
 Kind = Literal["better", "worse", "equivalent", "inconclusive"]
+#: As it is told: "withheld" where a doubt about the measurement forbids a verdict, whatever the interval says.
+Told = Kind | Literal["withheld"]
 
 
 class Effect(Protocol):

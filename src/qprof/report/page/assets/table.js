@@ -93,7 +93,7 @@
       Q.command(found.command));
   }
 
-  const VERDICTS = { better: "▲", worse: "▼", equivalent: "=", inconclusive: "?" };
+  const VERDICTS = { better: "▲", worse: "▼", equivalent: "=", inconclusive: "?", withheld: "–" };
 
   function verdict(word) {
     return h("span", { class: "verdict " + word }, h("span", { "aria-hidden": "true" }, VERDICTS[word] + " "), word);

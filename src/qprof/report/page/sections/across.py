@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from qprof.errors import StoreError
 from qprof.findings.across_runs import AcrossRow, AcrossRuns, differ_across
 from qprof.findings.around_runs import Line, align_variants, around
-from qprof.findings.margins import LATENCY_MARGIN
 from qprof.report.causes import signed_duration, signed_interval
 from qprof.report.op_names import short_names
 from qprof.report.page.data import Across, OpRow, Pair, RunReport, Variant
@@ -18,7 +17,6 @@ from qprof.report.page.sections.amounts import amount, finite, with_bounds
 from qprof.report.ratio import change_text
 from qprof.report.units import Interval, scaled_column, scaled_intervals, significant
 from qprof.stats.rounds import scaled_change
-from qprof.stats.verdict import word
 from qprof.store.run import Run
 
 #: Lines of a table of ops on the page; the others are added up in one.
@@ -108,11 +106,8 @@ def _variants(
         }
         for (number, found, phase), time, file, peak in zip(shown, times, files, peaks, strict=True)
     ]
-    if any(_withheld(found) for found in compared.values()):
-        not_compared = [
-            "inconclusive beside an interval that leaves out 0: a doubt about one of the two runs forbids a verdict",
-            *not_compared,
-        ]
+    if any(found.verdict == "withheld" for found in compared.values()):
+        not_compared = ["withheld: a doubt about one of the two runs forbids a verdict", *not_compared]
     notes = [
         f"time against A is {_UNPAIRED}",
         "variants of one name stand together; of the others those of one file, then the baselines",
@@ -120,10 +115,6 @@ def _variants(
         *not_compared,
     ]
     return Grid(title="Variants side by side", columns=columns, rows=rows, notes=notes)
-
-
-def _withheld(found: AcrossRuns) -> bool:
-    return found.verdict == "inconclusive" and word(found.log_ratio, math.log1p(LATENCY_MARGIN)) != "inconclusive"
 
 
 def _p50(found: Variant, phase: str) -> Interval:
