@@ -187,7 +187,7 @@ def test_what_cannot_be_written_is_a_data_error(tmp_path: Path, monkeypatch: pyt
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(passages.os, "replace", full)
+    monkeypatch.setattr("qprof.store.files.os.replace", full)
     with pytest.raises(DataError, match="No space left on device"):
         write_split(tmp_path, "test", 1)
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]

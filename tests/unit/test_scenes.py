@@ -6,6 +6,8 @@ import contextlib
 import io
 import json
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -190,6 +192,18 @@ def test_write_split_leaves_nothing_behind_when_it_fails(tmp_path: Path, monkeyp
     with pytest.raises(KeyboardInterrupt):
         write_split(tmp_path / "shapes", "val", 4)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_rendered_is_removed_by_the_next(tmp_path: Path) -> None:
+    program = (
+        "import os, sys; from pathlib import Path; from qprof.tasks.detection import scenes\n"
+        "def killed(folder, split, index): (folder / 'half').touch(); os.kill(os.getpid(), 9)\n"
+        "scenes._write_scene = killed; scenes.write_split(Path(sys.argv[1]), 'val', 1)"
+    )
+    subprocess.run([sys.executable, "-c", program, tmp_path / "shapes"], check=False)
+    assert len(list(tmp_path.iterdir())) == 1
+    write_split(tmp_path / "shapes", "val", 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["shapes"]
 
 
 def test_bad_requests_are_data_errors(tmp_path: Path) -> None:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprof.errors import DataError
+from qprof.store.own import OwnFolder, sweep
 
 _Pixels = NDArray[np.float32]
 _Distance = Callable[[_Pixels, _Pixels, float], _Pixels]
@@ -359,14 +358,12 @@ def write_split(folder: Path, split: str, count: int) -> Path:
         raise DataError(f"{folder} exists already: remove it or name another folder for the rendered scenes")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        try:
-            _fill_folder(partial, split, count)
-            partial.chmod(0o755)
-            os.rename(partial, folder)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
+        beside = f".{folder.name}.new-"
+        sweep(folder.parent, beside)  # what a process left that was killed while it rendered
+        with OwnFolder(folder.parent, beside) as filled:
+            _fill_folder(filled, split, count)
+            filled.chmod(0o755)
+            os.rename(filled, folder)
     except OSError as error:
         raise DataError(f"cannot write the rendered scenes to {folder}: {error.strerror or error}") from error
     return folder / "annotations.json"

@@ -9,16 +9,14 @@ none is in two.
 from __future__ import annotations
 
 import json
-import os
 import random
-import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from qprof.errors import DataError
+from qprof.errors import DataError, StoreError
+from qprof.store.files import write_atomic
 from qprof.tasks.lastword.passage_words import FILLERS, LEADS, POOLS, RELATIONS
 
 #: Which sixteenths of all checksums a split owns: no text can belong to two.
@@ -154,16 +152,9 @@ def write_split(folder: Path, split: str, count: int) -> Path:
     path = folder / f"{split}.jsonl"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=folder)
-        try:
-            with open(descriptor, "w", encoding="utf-8") as stream:
-                stream.write(lines)
-            os.chmod(partial, 0o644)
-            os.replace(partial, path)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(partial)
-            raise
-    except OSError as error:
-        raise DataError(f"cannot write the generated passages to {path}: {error.strerror or error}") from error
+        write_atomic(path, lambda stream: stream.write(lines.encode()))
+    except (OSError, StoreError) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__  # a StoreError speaks of a run
+        told = getattr(cause, "strerror", None) or error
+        raise DataError(f"cannot write the generated passages to {path}: {told}") from error
     return path
