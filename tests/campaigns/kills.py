@@ -164,6 +164,13 @@ def parent_by(number: int) -> Kill:
     return kill
 
 
+def interrupted_by(number: int) -> set[int]:
+    """The exit codes of a command that a signal ended. `python -m` ends itself by SIGINT, which a shell calls 130 as
+    well, where the KeyboardInterrupt came while a text was being run, as dataclasses do: that it was caught later does
+    not count."""
+    return {130, -number, -signal.SIGINT}
+
+
 def a_worker(stage: Stage, process: subprocess.Popen[str], rng: random.Random) -> None:
     """A child of the run; where it has none at that moment, the next one."""
     deadline = time.monotonic() + stage.wall_s
@@ -368,7 +375,7 @@ def trials(stage: Stage, parents: int, workers: int, signals: int, disks: int) -
         "SIGKILL of a worker": Tally(workers, killed(a_worker, {0, 1, 2})),
     }
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        found[number.name] = Tally(signals, killed(parent_by(number), {130, -number}))
+        found[number.name] = Tally(signals, killed(parent_by(number), interrupted_by(number)))
     found["full disk by RLIMIT_FSIZE"] = Tally(disks, lambda name, rng: full_disk(stage, name, rng))
     found["full disk by tmpfs"] = Tally(disks, lambda name, rng: full_tmpfs(stage, name, rng))
     return found

@@ -26,7 +26,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[kills.Stage]:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
 def test_a_parent_that_is_killed(stage: kills.Stage, number: signal.Signals, seed: int) -> None:
     rng = random.Random(f"{number} {seed}")
-    codes = {-number, 130} - ({130} if number == signal.SIGKILL else set())
+    codes = {-number} if number == signal.SIGKILL else kills.interrupted_by(number)
     assert kills.disturb(stage, f"{number.name}-{seed}", kills.parent_by(number), codes, rng) == []
 
 
