@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from qprof.errors import ModelError
+from qprof.errors import ModelError, QprofError
 from qprof.runtimes.tool_output import first_line
 from qprof.runtimes.torch_export.folder import architecture, is_of_text, read_json
 from qprof.runtimes.torch_export.library import import_torch, quiet, require
@@ -84,15 +84,20 @@ def _loaded(folder: Path) -> Any:
     import torch
     import transformers
 
+    from qprof.runtimes.torch_lm.build_bound import built_within  # of the same layout of folders
+
     kind = (
         transformers.AutoModelForSequenceClassification
         if is_of_text(folder)
         else transformers.AutoModelForImageClassification
     )
     try:
-        model = kind.from_pretrained(
-            str(folder), dtype=torch.float32, use_safetensors=True, local_files_only=True, trust_remote_code=False
-        )
+        with built_within(folder):
+            model = kind.from_pretrained(
+                str(folder), dtype=torch.float32, use_safetensors=True, local_files_only=True, trust_remote_code=False
+            )
+    except QprofError:
+        raise
     except Exception as error:  # transformers raises what it likes on a damaged folder
         raise ModelError(f"{folder}: transformers cannot load it: {first_line(error)}; check the folder") from error
     return model.eval()

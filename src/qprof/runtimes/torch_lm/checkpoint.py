@@ -217,6 +217,8 @@ def _config(path: Path) -> dict[str, Any]:
     if not (path / CONFIG).is_file():
         raise ModelError(f"{path}: has no {CONFIG}; name a folder in Hugging Face layout")
     config = read_json(path / CONFIG)
+    if not isinstance(config.get("model_type", ""), str | None):
+        raise ModelError(f"{path / CONFIG}: its model_type is no text; write the original's, e.g. 'llama'")
     for name in (CONFIG, "tokenizer_config.json"):
         if (path / name).is_file() and read_json(path / name).get("auto_map"):
             refuse_foreign_code(path / name, config if name == CONFIG else {})

@@ -11,6 +11,7 @@ from qprof.errors import ModelError, QprofError
 from qprof.runtimes.tool_output import first_line, tool_output_to_log
 from qprof.runtimes.torch_lm import forms, library
 from qprof.runtimes.torch_lm.architecture import attention_for, refuse_encoder
+from qprof.runtimes.torch_lm.build_bound import built_within
 from qprof.runtimes.torch_lm.checkpoint import Checkpoint, QuantizedFormat, inspect, normalised, origin
 from qprof.runtimes.torch_lm.dequantized import dequantize_linears
 from qprof.runtimes.torch_lm.kernels import DEQUANTIZED, KERNELS, Kernel, default_dtype, device_kind, kernel_for
@@ -75,7 +76,7 @@ def _load_float(checkpoint: Checkpoint, device: str, dtype: str, kernel: str) ->
     dtype = dtype or (checkpoint.dtype if checkpoint.dtype in DTYPES else "float32")
     path = text_alone(checkpoint)
     try:
-        with tool_output_to_log():
+        with tool_output_to_log(), built_within(checkpoint.path):
             module, found = AutoModelForCausalLM.from_pretrained(
                 str(path),
                 dtype=getattr(torch, dtype),
@@ -126,7 +127,7 @@ def _load_by_gptqmodel(checkpoint: Checkpoint, path: Path, device: str, dtype: s
     try:
         with tool_output_to_log():
             gptqmodel = library.import_gptqmodel()
-            with library.loading_without_disk():
+            with library.loading_without_disk(), built_within(checkpoint.path):
                 return gptqmodel.GPTQModel.load(
                     str(path),
                     device=device if ":" in device or device == "cpu" else f"{device}:0",
@@ -154,7 +155,7 @@ def _load_form(checkpoint: Checkpoint, form: forms.Form, device: str, dtype: str
     if kernel == "" and form.kernels:
         kernel = form.kernels[0]
     try:
-        with tool_output_to_log():
+        with tool_output_to_log(), built_within(checkpoint.path):
             module = form.load(normalised(checkpoint), device=device, dtype=dtype, kernel=kernel)
     except QprofError:
         raise

@@ -9,6 +9,7 @@ from typing import Any
 from qprof.errors import ModelError, QprofError
 from qprof.runtimes.tool_output import first_line, tool_output_to_log
 from qprof.runtimes.torch_lm.autogptq import library
+from qprof.runtimes.torch_lm.build_bound import built_within
 from qprof.runtimes.torch_lm.checkpoint import Checkpoint, inspect
 from qprof.runtimes.torch_lm.load import load_tokenizer, module_facts, refuse_missing_device
 from qprof.runtimes.torch_lm.model import CausalLM
@@ -37,7 +38,7 @@ def load(path: Path, options: TorchLMOptions) -> CausalLM:
 
 def _from_quantized(checkpoint: Checkpoint, device: str, dtype: str) -> Any:
     try:
-        with tool_output_to_log(), library.torch_init_kept():
+        with tool_output_to_log(), library.torch_init_kept(), built_within(checkpoint.path):
             auto_gptq = library.import_autogptq()
             import torch
 

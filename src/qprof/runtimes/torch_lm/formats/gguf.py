@@ -12,11 +12,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from qprof.errors import MissingExtraError, ModelError
+from qprof.errors import MissingExtraError, ModelError, QprofError
 from qprof.record.stored import StoredFiles, StoredPart
 from qprof.runtimes.base import Made
 from qprof.runtimes.tool_output import first_line, tool_output_to_log
 from qprof.runtimes.torch_lm import library
+from qprof.runtimes.torch_lm.build_bound import built_within, most_parameters
 from qprof.runtimes.torch_lm.formats.base import Format, refuse_kernel
 from qprof.runtimes.torch_lm.formats.gguf_header import refuse_damaged
 from qprof.runtimes.torch_lm.kernels import default_dtype
@@ -179,7 +180,7 @@ def _file_type(reader: Any) -> str | None:
 
 
 def _load(file: Path, dtype: str) -> Any:
-    _read(file)
+    reader, _ = _read(file)
     import torch
     import transformers
     from transformers import AutoModelForCausalLM
@@ -188,7 +189,9 @@ def _load(file: Path, dtype: str) -> Any:
     config = getattr(transformers, "GgufConfig", None)
     plain = {} if config is None else {"quantization_config": config(dequantize=True)}
     try:
-        with tool_output_to_log():
+        # Of a file's tensors the sizes stand the other way round.
+        stored = most_parameters(tuple(map(int, reversed(tensor.shape))) for tensor in reader.tensors)
+        with tool_output_to_log(), built_within(file, stored):
             module, found = AutoModelForCausalLM.from_pretrained(
                 str(file.parent),
                 gguf_file=file.name,
@@ -198,6 +201,8 @@ def _load(file: Path, dtype: str) -> Any:
                 output_loading_info=True,
                 **plain,
             )
+    except QprofError:
+        raise
     except Exception as error:  # from three libraries, for files of whatever make; all of them are told
         if is_out_of_memory(error):
             raise ModelError(

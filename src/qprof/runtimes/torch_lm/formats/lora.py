@@ -12,11 +12,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from qprof.errors import MissingExtraError, ModelError
+from qprof.errors import MissingExtraError, ModelError, QprofError
 from qprof.runtimes import hub
 from qprof.runtimes.base import Made
 from qprof.runtimes.tool_output import first_line, tool_output_to_log
 from qprof.runtimes.torch_lm import library
+from qprof.runtimes.torch_lm.build_bound import built_within
 from qprof.runtimes.torch_lm.checkpoint import CONFIG, TOKENIZER_FILES, Checkpoint, inspect
 from qprof.runtimes.torch_lm.formats.base import Format, refuse_kernel
 from qprof.runtimes.torch_lm.sections import CheckpointVariant
@@ -139,17 +140,20 @@ def _merge(path: Path, base: Checkpoint, folder: Path) -> None:
             from peft import PeftModel
             from transformers import AutoModelForCausalLM
 
-            module = AutoModelForCausalLM.from_pretrained(
-                str(base.path),
-                dtype=torch.float32,
-                use_safetensors=True,
-                local_files_only=True,
-                trust_remote_code=False,
-            )
+            with built_within(base.path):
+                module = AutoModelForCausalLM.from_pretrained(
+                    str(base.path),
+                    dtype=torch.float32,
+                    use_safetensors=True,
+                    local_files_only=True,
+                    trust_remote_code=False,
+                )
             with _no_gptq_layers():
                 adapted = PeftModel.from_pretrained(module, str(path), local_files_only=True, use_safetensors=True)
                 merged = adapted.merge_and_unload(safe_merge=True)
             merged.to(getattr(torch, base.dtype, torch.float32)).save_pretrained(str(folder))
+    except QprofError:
+        raise
     except Exception as error:  # from three libraries, for adapters of whatever make; all of them are told
         raise ModelError(
             f"{path}: cannot be merged into {base.path}: {first_line(error)}; check that it belongs to it"

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qprof.errors import MissingExtraError, ModelError
+from qprof.errors import MissingExtraError, ModelError, QprofError
 from qprof.record.stored import StoredFiles, StoredPart
 from qprof.runtimes.base import Made
 from qprof.runtimes.tool_output import first_line, tool_output_to_log
 from qprof.runtimes.torch_lm import foreign, library, safetensors_header
+from qprof.runtimes.torch_lm.build_bound import built_within
 from qprof.runtimes.torch_lm.checkpoint import CONFIG, TOKENIZER_FILES, quantization_settings
 from qprof.runtimes.torch_lm.formats.base import Format, refuse_kernel
 from qprof.runtimes.torch_lm.kernels import default_dtype
@@ -164,7 +165,7 @@ def _require(kind: _Kind) -> None:
 
 def _load(path: Path, kind: _Kind, settings: Mapping[str, Any], dtype: str) -> Any:
     try:
-        with tool_output_to_log():
+        with tool_output_to_log(), built_within(path):
             import torch
             import transformers
 
@@ -180,6 +181,8 @@ def _load(path: Path, kind: _Kind, settings: Mapping[str, Any], dtype: str) -> A
                 output_loading_info=True,
                 quantization_config=getattr(transformers, kind.config)(dequantize=True),
             )
+    except QprofError:
+        raise
     except Exception as error:  # from three libraries, for files of whatever make; all of them are told
         if is_out_of_memory(error):
             raise ModelError(f"{path}: out of memory while it was loaded; use a smaller dtype") from error

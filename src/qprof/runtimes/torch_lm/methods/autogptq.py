@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from qprof.errors import ModelError, QprofError
 from qprof.runtimes.base import Calibration, Made
 from qprof.runtimes.torch_lm.autogptq import library
+from qprof.runtimes.torch_lm.build_bound import built_within
 from qprof.runtimes.torch_lm.checkpoint import CONFIG, QUANTIZE_CONFIG, Checkpoint, inspect
 from qprof.runtimes.torch_lm.gptq import (
     BITS,
@@ -120,7 +121,9 @@ def _run(
 
     dtype = torch.float16 if source.dtype == "float16" else torch.bfloat16
     where: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    inner = AutoModelForCausalLM.from_pretrained(str(source.path), dtype=torch.float32, use_safetensors=True, **where)
+    wanted: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True, **where}
+    with built_within(source.path):
+        inner = AutoModelForCausalLM.from_pretrained(str(source.path), **wanted)
     inner.config.use_cache = False
     config = auto_gptq.BaseQuantizeConfig(
         bits=settings.bits, group_size=settings.group_size, desc_act=settings.desc_act, sym=settings.sym

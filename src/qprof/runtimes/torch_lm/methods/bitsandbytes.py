@@ -12,6 +12,7 @@ from msgspec import Meta, field
 from qprof.errors import ModelError
 from qprof.record.sections import MadeVariantSection, Positive
 from qprof.runtimes.base import Calibration, Made
+from qprof.runtimes.torch_lm.build_bound import built_within
 from qprof.runtimes.torch_lm.forms.bitsandbytes import BLOCK, CPU_OUT_MULTIPLE, FORM
 from qprof.runtimes.torch_lm.methods import by_form
 from qprof.runtimes.torch_lm.methods.base import Method, Source
@@ -76,7 +77,7 @@ class BitsAndBytesMethod(Method[BitsAndBytesVariant]):
             from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 
             # The names that its own settings leave out are found by the whole model's, of which nothing is loaded.
-            with torch.device("meta"):
+            with torch.device("meta"), built_within(checkpoint.path):
                 config = AutoConfig.from_pretrained(str(checkpoint.path), local_files_only=True)
                 empty = AutoModelForCausalLM.from_config(config)
             skipped = by_form.names_beside(empty, left)

@@ -14,6 +14,7 @@ from qprof.errors import ModelError, QprofError
 from qprof.runtimes.base import Made
 from qprof.runtimes.tool_output import first_line, tool_output_to_log
 from qprof.runtimes.torch_lm import library
+from qprof.runtimes.torch_lm.build_bound import built_within
 from qprof.runtimes.torch_lm.checkpoint import Checkpoint
 from qprof.runtimes.torch_lm.forms.base import Form
 from qprof.runtimes.torch_lm.forms.stored import copy_tokenizer
@@ -156,15 +157,16 @@ def float_model(source: Checkpoint, dtype: str, device: str = "cpu", **more: Any
     import torch
     from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(
-        str(source.path),
-        dtype=getattr(torch, dtype),
-        device_map={"": device},
-        use_safetensors=True,
-        local_files_only=True,
-        trust_remote_code=False,
-        **more,
-    ).eval()
+    with built_within(source.path):
+        return AutoModelForCausalLM.from_pretrained(
+            str(source.path),
+            dtype=getattr(torch, dtype),
+            device_map={"": device},
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            **more,
+        ).eval()
 
 
 def names_beside(model: Any, quantized: Mapping[str, Any]) -> list[str]:

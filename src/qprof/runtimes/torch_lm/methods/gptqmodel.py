@@ -19,6 +19,7 @@ from qprof.runtimes.base import Calibration, Made
 from qprof.runtimes.recipe import Recipe
 from qprof.runtimes.tool_output import tool_output_to_log
 from qprof.runtimes.torch_lm import library
+from qprof.runtimes.torch_lm.build_bound import built_within
 from qprof.runtimes.torch_lm.checkpoint import CONFIG, QUANTIZE_CONFIG, Checkpoint, inspect
 from qprof.runtimes.torch_lm.gptq import (
     BITS,
@@ -80,11 +81,12 @@ def quantize(
         _no_progress_bars(),
     ):
         gptqmodel = library.import_gptqmodel()
-        model = gptqmodel.GPTQModel.load(
-            str(text_alone(source)),
-            (configure or _quantize_config)(gptqmodel, source, settings, device),
-            dtype=_storage_dtype(source),
-        )
+        with built_within(source.path):
+            model = gptqmodel.GPTQModel.load(
+                str(text_alone(source)),
+                (configure or _quantize_config)(gptqmodel, source, settings, device),
+                dtype=_storage_dtype(source),
+            )
         found = model.quantize(
             _batches(rows) if rows else None,
             batch_size=batch_rows or _batch_size(rows),

@@ -1,0 +1,59 @@
+"""A bound on what a library builds of a configuration, before it looks at the weights.
+
+transformers builds as many layers and experts as a config.json claims, each a module of Python: of a damaged one that
+takes hours. How many there may be no key tells (each architecture has its own, and some share layers), but what is
+built needs weights: all of them are to come out of the checkpoint's files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from qprof.errors import ModelError
+from qprof.runtimes.torch_lm import safetensors_header
+from qprof.runtimes.torch_lm.weight_files import weight_files
+
+#: Parameters that are registered per stored one: each a few times, when it is built, loaded and tied, and one that is
+#: stored in one piece (queries, keys and values) may be several.
+_PER_STORED = 16
+#: So many more always may be: those of a small model whose weights are in few tensors.
+_ALWAYS = 1000
+
+
+@contextlib.contextmanager
+def built_within(path: Path, stored: int | None = None) -> Iterator[None]:
+    """While inside, whatever builds a model of this checkpoint is stopped by a `ModelError` once it has far more
+    parameters than the files can fill. `stored`: how many those are at most, by default what the .safetensors files of
+    the folder say. Raises `ModelError` too where these cannot be read."""
+    from torch.nn.modules.module import register_module_parameter_registration_hook
+
+    if stored is None:
+        stored = most_parameters(
+            tensor.shape for file in weight_files(path)[0] for tensor in safetensors_header.read(file).values()
+        )
+    most, found = _PER_STORED * stored + _ALWAYS, 0
+
+    def count(module: Any, name: str, parameter: Any) -> None:
+        nonlocal found
+        found += 1
+        if found > most:
+            raise ModelError(
+                f"{path}: its configuration claims more layers or experts than its files have weights of (they hold "
+                f"{stored} parameters, and {most} were built); restore the configuration (config.json), or the files"
+            )
+
+    handle = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def most_parameters(shapes: Iterable[Sequence[int]]) -> int:
+    """How many parameters tensors of these shapes can fill: one each, but of experts that are stored in one piece, one
+    behind the other, each is one."""
+    return sum(min(shape[0], math.prod(shape)) if len(shape) > 2 else 1 for shape in map(tuple, shapes))
