@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import collections
 import contextlib
+import gc
 import json
 import os
 import random
@@ -126,6 +127,7 @@ def campaign(kind: Kind, count: int, seed: int, how: str = "bytes") -> collectio
         whole = kind.make(Path(folder) / "here")
         there = _listed(Path(folder))
         kind.read(whole)  # else all that follows would be refused for another reason
+        gc.freeze()  # what is collected in the children is their own: gptqmodel has it done several times per load
         content, done = whole.read_bytes(), 0
         while done < count:
             outcomes = _child(kind, whole, content, range(seed + done, seed + min(done + _BATCH, count)), how)
