@@ -53,7 +53,7 @@ def test_layers_that_are_not_stored_are_not_built(deep: Path) -> None:
 @pytest.mark.parametrize("method", ["gptq-4bit", "bnb-nf4"])
 def test_nothing_is_quantized_of_it(deep: Path, method: str) -> None:
     pytest.importorskip("gptqmodel" if method.startswith("gptq") else "bitsandbytes")
-    calibration = base.Calibration(lambda: [np.arange(64)] * 2, "")
+    calibration = base.Calibration(lambda: [[np.arange(64)]] * 2, "")
     with pytest.raises(ModelError) as raised:
         KeysMaker(deep).make({"name": method, "method": method}, calibration)
     assert_refused(raised.value, deep)
