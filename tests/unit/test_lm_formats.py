@@ -153,6 +153,21 @@ def test_adapters_that_cannot_be_merged(tmp_path: Path) -> None:
         write_adapter(tmp_path / name, str(source), **changed)
         with pytest.raises(ModelError, match="names a Python module to be imported"):
             made(tmp_path / name)
+    for number, (changed, told) in enumerate(
+        (
+            ({"revision": ["main"]}, r"adapter_config\.json: its revision is no text; write the branch"),
+            ({"revision": 5}, r"adapter_config\.json: its revision is no text; write the branch"),
+            ({"init_lora_weights": "pissa_niter_1" + "0" * 30}, r"init_lora_weights asks for 10{19} turns"),
+            ({"init_lora_weights": "loftq", "loftq_config": {"loftq_iter": 10**9}}, "loftq_iter asks for 1000000000"),
+        )
+    ):
+        write_adapter(tmp_path / f"d{number}", "nobody/nothing", **changed)
+        with pytest.raises(ModelError, match=told) as raised:
+            made(tmp_path / f"d{number}")
+        assert "\n" not in str(raised.value)
+    write_adapter(tmp_path / "pissa", "nobody/nothing", init_lora_weights="pissa_niter_16", loftq_config={})
+    with pytest.raises(ModelError, match="which is not on this machine"):
+        made(tmp_path / "pissa")
     (tmp_path / "c" / "adapter_model.safetensors").rename(tmp_path / "c" / "adapter_model.bin")
     with pytest.raises(ModelError, match=r"has adapter_model.bin, which is pickled: .*safe_serialization=True"):
         made(tmp_path / "c")

@@ -28,6 +28,8 @@ _PACKAGES = ("torch", "transformers", "safetensors", "peft")
 _REVISION = 1
 #: What peft writes into every adapter, and does not import without a megatron_config.
 _MEGATRON = "megatron.core"
+#: Of a number of turns that layers begin with: PiSSA's authors try 1 to 16 (arXiv 2404.02948).
+_MOST_DIGITS, _MOST_TOLD = 3, 20
 
 
 class LoRAFormat(Format):
@@ -100,7 +102,26 @@ def _read(path: Path) -> dict[str, Any]:
             f"{file}: names a Python module to be imported (megatron_core), which qprof does not do; merge the adapter "
             "yourself and name the result"
         )
+    if not isinstance(config.get("revision"), str | None):
+        raise ModelError(f"{file}: its revision is no text; write the branch, tag or commit of the base, or null")
+    _refuse_endless_start(file, config)
     return config
+
+
+def _refuse_endless_start(file: Path, config: Mapping[str, Any]) -> None:
+    """peft gives new layers their first weights before it reads the adapter's, in as many turns as its configuration
+    says. Raises `ModelError`."""
+    settings = config.get("loftq_config")
+    told = {
+        "init_lora_weights": str(config.get("init_lora_weights")).partition("_niter_")[2],
+        "loftq_iter": str(settings.get("loftq_iter", "")) if isinstance(settings, dict) else "",
+    }
+    for key, turns in told.items():
+        if len(turns) > _MOST_DIGITS:
+            raise ModelError(
+                f"{file}: {key} asks for {turns[:_MOST_TOLD]} turns to begin with, where some ten do; write fewer, or "
+                "merge the adapter yourself and name the result"
+            )
 
 
 def _weights(path: Path) -> Path:
