@@ -15,10 +15,11 @@ from checkpoints import save_llama, write_checkpoint, write_json
 from made_variants import KeysMaker
 from qprof.errors import ModelError
 from qprof.runtimes import base
-from qprof.runtimes.torch_lm.build_bound import built_within, most_parameters
+from qprof.runtimes.torch_export.huggingface import exported
+from qprof.runtimes.torch_lm.build_bound import built_within, most_parameters, refuse_endless_counts
 from qprof.runtimes.torch_lm.checkpoint import inspect
 from qprof.runtimes.torch_lm.load import load_module
-from unpacked_folders import write_adapter
+from unpacked_folders import COMPRESSED, quantized_llama, write_adapter
 
 #: Enough to be told from a few too many, and few enough to be built in seconds where nothing stops it.
 LAYERS = 300
@@ -67,6 +68,38 @@ def test_no_adapter_is_merged_into_it(deep: Path, tmp_path: Path) -> None:
     assert_refused(raised.value, deep)
 
 
+@pytest.mark.parametrize(
+    ("layers", "told"), [(LAYERS, "claims more layers or experts than its files"), (2**62, "which no model has")]
+)
+def test_a_checkpoint_that_is_unpacked_at_load(tmp_path: Path, layers: int, told: str) -> None:
+    pytest.importorskip("compressed_tensors")
+    folder = tmp_path / "packed"
+    quantized_llama(folder, "compressed-tensors")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    settings = {"quant_method": "compressed-tensors", **COMPRESSED}
+    write_json(folder / "config.json", {**config, "num_hidden_layers": layers, "quantization_config": settings})
+    with pytest.raises(ModelError, match=told):
+        load_module(folder)
+
+
+@pytest.mark.parametrize(
+    ("claimed", "told"),
+    [
+        ({"num_hidden_layers": LAYERS}, "claims more layers or experts than its files"),
+        ({"num_labels": 2**62}, "no model"),
+    ],
+)
+def test_a_classifier(tmp_path: Path, claimed: dict[str, int], told: str) -> None:
+    from transformers import BertConfig, BertForSequenceClassification
+
+    config = BertConfig(vocab_size=16, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
+    BertForSequenceClassification(config).save_pretrained(str(tmp_path))
+    stored = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    write_json(tmp_path / "config.json", {**stored, **claimed})
+    with pytest.raises(ModelError, match=told):
+        exported(tmp_path, tokens=4)
+
+
 def test_the_bound_grows_with_the_files_and_ends_with_the_block(tmp_path: Path) -> None:
     import torch
 
@@ -102,3 +135,17 @@ def test_a_type_of_model_that_is_no_text(tmp_path: Path, value: Any) -> None:
     folder = write_checkpoint(tmp_path / "folder", model_type=value)
     with pytest.raises(ModelError, match=r"config\.json: its model_type is no text"):
         inspect(folder)
+
+
+@pytest.mark.parametrize("key", ["num_hidden_layers", "n_layer", "num_labels", "n_routed_experts", "depth"])
+@pytest.mark.parametrize("within", ["", "text_config"])
+def test_a_count_that_no_model_has(tmp_path: Path, key: str, within: str) -> None:
+    counted = {key: 2**62}
+    folder = write_checkpoint(tmp_path / "folder", **({within: counted} if within else counted))
+    with pytest.raises(ModelError, match=rf"config\.json: its {key} is above 10000000, which no model has; write"):
+        inspect(folder)
+
+
+def test_numbers_that_may_be_large(tmp_path: Path) -> None:
+    config = {"max_position_embeddings": 10**30, "max_window_layers": 10**9, "layers": [10**9], "n_params": 7 * 10**9}
+    refuse_endless_counts(tmp_path, {**config, "num_hidden_layers": 10_000_000, "rope_theta": 1e40})

@@ -70,7 +70,10 @@ def exported(folder: Path, tokens: int) -> tuple[Any, Network, dict[str, Any]]:
 
 
 def _checked(folder: Path) -> dict[str, Any]:
+    from qprof.runtimes.torch_lm.build_bound import refuse_endless_counts  # of the same layout of folders
+
     config = read_json(folder / "config.json")
+    refuse_endless_counts(folder / "config.json", config)
     if config.get("quantization_config"):
         raise ModelError(f"{folder}: is quantized already; give the float folder it was made of")
     if not list(folder.glob("*.safetensors")):
@@ -84,7 +87,7 @@ def _loaded(folder: Path) -> Any:
     import torch
     import transformers
 
-    from qprof.runtimes.torch_lm.build_bound import built_within  # of the same layout of folders
+    from qprof.runtimes.torch_lm.build_bound import built_within
 
     kind = (
         transformers.AutoModelForSequenceClassification

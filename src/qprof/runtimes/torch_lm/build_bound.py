@@ -2,14 +2,16 @@
 
 transformers builds as many layers and experts as a config.json claims, each a module of Python: of a damaged one that
 takes hours. How many there may be no key tells (each architecture has its own, and some share layers), but what is
-built needs weights: all of them are to come out of the checkpoint's files.
+built needs weights: all of them are to come out of the checkpoint's files. Before that, its classes of configurations
+make lists with an entry for each layer and label that is claimed: so many may be claimed at all.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,11 @@ from qprof.runtimes.torch_lm.weight_files import weight_files
 _PER_STORED = 16
 #: So many more always may be: those of a small model whose weights are in few tensors.
 _ALWAYS = 1000
+
+#: Keys that count what there is a list of: "num_hidden_layers", "n_layer", "num_labels", "n_routed_experts".
+_COUNT = re.compile(r"(?!max_)(?:.*_)?(?:layers?|blocks|experts|labels|groups|depth)", re.DOTALL)
+#: A hundred times what any model has: lists of so many entries are made in seconds.
+_MOST_COUNTED = 10_000_000
 
 
 @contextlib.contextmanager
@@ -51,6 +58,20 @@ def built_within(path: Path, stored: int | None = None) -> Iterator[None]:
         yield
     finally:
         handle.remove()
+
+
+def refuse_endless_counts(file: Path, config: Mapping[str, Any]) -> None:
+    """Raise `ModelError` where a configuration claims more layers, experts or labels than lists can be made of."""
+    tables: list[Mapping[str, Any]] = [config]
+    while tables:
+        for key, value in tables.pop().items():
+            if isinstance(value, Mapping):
+                tables.append(value)
+            elif isinstance(value, int) and value > _MOST_COUNTED and _COUNT.fullmatch(key):
+                raise ModelError(
+                    f"{file}: its {key} is above {_MOST_COUNTED}, which no model has; write the original's, or copy "
+                    "the file again"
+                )
 
 
 def most_parameters(shapes: Iterable[Sequence[int]]) -> int:

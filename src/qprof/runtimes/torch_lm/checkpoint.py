@@ -13,6 +13,7 @@ from typing import Any
 from qprof.errors import ModelError
 from qprof.runtimes.torch_lm import foreign, forms, packed, safetensors_header
 from qprof.runtimes.torch_lm.architecture import causal_class, refuse_foreign_code
+from qprof.runtimes.torch_lm.build_bound import refuse_endless_counts
 from qprof.runtimes.torch_lm.safetensors_header import StoredTensor
 from qprof.runtimes.torch_lm.weight_files import INDEX, WEIGHTS, read_json, weight_files
 from qprof.store.cache import Cache, cache_root, files_sha256, json_sha256
@@ -219,6 +220,7 @@ def _config(path: Path) -> dict[str, Any]:
     config = read_json(path / CONFIG)
     if not isinstance(config.get("model_type", ""), str | None):
         raise ModelError(f"{path / CONFIG}: its model_type is no text; write the original's, e.g. 'llama'")
+    refuse_endless_counts(path / CONFIG, config)
     for name in (CONFIG, "tokenizer_config.json"):
         if (path / name).is_file() and read_json(path / name).get("auto_map"):
             refuse_foreign_code(path / name, config if name == CONFIG else {})

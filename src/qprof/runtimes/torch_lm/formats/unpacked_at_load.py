@@ -15,7 +15,7 @@ from qprof.record.stored import StoredFiles, StoredPart
 from qprof.runtimes.base import Made
 from qprof.runtimes.tool_output import first_line, tool_output_to_log
 from qprof.runtimes.torch_lm import foreign, library, safetensors_header
-from qprof.runtimes.torch_lm.build_bound import built_within
+from qprof.runtimes.torch_lm.build_bound import built_within, refuse_endless_counts
 from qprof.runtimes.torch_lm.checkpoint import CONFIG, TOKENIZER_FILES, quantization_settings
 from qprof.runtimes.torch_lm.formats.base import Format, refuse_kernel
 from qprof.runtimes.torch_lm.kernels import default_dtype
@@ -154,6 +154,7 @@ def _read(path: Path) -> tuple[_Kind, dict[str, Any]]:
     if kind is None:
         raise ModelError(f"{path}: its {CONFIG} is not as it was when the run began; bring it back")
     config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+    refuse_endless_counts(path / CONFIG, config)
     return kind, foreign.as_said_now(quantization_settings(path, config) or {})
 
 
