@@ -117,6 +117,15 @@ def test_gguf_files_that_cannot_be_run(q4_k_m: tuple[Path, dict[str, Any]], tmp_
         made(q4_k_m[0], kernel="torch")
 
 
+def test_a_gguf_file_may_call_itself_what_it_likes(q4_k_m: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    whole = q4_k_m[0].read_bytes()
+    assert made(q4_k_m[0]).facts["file_type"] == "MOSTLY_Q4_K_M"
+    told = whole.index(key := b"general.file_type") + len(key)
+    float32, nan = (6).to_bytes(4, "little"), b"\0\0\xc0\x7f"
+    (tmp_path / "m.gguf").write_bytes(whole[:told] + float32 + nan + whole[told + 8 :])
+    assert made(tmp_path / "m.gguf").facts["file_type"] is None
+
+
 @pytest.mark.parametrize("named", ["absolute", "beside"])
 def test_an_adapter_is_merged_with_its_base(tmp_path: Path, named: str) -> None:
     pytest.importorskip("peft")

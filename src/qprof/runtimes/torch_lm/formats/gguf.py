@@ -175,8 +175,8 @@ def _file_type(reader: Any) -> str | None:
     import gguf
 
     field = reader.get_field("general.file_type")
-    number = None if field is None else int(field.contents())
-    return next((str(kind.name) for kind in gguf.LlamaFileType if kind.value == number), None)
+    said = None if field is None else field.contents()  # of a damaged file a text, or a list
+    return next((str(kind.name) for kind in gguf.LlamaFileType if kind.value == said), None)
 
 
 def _load(file: Path, dtype: str) -> Any:
