@@ -3,9 +3,10 @@ transformers' own, and weights are safetensors."""
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,9 @@ def exported(folder: Path, tokens: int) -> tuple[Any, Network, dict[str, Any]]:
     with quiet():
         model = _loaded(folder)
     text = is_of_text(folder)
+    with _settings_named(folder):
+        about = _about(folder, text)
+        size = (1, 1) if text else _size(folder, config)
     names = _text_inputs(model, folder) if text else ["pixel_values"]
     if text:
         most = getattr(model.config, "max_position_embeddings", None)
@@ -52,8 +56,7 @@ def exported(folder: Path, tokens: int) -> tuple[Any, Network, dict[str, Any]]:
         examples = tuple(torch.ones((1, tokens), dtype=torch.int64) for _ in names)
     else:
         channels = getattr(model.config, "num_channels", None) or 3
-        height, width = _size(folder, config)
-        examples = (torch.randn((1, channels, height, width), generator=torch.Generator().manual_seed(0)),)
+        examples = (_image((1, channels, *size), folder),)
     _give_logits(model, names)
     try:
         with quiet(), torch.no_grad():
@@ -65,7 +68,7 @@ def exported(folder: Path, tokens: int) -> tuple[Any, Network, dict[str, Any]]:
         ) from error
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)
-    found = network(folder, program, _about(folder, text))
+    found = network(folder, program, about)
     return program, found, {"exported": architecture(folder)}
 
 
@@ -104,6 +107,30 @@ def _loaded(folder: Path) -> Any:
     except Exception as error:  # transformers raises what it likes on a damaged folder
         raise ModelError(f"{folder}: transformers cannot load it: {first_line(error)}; check the folder") from error
     return model.eval()
+
+
+@contextlib.contextmanager
+def _settings_named(folder: Path) -> Iterator[None]:
+    """Turn what is raised of settings of images and labels that are none into a `ModelError`."""
+    try:
+        yield
+    except (TypeError, ValueError, ArithmeticError, LookupError) as error:
+        raise ModelError(
+            f"{folder}: no image is prepared by its preprocessor_config.json and config.json ({first_line(error)}); "
+            "copy both again"
+        ) from error
+
+
+def _image(shape: tuple[int, ...], folder: Path) -> Any:
+    import torch
+
+    try:
+        return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    except (RuntimeError, TypeError) as error:  # of sizes below 0, of no whole ones, and of more than the memory holds
+        raise ModelError(
+            f"{folder}: says that it takes images of {list(shape[1:])} (channels, height, width): {first_line(error)}; "
+            "correct its preprocessor_config.json or config.json"
+        ) from error
 
 
 def _text_inputs(model: Any, folder: Path) -> list[str]:
