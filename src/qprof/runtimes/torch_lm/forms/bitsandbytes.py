@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from qprof.errors import ModelError
 from qprof.runtimes.torch_lm import safetensors_header
 from qprof.runtimes.torch_lm.architecture import attention_for
 from qprof.runtimes.torch_lm.forms.base import Form, Role, Settings, per_row, plain_tensors
@@ -99,7 +100,12 @@ class BitsAndBytesForm(Form):
             local_files_only=True,
             trust_remote_code=False,
         ).eval()
-        for module in model.modules():
+        for name, module in model.named_modules():
+            if self.owns(module) and not _has_scales(module):
+                raise ModelError(
+                    f"{path}: its settings have {name} quantized by bitsandbytes, and it is stored in float; name it "
+                    "in llm_int8_skip_modules of the quantization_config in config.json, or make the checkpoint again"
+                )
             if self.owns(module) and _is_4bit(module):
                 module.compute_dtype, module.compute_type_is_set = getattr(torch, dtype), True
                 module.support_avx512bf16_for_cpu &= module.out_features % CPU_OUT_MULTIPLE == 0
@@ -153,6 +159,11 @@ class BitsAndBytesForm(Form):
 
 def _is_4bit(module: Any) -> bool:
     return hasattr(module, "quant_storage")
+
+
+def _has_scales(module: Any) -> bool:
+    """Whether the weight of a module that was just loaded is quantized: an output tied to an embedding is that."""
+    return getattr(module.weight, "quant_state" if _is_4bit(module) else "SCB", None) is not None
 
 
 def _state_tensors(state: Any) -> list[Any]:
