@@ -55,8 +55,8 @@ def gptq(name: str) -> Callable[[Path], Path]:
     return make
 
 
-def bitsandbytes(method: str, name: str) -> Callable[[Path], Path]:
-    """A checkpoint of bitsandbytes."""
+def made(method: str, name: str) -> Callable[[Path], Path]:
+    """A checkpoint that is made by a method without calibration: of bitsandbytes, torchao, HQQ or gptqmodel."""
 
     def make(folder: Path) -> Path:
         from checkpoints import save_llama
@@ -65,9 +65,9 @@ def bitsandbytes(method: str, name: str) -> Callable[[Path], Path]:
 
         os.environ["QPROF_CACHE"] = str(folder.parent / "cache")
         source = save_llama(folder.parent / "source")
-        made = KeysMaker(source).make({"name": method, "method": method}, Calibration(lambda: [], ""))
+        found = KeysMaker(source).make({"name": method, "method": method}, Calibration(lambda: [], ""))
         folder.rmdir()
-        made.path.rename(folder)
+        found.path.rename(folder)
         return folder / name
 
     return make
@@ -151,9 +151,9 @@ CHECKPOINT_KINDS = [
     Kind("gptq", gptq("model.safetensors"), read_folder, _SAFETENSORS),
     Kind("gptq-config", gptq("config.json"), read_folder, structured.of_json),
     Kind("gptq-settings", gptq("quantize_config.json"), read_folder, structured.of_json),
-    Kind("bnb-4bit", bitsandbytes("bnb-nf4", "model.safetensors"), read_folder, _SAFETENSORS),
-    Kind("bnb-4bit-config", bitsandbytes("bnb-nf4", "config.json"), read_folder, structured.of_json),
-    Kind("bnb-8bit", bitsandbytes("bnb-int8", "model.safetensors"), read_folder, _SAFETENSORS),
+    Kind("bnb-4bit", made("bnb-nf4", "model.safetensors"), read_folder, _SAFETENSORS),
+    Kind("bnb-4bit-config", made("bnb-nf4", "config.json"), read_folder, structured.of_json),
+    Kind("bnb-8bit", made("bnb-int8", "model.safetensors"), read_folder, _SAFETENSORS),
     Kind("compressed", compressed("model.safetensors"), read_folder, _SAFETENSORS),
     Kind("compressed-config", compressed("config.json"), read_folder, structured.of_json),
     Kind("adapter", adapter("adapter_config.json"), read_adapter, structured.of_json),

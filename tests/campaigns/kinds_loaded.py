@@ -79,8 +79,22 @@ LOADED_KINDS = [
     _kind("tokenizer-config", of.llama("tokenizer_config.json"), _folder, structured.of_json),
     _kind("gptq", of.gptq("model.safetensors"), _folder, structured.of_safetensors),
     _kind("gptq-config", of.gptq("config.json"), _folder, structured.of_json),
-    _kind("bnb-4bit", of.bitsandbytes("bnb-nf4", "model.safetensors"), _folder, structured.of_safetensors),
-    _kind("bnb-4bit-config", of.bitsandbytes("bnb-nf4", "config.json"), _folder, structured.of_json),
+    _kind("bnb-4bit", of.made("bnb-nf4", "model.safetensors"), _folder, structured.of_safetensors),
+    _kind("bnb-4bit-config", of.made("bnb-nf4", "config.json"), _folder, structured.of_json),
+    *(
+        kind
+        for name, method in (
+            ("bnb-8bit", "bnb-int8"),
+            ("hqq", "hqq-4bit"),
+            ("torchao-int8", "torchao-int8-dynamic"),
+            ("torchao-int4", "torchao-int4-weight-only"),
+            ("fp8", "fp8"),
+        )
+        for kind in (
+            _kind(name, of.made(method, "model.safetensors"), _folder, structured.of_safetensors),
+            _kind(f"{name}-config", of.made(method, "config.json"), _folder, structured.of_json),
+        )
+    ),
     _kind("compressed", of.compressed("model.safetensors"), _folder, structured.of_safetensors),
     _kind("compressed-config", of.compressed("config.json"), _folder, structured.of_json),
     _kind("adapter", of.adapter("adapter_model.safetensors"), _folder, structured.of_safetensors),
