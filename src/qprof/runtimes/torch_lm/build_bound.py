@@ -20,7 +20,8 @@ from qprof.runtimes.torch_lm import safetensors_header
 from qprof.runtimes.torch_lm.weight_files import weight_files
 
 #: Parameters that are registered per stored one: each a few times, when it is built, loaded and tied, and one that is
-#: stored in one piece (queries, keys and values) may be several.
+#: stored in one piece (queries, keys and values) may be several. Architectures have 2 to 2.5 of them, gpt-oss 6 where
+#: its experts are taken apart to be quantized.
 _PER_STORED = 16
 #: So many more always may be: those of a small model whose weights are in few tensors.
 _ALWAYS = 1000
