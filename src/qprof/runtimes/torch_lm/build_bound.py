@@ -26,10 +26,12 @@ _PER_STORED = 16
 #: So many more always may be: those of a small model whose weights are in few tensors.
 _ALWAYS = 1000
 
-#: Keys that count what there is a list of: "num_hidden_layers", "n_layer", "num_labels", "n_routed_experts".
-_COUNT = re.compile(r"(?!max_)(?:.*_)?(?:layers?|blocks|experts|labels|groups|depth)", re.DOTALL)
-#: A hundred times what any model has: lists of so many entries are made in seconds.
-_MOST_COUNTED = 10_000_000
+#: Keys that count what there is a list of ("num_hidden_layers", "n_layer", "n_routed_experts") -> the most there may
+#: be, a hundred times what any model has. The lists are made in a second, of as many labels in a minute.
+_COUNTS = {
+    re.compile(r"(?!max_)(?:\w{1,60}_)?(?:layers?|blocks|groups|depth)", re.ASCII): 100_000,
+    re.compile(r"(?!max_)(?:\w{1,60}_)?(?:experts|labels)", re.ASCII): 10_000_000,
+}
 
 
 @contextlib.contextmanager
@@ -68,11 +70,13 @@ def refuse_endless_counts(file: Path, config: Mapping[str, Any]) -> None:
         for key, value in tables.pop().items():
             if isinstance(value, Mapping):
                 tables.append(value)
-            elif isinstance(value, int) and value > _MOST_COUNTED and _COUNT.fullmatch(key):
-                raise ModelError(
-                    f"{file}: its {key} is above {_MOST_COUNTED}, which no model has; write the original's, or copy "
-                    "the file again"
-                )
+            elif isinstance(value, int):
+                most = next((most for keys, most in _COUNTS.items() if keys.fullmatch(key)), value)
+                if value > most:
+                    raise ModelError(
+                        f"{file}: its {key} is above {most}, which no model has; write the original's, or copy the "
+                        "file again"
+                    )
 
 
 def most_parameters(shapes: Iterable[Sequence[int]]) -> int:
