@@ -145,6 +145,23 @@ def test_a_failure_in_the_model_is_one_line(model: CausalLM) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [AssertionError("Shapes do\nnot match"), AttributeError("no name"), KeyError("scale"), ZeroDivisionError("0")],
+)
+def test_whatever_a_layer_of_a_library_raises_is_one_line(model: CausalLM, error: Exception) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    handle = model.module.get_output_embeddings().register_forward_pre_hook(fail)
+    try:
+        with pytest.raises(ModelError, match=f"prefill fails: .*{str(error).split()[-1]}") as caught:
+            model.invoke()
+    finally:
+        handle.remove()
+    assert "\n" not in str(caught.value)
+
+
 def test_no_gradient_is_kept(model: CausalLM) -> None:
     for phase in (PREFILL, DECODE):
         model.enter(phase)

@@ -19,6 +19,10 @@ from qprof.runtimes.torch_lm import forms
 from qprof.runtimes.torch_lm.sections import TorchLMOptions
 from qprof.runtimes.torch_lm.state import DecodingState
 
+#: What layers of libraries raise where a checkpoint has them as they cannot run: torchao's look at what they are given
+#: by assertions, and at settings out of the file as attributes.
+_OF_LAYERS = (RuntimeError, ValueError, LookupError, TypeError, AssertionError, AttributeError, ArithmeticError)
+
 PREFILL = "prefill"
 DECODE = "decode"
 
@@ -153,7 +157,7 @@ class CausalLM:
     def _plain_errors(self, what: str) -> Iterator[None]:
         try:
             yield
-        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        except _OF_LAYERS as error:
             raise ModelError(f"{self.path}: {what} fails: {' '.join(str(error).split())[:300]}") from error
 
     def outputs(self) -> list[NDArray[Any]]:

@@ -164,10 +164,15 @@ def _restore(linear: Any, tensors: Mapping[str, Any], settings: Mapping[str, Any
 
     low_high = tensors[NIBBLES]
     codes = torch.stack([low_high & 15, low_high >> 4], -1).reshape(low_high.shape[0], -1).to(torch.int32)
+    group, wanted = int(settings["group_size"]), (linear.out_features, linear.in_features)
+    scales = (wanted[1] // max(group, 1), wanted[0], 2)
+    for name, shape, right in ((NIBBLES, codes.shape, wanted), (SCALE_AND_ZERO, tensors[SCALE_AND_ZERO].shape, scales)):
+        if tuple(shape) != right:  # torch's kernel looks for what it needs alone
+            raise ValueError(f"{name} of a linear is {list(shape)}, and has to be {list(right)}")
     weight = Int4OpaqueTensor(
         qdata=torch.ops.aten._convert_weight_to_int4pack_for_cpu(codes, 1),
         scale_and_zero=tensors[SCALE_AND_ZERO].to(dtype),
-        block_size=[1, int(settings["group_size"])],
+        block_size=[1, group],
         shape=codes.shape,
     )
     linear.weight = torch.nn.Parameter(weight, requires_grad=False)
