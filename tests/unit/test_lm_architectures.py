@@ -53,6 +53,20 @@ def test_a_setting_that_the_architecture_does_not_read_refuses_nothing(tmp_path:
     assert logits(folder).shape[1] == 18
 
 
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"vocab_size": 5, "pad_token_id": 0}, "BertLMHeadModel is an encoder as it is set"),
+        ({"max_position_embeddings": 4}, "six tokens cannot be run: "),
+    ],
+)
+def test_an_encoder_that_takes_few_tokens(tmp_path: Path, changed: dict[str, int], told: str) -> None:
+    folder = save_family(tmp_path / "bert", "bert_decoder", is_decoder=False, **changed)
+    with pytest.raises(ModelError, match=told) as raised:
+        load_module(folder)
+    assert str(folder) in str(raised.value) and "\n" not in str(raised.value)
+
+
 def test_an_encoder_with_a_decoder_is_refused(tmp_path: Path) -> None:
     folder = save_family(tmp_path / "t5", "llama")
     change_config(folder, architectures=["T5ForConditionalGeneration"], model_type="t5")
