@@ -15,7 +15,7 @@ from qprof.record.readings import Reading
 
 @pytest.mark.parametrize(
     ("channels", "estimates", "rested"),
-    [(["rapl.package"], True, [0.5, 5.0, 0.5]), ([], True, [0.0, 1.0, 0.0]), ([], False, [])],
+    [(["rapl.package"], True, [0.5, 5.0, 0.5]), ([], True, [0.0, 0.5, 0.0]), ([], False, [])],
     ids=["a sensor, read around the window, too", "a model, that has no readings", "neither"],
 )
 def test_only_a_sensor_is_read_before_and_behind_the_window(

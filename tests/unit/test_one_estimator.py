@@ -86,7 +86,7 @@ def test_no_command_gives_a_verdict_where_the_machine_was_disturbed(
     commands = InProcess(capsys)
     assert assert_commands_agree(run.folder, commands.out, commands.json_of) == 2
     words = {row["name"]: row["phases"][0]["verdict"] for row in commands.json_of("show", run.folder)}
-    assert words == {"base": None, "waited": "inconclusive", "fast": "better"}
+    assert words == {"base": None, "waited": "withheld", "fast": "better"}
     pairs = RunPairs(run)
     assert pairs.request("fast", "waited") == "inconclusive" and pairs.request("base", "fast") == "better"
-    assert {one.figure: one.kind for one in pairs.figures("waited", "fast")}["latency"] == "inconclusive"
+    assert {one.figure: one.kind for one in pairs.figures("waited", "fast")}["latency"] == "withheld"

@@ -11,6 +11,7 @@ import pytest
 
 from qprof.errors import WorkerError
 from qprof.measure.parent import execution
+from qprof.measure.parent import jobs as parent_jobs
 from qprof.measure.parent.jobs import Jobs
 from qprof.measure.parent.maker import maker
 from qprof.measure.parent.process import Bounds, WorkerProcess
@@ -98,6 +99,7 @@ def test_a_run_whose_variants_share_a_process_takes_one_of_the_run_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("QPROF_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(parent_jobs, "available_cores", lambda: 2)
     asked: dict[str, set[int]] = {}
     made: dict[str, set[int]] = {}
     ask = WorkerProcess.ask
