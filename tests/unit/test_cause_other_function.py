@@ -32,9 +32,15 @@ def chain(*ops: PlantedOp) -> dict[str, tuple[Sequence[str], Sequence[str]]]:
 
 
 def hypotheses(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, replacement: PlantedOp, right: float = 0.5, patchable: bool = True
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    replacement: PlantedOp,
+    right: float = 0.5,
+    patchable: bool = True,
+    replaced: PlantedOp = SMOOTH,
+    behind: PlantedOp = BEHIND,
 ) -> tuple[list[Hypothesis], list[list[tuple[str, str]]]]:
-    graphs = {"float32": [BEFORE, SMOOTH, BEHIND], "int8": [BEFORE, replacement, BEHIND]}
+    graphs = {"float32": [BEFORE, replaced, behind], "int8": [BEFORE, replacement, behind]}
     asked: list[list[tuple[str, str]]] = []
 
     def patched(_self: object, entry: VariantEntry, _baseline: VariantEntry, pairs: Sequence[tuple[str, str]]) -> Any:
@@ -77,3 +83,35 @@ def test_nothing_is_claimed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replacement: PlantedOp, right: float
 ) -> None:
     assert hypotheses(tmp_path, monkeypatch, replacement, right)[0] == []
+
+
+SAME = {"padding": "SAME", "fusedActivationFunction": "RELU6", "strideW": "1"}
+
+
+@pytest.mark.parametrize(
+    ("between", "activations", "its", "told"),
+    [
+        (SMOOTH, "float32", {"fusedActivationFunction": "NONE"}, "fusedActivationFunction NONE for RELU6"),
+        (SMOOTH, "int8", {"fusedActivationFunction": "NONE"}, ""),
+        (SMOOTH, "int8", {"strideW": "2", "padding": "VALID"}, "padding VALID for SAME, strideW 2 for 1"),
+        (PlantedOp("pad", "PAD", 20.0, macs=0), "int8", {"padding": "VALID"}, ""),
+        (SMOOTH, "float32", {}, ""),
+    ],
+)
+def test_ops_that_are_set_otherwise(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    between: PlantedOp,
+    activations: str,
+    its: Mapping[str, str],
+    told: str,
+) -> None:
+    def settings_of_ops(_self: object, entry: VariantEntry) -> Mapping[str, Mapping[str, str]]:
+        return {"inference/conv1": SAME | (its if entry.name == "int8" else {}), f"inference/{between.name}": {}}
+
+    monkeypatch.setattr(LiteRTInterventions, "settings_of_ops", settings_of_ops)
+    quantization = f"int8 per-channel weights, {activations} activations"
+    behind = PlantedOp("conv1", "CONV_2D", 200.0, macs=900_000, quantization=quantization)
+    found, asked = hypotheses(tmp_path, monkeypatch, between, replaced=between, behind=behind)
+    assert [f"(1 CONV_2D with {told})" in one.claim for one in found] == [True] * bool(told)
+    assert asked == ([[("conv1", "conv1")], [(between.name, between.name)]] if told else [])

@@ -247,6 +247,10 @@ class Interventions:
         """op -> the ops that it takes tensors from, and those that it hands tensors to; empty where not known."""
         return {}
 
+    def settings_of_ops(self, entry: VariantEntry) -> Mapping[str, Mapping[str, str]]:
+        """op -> what its model says of how it is set (a stride, an activation) -> the value; empty where not known."""
+        return {}
+
     def beside(self, entry: VariantEntry) -> Mapping[str, Sequence[str]]:
         """op -> the ops that must be in float for it to be so: those it hands tensors to and takes them from. Empty
         where an op stands by itself, and where the model's file is gone."""

@@ -1,7 +1,9 @@
-"""Ops in the place of others that compute another thing: what the graph makes of the same numbers is not the same."""
+"""Ops in the place of others that compute another thing, or ops that are set otherwise: what the graph makes of the
+same numbers is not the same."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,21 +16,29 @@ from qprof.record.ops import OpMeta
 from qprof.runtimes.interventions import Impossible, Section
 
 _NAMED = 3
+_ACTIVATION = "fusedActivationFunction"
+_INTEGERS = re.compile(r"\bu?int\d+ activations")
+_PADS = ("PAD", "PADV2", "MIRROR_PAD")
 Sides = Mapping[str, tuple[Sequence[str], Sequence[str]]]
 
 
 @dataclass(frozen=True, slots=True)
 class _Replaced:
-    """What hands a tensor to one and the same op: `b` in the variant, `a` in the baseline."""
+    """What hands a tensor to one and the same op: `b` in the variant, `a` in the baseline. `set`: how they are set
+    otherwise, where they are of one type."""
 
     a: OpMeta
     b: OpMeta
+    set: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.b.type} with {self.set}" if self.set else f"{self.b.type} for {self.a.type}"
 
 
 class OtherFunction:
-    """Evidence: an op of both takes a tensor from ops that are no counterparts of each other. What must be refutable:
-    that with the baseline's tensors there the score comes back, and not already with the baseline's tensors before
-    them."""
+    """Evidence: an op of both takes a tensor from ops that are no counterparts of each other, or the models of
+    counterparts give them another stride, padding, activation and the like. What must be refutable: that with the
+    baseline's tensors there the score comes back, and not already with the baseline's tensors before them."""
 
     name = "other_function"
     title = "ops were put in the place of others"
@@ -38,19 +48,20 @@ class OtherFunction:
         if lost is None or comparison.table is None or comparison.b.structure != "graph":
             return
         counterpart = {row.b.op: row.a.op for row in comparison.table.rows if row.a and row.b}
-        replaced = _replaced(comparison, counterpart)
+        replaced = [*_replaced(comparison, counterpart), *_set_otherwise(comparison)]
         if not replaced:
             return
         metric, change = lost
         intervention, untestable = _intervention(comparison, replaced, counterpart, metric, change.value)
-        places = Counter(f"{one.b.type} for {one.a.type}" for one in replaced).most_common()
+        places = Counter(str(one) for one in replaced).most_common()
         told = [f"{count} {place}" for place, count in places[:_NAMED]]
         told += [f"{len(places) - _NAMED} others"] if len(places) > _NAMED else []
         yield Hypothesis(
             cause=self.name,
             claim=(
                 f"{loses(comparison)}: {len(replaced)} of its tensors {'is' if len(replaced) == 1 else 'are'} made by "
-                f"other ops than {comparison.baseline}'s ({', '.join(told)}); {metric} {change.value:+.3f}"
+                f"other ops than {comparison.baseline}'s, or by ops that are set otherwise ({', '.join(told)}); "
+                f"{metric} {change.value:+.3f}"
             ),
             figure=metric,
             effect=change,
@@ -83,6 +94,28 @@ def _replaced(comparison: Comparison, counterpart: Mapping[str, str]) -> list[_R
         if only_there and one.a.type != one.b.type and not {one.a.type, one.b.type} & set(CONVERSIONS):
             found.setdefault(one.b.op, one)
     return list(found.values())
+
+
+def _set_otherwise(comparison: Comparison) -> list[_Replaced]:
+    """Counterparts of one type whose models set them otherwise."""
+    assert comparison.table is not None  # as asked before
+    a_set, b_set = (comparison.interventions.settings_of_ops(one) for one in (comparison.a, comparison.b))
+    a_sides, b_sides = (comparison.interventions.by_side(one) for one in (comparison.a, comparison.b))
+    types = [{op.op: op.type for op in comparison.ops(name)} for name in (comparison.baseline, comparison.variant)]
+    found = []
+    for a, b in ((row.a, row.b) for row in comparison.table.rows if row.a and row.b):
+        mine, its = a_set.get(a.op, {}), b_set.get(b.op, {})
+        other = {name for name in mine.keys() & its.keys() if mine[name] != its[name]}
+        if _INTEGERS.search(b.quantization or ""):
+            other.discard(_ACTIVATION)  # what an activation cuts off, the range of the tensor may cut off as well
+        before = [types[0].get(op) for op in a_sides.get(a.op, ((), ()))[0]]
+        before += [types[1].get(op) for op in b_sides.get(b.op, ((), ()))[0]]
+        if any(type_ in _PADS for type_ in before):
+            other.discard("padding")  # an op of its own pads on one side
+        if a.type == b.type and other:
+            told = ", ".join(f"{name} {its[name]} for {mine[name]}" for name in sorted(other))
+            found.append(_Replaced(a, b, told))
+    return found
 
 
 def _intervention(

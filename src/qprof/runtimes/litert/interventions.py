@@ -222,6 +222,14 @@ class LiteRTInterventions(Interventions):
         except ModelError:
             return {}
 
+    def settings_of_ops(self, entry: VariantEntry) -> Mapping[str, Mapping[str, str]]:
+        from qprof.runtimes.litert.op_settings import op_settings
+
+        try:
+            return op_settings(Path(entry.path or ""))
+        except ModelError:
+            return {}
+
     def beside(self, entry: VariantEntry) -> Mapping[str, Sequence[str]]:
         """An op of LiteRT is in float only where the tensors that it reads and writes are: one between quantized
         neighbours is given rounded numbers and hands rounded numbers on."""
