@@ -29,12 +29,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code."""
     _open_streams()
     try:
-        parser = _parser()
-        options = parser.parse_args(arguments)
-        if options.command is None:
-            parser.print_help()
-            return 0
         with _interruptions():
+            parser = _parser()
+            options = parser.parse_args(arguments)
+            if options.command is None:
+                parser.print_help()
+                return 0
             code = int(options.run(options))
             sys.stdout.flush()  # here, where a reader that has gone is understood
         return code
