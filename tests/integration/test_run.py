@@ -54,10 +54,10 @@ SITE = """
                     os.kill(os.getpid(), signal.SIGSEGV)
                 return super().block(request)
 
-            def notes(self):
+            def notes(self, decoding):
                 if dies(None, self._path, "notes"):
                     os.kill(os.getpid(), signal.SIGKILL)
-                return super().notes()
+                return super().notes(decoding)
 
         bench.Bench = Bench
 
@@ -310,7 +310,7 @@ def test_a_worker_lost_after_its_last_block_costs_nothing_measured(breakable: Co
     run = Run(breakable.folder / "r")
     assert run.complete
     assert len(run.latency("b", "profiled").duration_ns) > 0
-    assert any("is lost" in note for note in run.variant("b").notes)
+    assert any("is lost" in note and "killed by SIGKILL" in note for note in run.variant("b").notes)
 
 
 @pytest.mark.parametrize("where", ["make:", "load:", "block:"])

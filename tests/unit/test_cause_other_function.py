@@ -85,7 +85,7 @@ def test_nothing_is_claimed(
     assert hypotheses(tmp_path, monkeypatch, replacement, right)[0] == []
 
 
-SAME = {"padding": "SAME", "fusedActivationFunction": "RELU6", "strideW": "1"}
+SAME = {"padding": "SAME", "alpha": "0.3", "fusedActivationFunction": "RELU6", "strideW": "1"}
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ SAME = {"padding": "SAME", "fusedActivationFunction": "RELU6", "strideW": "1"}
     [
         (SMOOTH, "float32", {"fusedActivationFunction": "NONE"}, "fusedActivationFunction NONE for RELU6"),
         (SMOOTH, "int8", {"fusedActivationFunction": "NONE"}, ""),
-        (SMOOTH, "int8", {"strideW": "2", "padding": "VALID"}, "padding VALID for SAME, strideW 2 for 1"),
+        (SMOOTH, "int8", {"strideW": "2", "alpha": "0.1"}, "alpha 0.1 for 0.3, strideW 2 for 1"),
         (PlantedOp("pad", "PAD", 20.0, macs=0), "int8", {"padding": "VALID"}, ""),
         (SMOOTH, "float32", {}, ""),
     ],

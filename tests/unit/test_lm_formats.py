@@ -126,6 +126,19 @@ def test_a_gguf_file_may_call_itself_what_it_likes(q4_k_m: tuple[Path, dict[str,
     assert made(tmp_path / "m.gguf").facts["file_type"] is None
 
 
+def test_fields_of_a_gguf_file_that_are_no_text(tmp_path: Path) -> None:
+    gguf = pytest.importorskip("gguf")
+    path = tmp_path / "a.gguf"
+    out = gguf.GGUFWriter(str(path), "llama")
+    for key in ("llama.block_count", "general.file_type"):
+        out.add_string(key, "abcdefgh")
+    out.add_tensor("token_embd.weight", np.ones((4, 4), np.float32))
+    for write in (out.write_header_to_file, out.write_kv_data_to_file, out.write_tensors_to_file, out.close):
+        write()
+    path.write_bytes(path.read_bytes().replace(b"abcdefgh", b"abc\xff\xfefgh"))
+    assert made(path).facts["file_type"] is None
+
+
 @pytest.mark.parametrize("named", ["absolute", "beside"])
 def test_an_adapter_is_merged_with_its_base(tmp_path: Path, named: str) -> None:
     pytest.importorskip("peft")

@@ -110,7 +110,9 @@ def measure(tmp_path: Path, clock: FakeClock) -> Iterator[Measure]:
     """Begin a run with variants of these speeds, or go on with the one that was begun."""
     writers: list[RunWriter] = []
 
-    def go(speed: dict[str, float], total: int = 4, stop_after: int = -1, **keys: Any) -> Any:
+    def go(
+        speed: dict[str, float], total: int = 4, stop_after: int = -1, timed: tuple[str, ...] = (), **keys: Any
+    ) -> Any:
         if writers:
             writers[-1].close()
             writer = RunWriter.resume(tmp_path / "run")
@@ -130,6 +132,8 @@ def measure(tmp_path: Path, clock: FakeClock) -> Iterator[Measure]:
                 ),
             )
         writers.append(writer)
+        for entry in writer.manifest.variants:
+            entry.instrumented = entry.name in timed
         recorded = writer.manifest.profile
         profile = Profile("made", ModelSection(), (), TaskSection(kind="latency"), recorded.protocol)
         crew, progress = _Crew(writer.manifest, speed, clock, stop_after), _Watching()
@@ -312,3 +316,13 @@ def test_scores_allow_for_the_looks_at_them(measure: Measure) -> None:
         writer.save_manifest()
         levels.append(score_level(Run(writer.folder)))
     assert levels == pytest.approx([0.975, 0.9875, 0.9875]), "5 % in all: 2.5, 1.25 and what is left"
+
+
+def test_ops_that_were_not_timed_are_so_in_the_rounds_that_decided(measure: Measure) -> None:
+    """The worker died when it was to time them, and the run is resumed, in which nothing is left to decide."""
+    speed = {"a": 1e6, "b": 1.5e6}
+    first, crew, _ = measure(speed, timed=("a",), profiled=True, budget_s=60.0)
+    rounds = first.manifest.looks.decided["b"]
+    assert {name for name, request in crew.asked if request.kind == "profiled"} == {"a"}
+    _, again, _ = measure(speed, timed=("a", "b"), budget_s=60.0)
+    assert [(name, request.kind) for name, request in again.asked] == [("b", "profiled")] * rounds

@@ -131,9 +131,15 @@ def test_one_is_lent_only_where_another_of_its_kind_is_left(tmp_path: Path) -> N
         spare.keep({first: KIND, other: Kind("onnx", 1, "cpu")})
         assert spare.lend("preparation", BOUNDS) is None
         spare.keep({second: KIND})
-        assert spare.lend("preparation", BOUNDS) == (KIND, first) and first.label == "preparation"
+        assert spare.lend("preparation", BOUNDS) is first and first.label == "preparation"
         assert spare.lend("preparation", BOUNDS) is None
-        first.stop()
+        spare.give_back(first)
+        assert spare.take(KIND, "variant a", BOUNDS) is second
+        assert spare.take(KIND, "variant b", BOUNDS) is None, "nothing is timed where variants were made"
+        assert spare.lend("preparation", BOUNDS) is first
+        spare.give_back(first)
+        second.stop()
+    assert not first.lives
 
 
 def test_a_maker_that_dies_is_followed_by_another(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from qprof.runtimes.interventions import Impossible, Section
 _NAMED = 3
 _ACTIVATION = "fusedActivationFunction"
 _INTEGERS = re.compile(r"\bu?int\d+ activations")
-_PADS = ("PAD", "PADV2", "MIRROR_PAD")
+_ACTIVATIONS = frozenset(["RELU", "RELU6", "RELU_N1_TO_1", "RELU_0_TO_1", "TANH", "MINIMUM", "MAXIMUM"])
 Sides = Mapping[str, tuple[Sequence[str], Sequence[str]]]
 
 
@@ -106,16 +106,23 @@ def _set_otherwise(comparison: Comparison) -> list[_Replaced]:
     for a, b in ((row.a, row.b) for row in comparison.table.rows if row.a and row.b):
         mine, its = a_set.get(a.op, {}), b_set.get(b.op, {})
         other = {name for name in mine.keys() & its.keys() if mine[name] != its[name]}
-        if _INTEGERS.search(b.quantization or ""):
-            other.discard(_ACTIVATION)  # what an activation cuts off, the range of the tensor may cut off as well
-        before = [types[0].get(op) for op in a_sides.get(a.op, ((), ()))[0]]
-        before += [types[1].get(op) for op in b_sides.get(b.op, ((), ()))[0]]
-        if any(type_ in _PADS for type_ in before):
-            other.discard("padding")  # an op of its own pads on one side
+        behind = [types[0].get(op) for op in a_sides.get(a.op, ((), ()))[1]]
+        behind += [types[1].get(op) for op in b_sides.get(b.op, ((), ()))[1]]
+        if any(_INTEGERS.search(op.quantization or "") for op in (a, b)) or _ACTIVATIONS & set(behind):
+            # What an activation cuts off, the range of the tensor may cut off as well, or an op of its own behind it.
+            other.discard(_ACTIVATION)
+        if _shapes(a.outputs) == _shapes(b.outputs):
+            # "VALID" gives as much as "SAME" only where nothing is padded, or where an op of its own has padded.
+            other.discard("padding")
         if a.type == b.type and other:
             told = ", ".join(f"{name} {its[name]} for {mine[name]}" for name in sorted(other))
             found.append(_Replaced(a, b, told))
     return found
+
+
+def _shapes(tensors: Sequence[str]) -> list[str]:
+    """Of "float32[1,8,8,4]": "1,8,8,4"."""
+    return [tensor.partition("[")[2] for tensor in tensors]
 
 
 def _intervention(

@@ -83,12 +83,22 @@ class RoundsWatch:
     def wanted(self, block: PlannedBlock) -> PlannedBlock | None:
         """The block as it is to be run now; `None` where it is not wanted any more.
 
-        A variant that is decided runs samples that it has not predicted yet once, outside of its latency, and the
-        windows of its energy.
+        A variant that is decided runs samples that it has not predicted yet once, outside of its latency, the windows
+        of its energy, and what it lacks of the rounds that it was measured in: its ops may be timed only now, since the
+        worker died of it when the run was begun.
         """
-        if block.kind in ("scored", "energy") or self._measured(self._manifest.variants[block.variant]):
+        entry = self._manifest.variants[block.variant]
+        if block.kind in ("scored", "energy") or self._measured(entry):
+            return block
+        if block.kind in ("profiled", "reset") and block.round < self._rounds_of(entry):
             return block
         return replace(block, kind="predicted") if block.keep else None
+
+    def _rounds_of(self, entry: VariantEntry) -> int:
+        """Of a decided variant, and of the baseline: how many it was measured in until then."""
+        if entry is self._manifest.baseline:
+            return max((look.rounds for look in self._looks.looks), default=0)
+        return self._looks.decided.get(entry.name, 0)
 
     def _measured(self, entry: VariantEntry) -> bool:
         pairs = self.pairs()

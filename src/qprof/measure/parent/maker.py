@@ -20,8 +20,9 @@ class Maker:
 
     def __init__(self, log: Path, bounds: Bounds, spare: SpareWorkers | None) -> None:
         self._log, self._bounds, self._spare = log, bounds, spare
-        self._lent = None if spare is None else spare.lend(_LABEL, bounds)
-        self._worker = self._new() if self._lent is None else self._lent[1]
+        lent = None if spare is None else spare.lend(_LABEL, bounds)
+        self._is_lent = lent is not None
+        self._worker = lent or self._new()
 
     def ask(self, request: Request[Answer], meanwhile: Callable[[], None] | None = None) -> Answer:
         """Its answer; `meanwhile` is called now and then until it comes. Raises what the worker does."""
@@ -29,16 +30,16 @@ class Maker:
             return self._worker.ask(request, meanwhile=meanwhile)
         except WorkerError:
             self._worker.stop()
-            self._lent = None
+            self._is_lent = False
             self._worker = self._new()
             raise
 
     def give_back(self) -> None:
         """Leave a process that was lent to the next run; any other is ended."""
-        if self._lent is None or self._spare is None:
-            self.stop()
+        if self._is_lent and self._spare is not None:
+            self._spare.give_back(self._worker)
         else:
-            self._spare.keep({self._worker: self._lent[0]})
+            self.stop()
 
     def stop(self) -> None:
         """End the process."""

@@ -31,6 +31,7 @@ class SpareWorkers:
 
     def __init__(self) -> None:
         self._kept: list[tuple[Kind, WorkerProcess]] = []
+        self._makers: list[WorkerProcess] = []
 
     def keep(self, workers: Mapping[WorkerProcess, Kind]) -> None:
         """Take over workers; what they hold is let go of."""
@@ -50,13 +51,23 @@ class SpareWorkers:
                 return self.take(kind, label, bounds)
         return None
 
-    def lend(self, label: str, bounds: Bounds) -> tuple[Kind, WorkerProcess] | None:
-        """One for work that is not timed, to be kept here again afterwards; `None` where no other of its kind is left
-        for what is: what was done in it may change how fast it runs."""
+    def lend(self, label: str, bounds: Bounds) -> WorkerProcess | None:
+        """One for work that is not timed, and never again for what is: it may change how fast a process runs. `None`
+        where that would take the last of its kind."""
+        while self._makers:
+            worker = self._makers.pop()
+            if _is_fit(worker):
+                worker.begin_anew(label, bounds)
+                return worker
+            worker.stop()
         kinds = [kind for kind, _ in self._kept]
         kind = next((kind for kind in kinds if kinds.count(kind) > 1), None)
-        worker = None if kind is None else self.take(kind, label, bounds)
-        return None if kind is None or worker is None else (kind, worker)
+        return None if kind is None else self.take(kind, label, bounds)
+
+    def give_back(self, worker: WorkerProcess) -> None:
+        """Keep one that was lent."""
+        worker.post(Forget())
+        self._makers.append(worker)
 
     def __enter__(self) -> SpareWorkers:
         return self
@@ -64,7 +75,8 @@ class SpareWorkers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        stop_all([worker for _, worker in self._kept])
+        stop_all([*self._makers, *(worker for _, worker in self._kept)])
+        self._makers.clear()
         self._kept.clear()
 
 

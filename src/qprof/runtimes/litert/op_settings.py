@@ -9,11 +9,12 @@ from typing import Any
 from qprof.runtimes.litert.edit import open_file
 
 #: Fields of the schema's option tables (tensorflow/lite/schema/schema.fbs) that say what an op computes. Others say how
-#: (weightsFormat, asymmetricQuantizeInputs), or repeat a shape (newShape).
+#: (weightsFormat, asymmetricQuantizeInputs), repeat a shape (newShape, depthMultiplier), or have two names for one
+#: thing (axis, from the front and from the back).
 _OF_THE_FUNCTION = frozenset(
     [
         *("padding", "strideW", "strideH", "dilationWFactor", "dilationHFactor", "filterWidth", "filterHeight"),
-        *("depthMultiplier", "fusedActivationFunction", "alpha", "beta", "radius", "bias", "axis", "keepDims"),
+        *("fusedActivationFunction", "alpha", "beta", "radius", "bias", "keepDims"),
         *("alignCorners", "halfPixelCenters", "mode", "blockSize", "exclusive", "reverse", "approximate"),
         *("beginMask", "endMask", "ellipsisMask", "newAxisMask", "shrinkAxisMask", "adjX", "adjY"),
     ]
@@ -40,7 +41,7 @@ def _settings(options: Any) -> dict[str, str]:
 def _text(name: str, value: Any) -> str:
     from ai_edge_litert import schema_py_generated as schema
 
-    if name not in _NAMED:
-        return str(value)
+    if name not in _NAMED or not isinstance(value, int):  # of StableHLO's ops some have lists of the same name
+        return str(value.tolist() if hasattr(value, "tolist") else value)
     names: Mapping[str, Any] = vars(getattr(schema, _NAMED[name]))
     return next((key for key, number in names.items() if number == value and key.isupper()), str(value))

@@ -163,11 +163,19 @@ def _refuse_empty_blocks(file: Path, reader: Any) -> None:
     that takes hours. Raises `ModelError`."""
     found = {match[1] for tensor in reader.tensors if (match := _BLOCK.search(str(tensor.name)))}
     for key, field in reader.fields.items():
-        claimed = field.contents() if key.endswith(".block_count") else 0
+        claimed = _said(field) if key.endswith(".block_count") else 0
         if isinstance(claimed, int) and claimed > len(found):
             raise ModelError(
                 f"{file}: says {key} = {claimed}, and has tensors of {len(found)} blocks; copy or download it again"
             )
+
+
+def _said(field: Any) -> Any:
+    """What a field holds; of a damaged file a text, a list, or bytes that are no text, which are `None`."""
+    try:
+        return field.contents()
+    except UnicodeDecodeError:
+        return None
 
 
 def _file_type(reader: Any) -> str | None:
@@ -175,7 +183,7 @@ def _file_type(reader: Any) -> str | None:
     import gguf
 
     field = reader.get_field("general.file_type")
-    said = None if field is None else field.contents()  # of a damaged file a text, or a list
+    said = None if field is None else _said(field)
     return next((str(kind.name) for kind in gguf.LlamaFileType if kind.value == said), None)
 
 
