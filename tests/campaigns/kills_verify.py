@@ -111,7 +111,7 @@ def wrong_with_one(folder: Path, kept: dict[int, list[int]]) -> list[str]:
     try:
         run = Run(folder)
         plan = sorted((entry.number, entry.variant, entry.kind) for entry in run.manifest.blocks)
-        spoiled = any(entry.failed for entry in run.variants)
+        spoiled = any(entry.failed or entry.unscored for entry in run.variants)
     except StoreError as error:
         return [f"{folder.name} cannot be read: {error}"]
     found = wrong_with(folder, plan, kept)

@@ -57,6 +57,7 @@ class InMemory:
     latencies_us: Mapping[str, np.ndarray] = field(default_factory=lambda: baseline_and_variant())
     profile: RecordedProfile = field(default_factory=profile)
     failed: Mapping[str, str] = field(default_factory=dict)
+    unscored: Mapping[str, str] = field(default_factory=dict)
     folder: Path = Path("runs/detector")
     stopping: Stopping | None = None
 
@@ -76,7 +77,8 @@ class InMemory:
 
     def variant(self, name: str) -> VariantEntry:
         reason = self.failed.get(name)
-        return VariantEntry(name=name, status="failed" if reason else "ok", reason=reason)
+        unscored = self.unscored.get(name)
+        return VariantEntry(name=name, status="failed" if reason else "ok", reason=reason, unscored=unscored)
 
     def latency(self, variant: str, kind: str = "clean", phase: str | None = None) -> Latencies:
         values = self.latencies_us.get(variant, np.empty((0, 1)))
@@ -505,6 +507,20 @@ def test_a_claim_whose_intervention_died_is_tested_once_more(
         assert ("its intervention failed" in finding.because) == again_failed, finding.because
     else:
         assert finding.status == status
+
+
+def test_a_claim_whose_scorer_died_is_tested_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    was = InMemory()
+    died = InMemory(baseline_and_variant(), unscored={"int8+x": "the worker was killed by SIGKILL"})
+    whole = InMemory({**baseline_and_variant(), "int8+x": rounds_of(900.0, seed=2)})
+    asked: list[InMemory] = [whole, died]
+    (plan,) = plan_verification(was, [claim(run=was)])  # type: ignore[arg-type]
+    monkeypatch.setattr(judgement, "doubts", lambda run: [])
+    monkeypatch.setattr(carried_out, "recorded", lambda _: [])
+    monkeypatch.setattr(carried_out, "carry_out", lambda *_, **__: asked.pop())
+    assert runs_that_test(was, plan, True, SilentProgress()) == {plan.claims[0]: whole}  # type: ignore[arg-type]
+    (finding,) = findings(plan.claims, {0: died})
+    assert "its intervention failed: int8+x: the worker was killed" in finding.because
 
 
 def test_a_run_that_measured_a_claim_is_told_rather_than_a_later_one_that_died(monkeypatch: pytest.MonkeyPatch) -> None:

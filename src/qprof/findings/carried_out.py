@@ -71,11 +71,12 @@ def _tells(claim: Claim, again: Run) -> bool:
 
 
 def _failed(claim: Claim, again: Run) -> bool:
-    """Whether a run did not measure what a claim's intervention predicts. That may be no fault of the intervention: its
-    worker was killed, or there was no memory."""
+    """Whether a run did not measure, or not score, what a claim's intervention predicts. That may be no fault of the
+    intervention: its worker was killed, or there was no memory."""
     intervention = claim.hypothesis.intervention
     predicted = () if intervention is None else (intervention.prediction.a, intervention.prediction.b)
-    return any(again.variant(name).failed for name in predicted)
+    entries = [again.variant(name) for name in predicted]
+    return any(entry.failed or entry.unscored for entry in entries)
 
 
 def _as_it_was(claim: Claim, again: Run) -> bool:

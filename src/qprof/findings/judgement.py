@@ -74,8 +74,8 @@ def _tested(claim: Claim, run: Run | QprofError | None) -> _Tested:
     prediction = intervention.prediction
     for name in (prediction.a, prediction.b):
         entry = run.variant(name)
-        if entry.failed:
-            return _Tested(claim, None, reason=f"its intervention failed: {name}: {entry.reason}")
+        if entry.failed or entry.unscored:
+            return _Tested(claim, None, reason=f"its intervention failed: {name}: {entry.reason or entry.unscored}")
     phase = claim.comparison.phase if prediction.figure == LATENCY else None
     found: Effect | None
     if prediction.versus is None:
