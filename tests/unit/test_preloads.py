@@ -6,7 +6,10 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from qprof.measure.channel import Channel
+from qprof.measure.parent import process
 from qprof.measure.parent.preloads import Preloads
 from qprof.measure.parent.process import Bounds, WorkerProcess
 from qprof.measure.requests import Preload
@@ -88,10 +91,13 @@ def test_a_channel_has_a_message_before_it_is_received() -> None:
     other.close()
 
 
-def test_a_request_that_takes_its_time_leaves_time_for_something_else(tmp_path: Path) -> None:
+def test_a_request_that_takes_its_time_leaves_time_for_something_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "_LOOK_S", 0.001)
     worker = WorkerProcess("variant a", tmp_path / "a.log", Bounds(step_s=60.0))
     called: list[int] = []
-    # A process that starts takes longer than the interval at which it is looked after.
+    # A process that starts takes longer than a millisecond.
     worker.ask(preload(), meanwhile=lambda: called.append(1))
     worker.stop()
     assert called
