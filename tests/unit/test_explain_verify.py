@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from planted.world import Noise, PlantedOp, PlantedVariant, World
-from qprof.errors import ModelError
+from qprof.errors import ModelError, StoreError
 from qprof.findings import carried_out, judgement, verify
 from qprof.findings.carried_out import runs_that_test
 from qprof.findings.causes.base import Finding, Hypothesis, Intervention, Prediction
@@ -507,6 +507,12 @@ def test_a_claim_whose_intervention_died_is_tested_once_more(
         assert ("its intervention failed" in finding.because) == again_failed, finding.because
     else:
         assert finding.status == status
+
+
+def test_a_profile_without_the_variants_that_it_ran_is_damage() -> None:
+    was = InMemory()
+    with pytest.raises(StoreError, match="damaged \\(its profile has no variant 'int9'\\); restore it or run anew"):
+        plan_verification(was, [claim(run=was, variant="int9")])  # type: ignore[arg-type]
 
 
 def test_a_claim_whose_scorer_died_is_tested_once_more(monkeypatch: pytest.MonkeyPatch) -> None:

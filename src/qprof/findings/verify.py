@@ -146,6 +146,9 @@ def _profile(run: Run, claims: Sequence[Claim]) -> dict[str, Any]:
         intervention = claim.hypothesis.intervention
         assert intervention is not None  # as planned
         for name in (claim.comparison.baseline, claim.comparison.variant):
+            if name not in own:
+                damage = f"damaged (its profile has no variant {name!r}); restore it or run anew"
+                raise StoreError(f"{run.folder / 'manifest.json'}: {damage}")
             wanted.setdefault(name, own[name])
         for section in intervention.variants:
             wanted.setdefault(section["name"], section)
