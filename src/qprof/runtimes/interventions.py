@@ -271,7 +271,8 @@ def changed_name(section: Section, what: str) -> str:
 
 def model_of(entry: VariantEntry) -> Path:
     """The file or folder that a variant runs: what its section names, where that is a path, or what was made of it."""
-    named = entry.section.get("file") or ""
+    said = entry.section.get("file")
+    named = said if isinstance(said, str) else ""  # of a damaged manifest it may be a number
     return Path(named if named and os.path.exists(named) else entry.path or named)
 
 
