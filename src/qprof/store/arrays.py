@@ -8,6 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+def one_chunk(column: Any) -> Any:
+    """A column of a table, or one of its chunks, as one Arrow array."""
+    import pyarrow as pa
+
+    whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if isinstance(whole, pa.ChunkedArray):  # combine_chunks gives one where there is no chunk at all
+        whole = whole.chunk(0) if whole.num_chunks else pa.array([], column.type)
+    return whole
+
+
 def as_numpy(column: Any) -> NDArray[Any]:
     """A column of a table, or one of its chunks, as one array: not to be written to.
 
@@ -16,11 +26,7 @@ def as_numpy(column: Any) -> NDArray[Any]:
     """
     import pyarrow as pa
 
-    whole = column
-    if isinstance(whole, pa.ChunkedArray):
-        whole = whole.combine_chunks()
-    if isinstance(whole, pa.ChunkedArray):  # combine_chunks gives one where there is no chunk at all
-        whole = whole.chunk(0) if whole.num_chunks else pa.array([], column.type)
+    whole = one_chunk(column)
     if not whole.null_count:
         if pa.types.is_boolean(whole.type):
             return np.from_dlpack(whole.cast(pa.uint8())).astype(np.bool_)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprof.errors import StoreError
-from qprof.store.arrays import as_numpy
+from qprof.store.arrays import as_numpy, one_chunk
 from qprof.store.tables import arrow_file, check_columns, damaged, damaged_parquet
 
 
@@ -139,7 +139,5 @@ def column_of(column: Any) -> Any:
         column = column.unify_dictionaries()
     if not pa.types.is_dictionary(column.type):
         return as_numpy(column)
-    whole = column.combine_chunks()
-    if isinstance(whole, pa.ChunkedArray):  # combine_chunks gives one where there is no chunk at all
-        whole = whole.chunk(0) if whole.num_chunks else pa.array([], column.type)
+    whole = one_chunk(column)
     return Names(as_numpy(whole.indices), whole.dictionary.to_pylist())

@@ -131,13 +131,16 @@ class RunWriter:
 
     def _has_use_for_parts(self) -> bool:
         """Whether the blocks of a finished run may be added to."""
-        return bool(self.manifest.left() or self.manifest.untimed()) or self.manifest.can_be_sharpened()
+        return self._has_left() or self.manifest.can_be_sharpened()
 
     def can_go_on(self) -> bool:
         """Whether there is something to resume: the run was interrupted, or it is finished and has something left whose
         parts are kept."""
-        left = self.manifest.left() or self.manifest.untimed()
-        return not self.manifest.complete or bool(left and self.has_parts())
+        return not self.manifest.complete or (self._has_left() and self.has_parts())
+
+    def _has_left(self) -> bool:
+        """Whether a resumed run would try something again."""
+        return bool(self.manifest.left() or self.manifest.untimed())
 
     def has_parts(self) -> bool:
         """Whether the blocks of the run are kept one by one, so that others can be added."""

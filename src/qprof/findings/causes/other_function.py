@@ -106,6 +106,8 @@ def _set_otherwise(comparison: Comparison) -> list[_Replaced]:
     for a, b in ((row.a, row.b) for row in comparison.table.rows if row.a and row.b):
         mine, its = a_set.get(a.op, {}), b_set.get(b.op, {})
         other = {name for name in mine.keys() & its.keys() if mine[name] != its[name]}
+        if a.type != b.type or not other:
+            continue
         behind = [types[0].get(op) for op in a_sides.get(a.op, ((), ()))[1]]
         behind += [types[1].get(op) for op in b_sides.get(b.op, ((), ()))[1]]
         if any(_INTEGERS.search(op.quantization or "") for op in (a, b)) or _ACTIVATIONS & set(behind):
@@ -114,7 +116,7 @@ def _set_otherwise(comparison: Comparison) -> list[_Replaced]:
         if _shapes(a.outputs) == _shapes(b.outputs):
             # "VALID" gives as much as "SAME" only where nothing is padded, or where an op of its own has padded.
             other.discard("padding")
-        if a.type == b.type and other:
+        if other:
             told = ", ".join(f"{name} {its[name]} for {mine[name]}" for name in sorted(other))
             found.append(_Replaced(a, b, told))
     return found
