@@ -31,10 +31,15 @@ LITERT = ["_op_profiler.pyx", "fine_clock.cpp", "machine_state.cpp", "op_profile
 SAMPLER = ["_sampler.pyx", "files.cpp", "nvml.cpp", "parse.cpp", "probe.cpp", "sampler.cpp"]
 #: A multiplication and an addition stay two roundings, also where the CPU could fuse them: equal to the last bit.
 EXACT = ["-ffp-contract=off"]
+#: Holds Cython's own code of memory views, which else each of the modules would have and compile for itself.
+SHARED = "qprof.core._shared"
+PROCESSORS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+#: Elsewhere than on Linux the profiler's clock and loader do not exist: qprof then times end to end only.
+OPTIONAL = not sys.platform.startswith("linux")
 
 
 def compile_args() -> list[str]:
-    args = ["-std=c++20", "-Wall", "-Wextra", "-fvisibility=hidden"]
+    args = ["-Wall", "-Wextra", "-fvisibility=hidden"]
     # Cython's generated code casts function pointers and leaves helpers unused by design.
     args += ["-Wno-unused-function", "-Wno-cast-function-type", "-Wno-unused-parameter"]
     args += ["-O0", "-g3", "-D_GLIBCXX_ASSERTIONS"] if DEBUG or COVERAGE else ["-O2", "-g0"]
@@ -56,13 +61,18 @@ def extension(name: str, folder: str, sources: list[str], flags: Sequence[str] =
         [f"csrc/{folder}/{source}" for source in sources],
         include_dirs=[f"csrc/{folder}"],
         define_macros=[("CYTHON_TRACE", "1")] if COVERAGE else [],
-        extra_compile_args=[*compile_args(), *flags],
+        extra_compile_args=["-std=c++20", *compile_args(), *flags],
         extra_link_args=link_args(),
         language="c++",
         depends=sorted(glob(f"csrc/{folder}/*.h") + glob(f"csrc/{folder}/*.pxd")),
-        # Elsewhere than on Linux the profiler's clock and loader do not exist: qprof then times end to end only.
-        optional=not sys.platform.startswith("linux"),
+        optional=OPTIONAL,
     )
+
+
+def shared() -> Extension:
+    """Its source is written by Cython, into `build_dir`."""
+    args = {"extra_compile_args": compile_args(), "extra_link_args": link_args()}
+    return Extension(SHARED, ["csrc/_shared.c"], **args, optional=OPTIONAL)
 
 
 setup(
@@ -78,12 +88,14 @@ setup(
             extension("_topk", "topk", TOPK),
             extension("_layers", "layers", ["_layers.pyx", "timed_call.cpp"]),
             extension("_sampler", "sampler", SAMPLER, EXACT),
+            shared(),
         ],
         include_path=[f"csrc/{f}" for f in ("litert", "coco", "coco_json", "masks", "topk", "layers", "sampler")],
         # Apart, because Cython does not translate anew where only the directives differ.
         build_dir="build/cython" + ("-debug" if DEBUG else "") + ("-coverage" if COVERAGE else ""),
+        shared_utility_qualified_name=SHARED,
+        nthreads=PROCESSORS,
         compiler_directives={"boundscheck": DEBUG, "wraparound": False, "linetrace": COVERAGE},
     ),
-    # As many at once as there are processors for this build: the largest takes half of the time by itself.
-    options={"build_ext": {"parallel": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1}},
+    options={"build_ext": {"parallel": PROCESSORS}},
 )
