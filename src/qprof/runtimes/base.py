@@ -237,6 +237,15 @@ class Runtime(ABC):
     def load(self, path: Path, options: RunOptions) -> Model:
         """Load a variant without any instrumentation. Raises `ModelError`."""
 
+    def load_again(self, model: Model, path: Path, options: RunOptions) -> Model | None:
+        """`model`, which `load` has given, loaded once more from the same files, so that it lies elsewhere in memory;
+        `None` where that is never quick. Raises `ModelError`."""
+        return None
+
+    def files_beside(self, path: Path) -> Sequence[Path]:
+        """Files that loading this file reads as well. Raises `ModelError`."""
+        return ()
+
     def instrument(self, model: Model, path: Path, options: RunOptions) -> ProfiledModel:
         """The loaded variant with every op timed: a second copy, or the same weights with timers that are only in
         place between `begin` and `end`. Raises `ModelError`, also where ops cannot be timed."""

@@ -26,9 +26,10 @@ from qprof.measure.requests import (
 )
 from qprof.measure.worker.decode_check import between_tokens
 from qprof.measure.worker.histories import outputs_from_the_start, timed_and_not
-from qprof.measure.worker.inferences import InferenceLog, lead_in, repeated
+from qprof.measure.worker.inferences import InferenceLog, lead_in, not_numbers, repeated
 from qprof.measure.worker.loading import refuse_changed
 from qprof.measure.worker.memory_growth import MemoryGrowth
+from qprof.measure.worker.placements import Placements
 from qprof.measure.worker.prepared_inputs import PreparedInputs
 from qprof.probes.memory import read_memory
 from qprof.probes.usage import USAGE_UNITS, Usage, read_usage
@@ -72,6 +73,7 @@ class Bench:
         self._task = tasks.build(request.task)
         _settle()
         self._prepared = (prepared or PreparedInputs()).of(request.task, self._task)
+        self._placements = Placements(self._runtime, self._path, self._options)
         self._model = self._load_counting_memory()
         refuse_changed(self._runtime, variant)
         self._profiled: ProfiledModel | None = None
@@ -82,8 +84,10 @@ class Bench:
         """Load the clean model first, while nothing else was, and run it: what the process grows by is the variant's.
         It is run on the first sample, which is made in between: zeros may be no input for it."""
         growth = MemoryGrowth()
+        begin_ns = perf_counter_ns()
         with growth.window():
-            model = self._runtime.load(self._path, self._options)
+            model = self._load()
+        self._placements.loaded(perf_counter_ns() - begin_ns)
         self._task.bind(model)
         inputs = self._inputs([0])[0]
         try:
@@ -97,7 +101,7 @@ class Bench:
             advice = self._task.input_advice()
             raise (ModelError(f"{error}; {advice}") if advice else error) from error
         self._memory = growth.memory(model.memory_bytes())
-        self._remarks = _not_numbers(model)
+        self._remarks = not_numbers(model)
         return model
 
     def describe(self) -> LoadedAnswer:
@@ -190,6 +194,9 @@ class Bench:
         samples = request.samples
         phase = next(phase for phase in self._model.loaded.phases if phase.name == request.phase)
         min_ns = int(request.min_ms * 1e6)
+        load_ns = None
+        if request.kind in ("clean", "energy"):
+            self._model, load_ns = self._placements.moved(self._model, min_ns)
         before = read_usage()
         gc.collect()
         gc.disable()
@@ -206,7 +213,8 @@ class Bench:
                 answer = self._clean_block(samples, phase, min_ns, keep=request.keep)
         finally:
             gc.enable()
-        return msgspec.structs.replace(answer, readings=[*answer.readings, *self._block_readings(before)])
+        facts = msgspec.structs.replace(answer.facts, load_ns=load_ns)
+        return msgspec.structs.replace(answer, facts=facts, readings=[*answer.readings, *self._block_readings(before)])
 
     def _block_readings(self, before: Usage) -> list[Reading]:
         """What the process used since `before`, and its memory now."""
@@ -387,13 +395,3 @@ def _settle() -> None:
 
 def _nbytes(spec: TensorSpec) -> int:
     return int(np.prod(spec.shape, dtype=np.int64)) * np.dtype(spec.dtype).itemsize
-
-
-def _not_numbers(model: Model) -> list[str]:
-    """A remark on each output that an inference left without a number."""
-    return [
-        f"output {spec.name} holds NaN on the first inputs: its figures are those of a broken model, or of inputs that "
-        "it cannot take"
-        for spec, values in zip(model.loaded.outputs, model.outputs(), strict=False)
-        if values.dtype.kind == "f" and np.isnan(values).any()
-    ]

@@ -58,3 +58,13 @@ def lead_in(model: Model, inputs: Sequence[NDArray[Any]]) -> int:
         model.run_once()
         count += 1
     return count
+
+
+def not_numbers(model: Model) -> list[str]:
+    """A remark on each output that an inference left without a number."""
+    return [
+        f"output {spec.name} holds NaN on the first inputs: its figures are those of a broken model, or of inputs that "
+        "it cannot take"
+        for spec, values in zip(model.loaded.outputs, model.outputs(), strict=False)
+        if values.dtype.kind == "f" and np.isnan(values).any()
+    ]

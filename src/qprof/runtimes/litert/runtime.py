@@ -119,6 +119,17 @@ class LiteRTRuntime(base.Runtime):
             from qprof.runtimes.litert.hooked import HookedModel
         return HookedModel(path, **_interpreter_options(options), before_ops=before_ops)
 
+    def load_again(self, model: Model, path: Path, options: RunOptions) -> Model | None:
+        before_ops = _litert_options(options).before_ops
+        if before_ops:
+            from qprof.runtimes.litert.hooked import HookedModel
+
+            hooked = _litert_model(model)
+            return HookedModel(path, **_interpreter_options(options), before_ops=before_ops, facts=hooked.facts)
+        if not isinstance(model, LiteRTModel):
+            return None
+        return LiteRTModel(path, **_interpreter_options(options), facts=model.facts)
+
     def instrument(self, model: Model, path: Path, options: RunOptions) -> base.ProfiledModel:
         if _litert_options(options).patch:
             raise ModelError(f"{path}: ops of a patched variant are not timed; its scores alone are to be compared")

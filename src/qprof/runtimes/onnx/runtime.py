@@ -98,6 +98,12 @@ class OnnxRuntime(base.Runtime):
 
         return OnnxModel(path, _own(options))
 
+    def load_again(self, model: Model, path: Path, options: RunOptions) -> Model | None:
+        return self.load(path, options)
+
+    def files_beside(self, path: Path) -> Sequence[Path]:
+        return model_file.external_files(path, model_file.read(path))
+
     def instrument(self, model: Model, path: Path, options: RunOptions) -> base.ProfiledModel:
         from qprof.runtimes.onnx.profiled import ProfiledOnnxModel
 
