@@ -191,3 +191,25 @@ def test_the_context_grows_by_a_token_and_falls_back_to_the_prompt(model: Causal
         model.invoke()
         lengths.append(model._state._value.get_seq_length())
     assert lengths == [7, 8, 9, 10, 7, 8]
+
+
+def test_a_copy_computes_the_same_from_weights_of_its_own(model: CausalLM) -> None:
+    copied = model.copied()
+    assert copied is not None
+    assert decoded(copied, 3) == decoded(model, 3)
+    assert np.array_equal(copied.outputs()[0], model.outputs()[0])
+    assert copied.memory_bytes() == model.memory_bytes() and copied.loaded.phases == model.loaded.phases
+    ours, theirs = ({weight.data_ptr() for weight in one.module.parameters()} for one in (model, copied))
+    assert not ours & theirs
+
+
+def test_a_large_model_is_not_copied(model: CausalLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qprof.runtimes.torch_lm.model._COPIED_BYTES", model.memory_bytes()["footprint"] - 1)
+    assert model.copied() is None
+
+
+def test_a_module_that_cannot_be_copied_is_one_line(model: CausalLM) -> None:
+    model.module.lock = iter([1]), (number for number in range(3))  # a generator
+    with pytest.raises(ModelError, match=r"copying it fails: .*generator") as caught:
+        model.copied()
+    assert "\n" not in str(caught.value)

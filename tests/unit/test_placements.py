@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from qprof.errors import ModelError
@@ -80,11 +81,11 @@ def test_a_file_that_was_changed_is_not_loaded(path: Path, change: Callable[[Pat
 
 
 class Runtime:
-    """One whose models take as long to load as is said."""
+    """One whose models are made as is said."""
 
-    def __init__(self, load: Callable[[], Any] = lambda: model(), beside: Callable[[], list[Path]] = list) -> None:
+    def __init__(self, load: Callable[[], Any] | None = None, beside: Callable[[], list[Path]] = list) -> None:
         self.loads = 0
-        self._load, self._beside = load, beside
+        self._load, self._beside = load or Net, beside
 
     def load_again(self, model: Any, path: Path, options: Any) -> Any:
         self.loads += 1
@@ -94,66 +95,110 @@ class Runtime:
         return self._beside()
 
 
-def model(keeps_state: bool = False) -> Any:
-    return SimpleNamespace(loaded=SimpleNamespace(keeps_state=keeps_state))
+class Net:
+    """One that adds a number to its input."""
+
+    def __init__(self, adds: float = 1.0, keeps_state: bool = False) -> None:
+        self.loaded = SimpleNamespace(keeps_state=keeps_state, phases=[SimpleNamespace(name=INFERENCE)])
+        self._adds = adds
+
+    def enter(self, phase: str) -> None:
+        assert phase == INFERENCE
+
+    def set_inputs(self, arrays: list[Any]) -> None:
+        self._input = arrays[0]
+
+    def invoke(self) -> None:
+        self._output = self._input + self._adds
+
+    def outputs(self) -> list[Any]:
+        return [self._output]
 
 
-def placements(runtime: Runtime, path: Path, first_load_ns: int = 1_000) -> Placements:
-    made = Placements(runtime, path, object())  # type: ignore[arg-type]
-    made.loaded(first_load_ns)
-    return made
+class Drawn(Placements):
+    def __init__(self, runtime: Runtime, path: Path) -> None:
+        super().__init__(runtime, path, object())  # type: ignore[arg-type]
+
+    def another(self, model: Any, block_ns: int = LONG_NS) -> Any:
+        """The model loaded anew, `None` where it stays."""
+        found, took_ns = self.moved(model, block_ns, [np.array([0.0, np.nan])])
+        assert (took_ns is None) == (found is model)
+        return None if found is model else found
 
 
 def test_what_is_slow_to_load_stays(path: Path) -> None:
-    runtime, first = Runtime(), model()
-    assert placements(runtime, path, 2_000_000_000).moved(first, LONG_NS) == (first, None)
-    assert runtime.loads == 0
-    drawn = placements(runtime, path)
-    second, took_ns = drawn.moved(first, 1)
-    assert second is not first and took_ns is not None and took_ns > 1, "what it takes is known once it was tried"
-    assert drawn.moved(second, 1) == (second, None)
-    assert runtime.loads == 1
-    assert drawn.moved(second, LONG_NS)[0] is not second
+    runtime, first = Runtime(), Net()
+    drawn = Drawn(runtime, path)
+    second = drawn.another(first, block_ns=1)
+    assert second is not None, "what it takes is known once it was tried"
+    assert drawn.another(second, block_ns=1) is None and runtime.loads == 1
+    assert drawn.another(second) is not None
 
 
-def test_a_file_that_changed_while_it_was_loaded_first_is_not_loaded_again(path: Path) -> None:
-    runtime, first = Runtime(), model()
-    drawn = Placements(runtime, path, object())  # type: ignore[arg-type]
-    path.write_bytes(b"another")
-    drawn.loaded(1_000)
-    assert drawn.moved(first, LONG_NS) == (first, None)
-    assert runtime.loads == 0
+def test_what_is_large_is_not_tried(path: Path) -> None:
+    weights = path.with_name("weights")
+    with weights.open("wb") as file:
+        file.truncate(100_000_001)
+    runtime = Runtime(beside=lambda: [weights])
+    assert Drawn(runtime, path).another(Net()) is None and runtime.loads == 0
+    assert Drawn(Runtime(), path).another(Net()) is not None
 
 
 def test_a_state_is_kept(path: Path) -> None:
-    runtime, first = Runtime(), model(keeps_state=True)
-    assert placements(runtime, path).moved(first, LONG_NS) == (first, None)
-    assert runtime.loads == 0
+    runtime = Runtime()
+    assert Drawn(runtime, path).another(Net(keeps_state=True)) is None and runtime.loads == 0
 
 
-@pytest.mark.parametrize("load", [lambda: None, lambda: (_ for _ in ()).throw(ModelError("gone"))])
+@pytest.mark.parametrize("adds", [2.0, np.nextafter(1.0, 2.0)])
+def test_what_computes_otherwise_is_let_go_of(path: Path, adds: float) -> None:
+    runtime, first = Runtime(lambda: Net(adds)), Net()
+    drawn = Drawn(runtime, path)
+    assert drawn.another(first) is None and drawn.another(first) is None and runtime.loads == 1
+
+
+def fails(error: Exception) -> Any:
+    raise error
+
+
+@pytest.mark.parametrize(
+    "load", [lambda: None, lambda: fails(ModelError("gone")), lambda: fails(MemoryError("no room for two"))]
+)
 def test_what_cannot_be_loaded_again_is_not_tried_twice(path: Path, load: Callable[[], Any]) -> None:
-    runtime, first = Runtime(load), model()
-    drawn = placements(runtime, path)
-    assert drawn.moved(first, LONG_NS) == drawn.moved(first, LONG_NS) == (first, None)
+    runtime, first = Runtime(load), Net()
+    drawn = Drawn(runtime, path)
+    assert drawn.another(first) is None and drawn.another(first) is None
     assert runtime.loads == 1
 
 
-def test_a_file_beside_the_model_is_watched_too(path: Path) -> None:
+@pytest.mark.parametrize("change", [lambda path: path.write_bytes(b"22"), Path.unlink])
+def test_a_file_beside_the_model_is_watched_too(path: Path, change: Callable[[Path], Any]) -> None:
     weights = path.with_name("weights")
     weights.write_bytes(b"1")
-    runtime, first = Runtime(beside=lambda: [weights]), model()
-    drawn = placements(runtime, path)
-    second, _ = drawn.moved(first, LONG_NS)
-    assert second is not first
-    weights.write_bytes(b"22")
-    assert drawn.moved(second, LONG_NS) == (second, None)
+    drawn = Drawn(Runtime(beside=lambda: [weights]), path)
+    second = drawn.another(Net())
+    assert second is not None
+    change(weights)
+    assert drawn.another(second) is None
 
 
 def test_a_file_that_changes_while_it_is_loaded_again_is_let_go_of(path: Path) -> None:
     def load() -> object:
         path.write_bytes(b"another")
-        return object()
+        return Net()
 
-    first = model()
-    assert placements(Runtime(load), path).moved(first, LONG_NS) == (first, None)
+    assert Drawn(Runtime(load), path).another(Net()) is None
+
+
+def test_a_file_that_changed_while_it_was_loaded_first_is_not_loaded_again(path: Path) -> None:
+    runtime = Runtime()
+    drawn = Drawn(runtime, path)  # before it is loaded
+    path.write_bytes(b"another")
+    assert drawn.another(Net()) is None and runtime.loads == 0
+
+
+def test_a_folder_is_not_read_again(tmp_path: Path) -> None:
+    """Its model is copied; files in it may come and go."""
+    drawn = Drawn(Runtime(), tmp_path)
+    second = drawn.another(Net())
+    (tmp_path / "another").touch()
+    assert second is not None and drawn.another(second) is not None

@@ -238,8 +238,8 @@ class Runtime(ABC):
         """Load a variant without any instrumentation. Raises `ModelError`."""
 
     def load_again(self, model: Model, path: Path, options: RunOptions) -> Model | None:
-        """`model`, which `load` has given, loaded once more from the same files, so that it lies elsewhere in memory;
-        `None` where that is never quick. Raises `ModelError`."""
+        """`model`, which `load` has given, once more: loaded from the same file or, where that is a folder, copied. It
+        lies elsewhere in memory and computes the same. `None` where that is never quick. Raises `ModelError`."""
         return None
 
     def files_beside(self, path: Path) -> Sequence[Path]:

@@ -265,7 +265,9 @@ def _environment() -> dict[str, str]:
     # numpy's products are short here. Its threads wait for each other spinning, which beside a busy neighbour took
     # twenty times as long as one thread alone; runtimes have threads of their own, which this leaves alone.
     one = {"OPENBLAS_NUM_THREADS": os.environ.get("OPENBLAS_NUM_THREADS", "1")}
-    return {**os.environ, **own, **one, "PYTHONSAFEPATH": "1"}  # for what the worker's libraries start
+    # Sets of names in another order make another process: Python's own part of an inference differs by a percent then.
+    same = {"PYTHONHASHSEED": os.environ.get("PYTHONHASHSEED", "0")}
+    return {**os.environ, **own, **one, **same, "PYTHONSAFEPATH": "1"}  # for what the worker's libraries start
 
 
 def _as_error(error: Failure, label: str) -> QprofError:

@@ -84,10 +84,8 @@ class Bench:
         """Load the clean model first, while nothing else was, and run it: what the process grows by is the variant's.
         It is run on the first sample, which is made in between: zeros may be no input for it."""
         growth = MemoryGrowth()
-        begin_ns = perf_counter_ns()
         with growth.window():
             model = self._load()
-        self._placements.loaded(perf_counter_ns() - begin_ns)
         self._task.bind(model)
         inputs = self._inputs([0])[0]
         try:
@@ -196,7 +194,7 @@ class Bench:
         min_ns = int(request.min_ms * 1e6)
         load_ns = None
         if request.kind in ("clean", "energy"):
-            self._model, load_ns = self._placements.moved(self._model, min_ns)
+            self._model, load_ns = self._placements.moved(self._model, min_ns, self._inputs(samples[:1])[0])
         before = read_usage()
         gc.collect()
         gc.disable()

@@ -9,82 +9,100 @@ anything obviously wrong, ASPLOS 2009; Curtsinger and Berger, STABILIZER, ASPLOS
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from time import perf_counter_ns
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from qprof.errors import QprofError
-from qprof.record.model import LanguageModel, Model, RunOptions
+from qprof.record.model import Model, RunOptions
 from qprof.runtimes.base import Runtime
 
 #: A variant is loaded anew only where that takes this part of a block at most: what is slow to load is also large, and
 #: spreads over so many pages that their places even out.
 _SHARE = 0.5
-#: A first load that took longer, imports and all, is not tried again.
-_LONGEST_NS = 1_000_000_000
+#: Larger files are not tried: two of them are in memory until the first is let go of.
+_LARGEST_BYTES = 100_000_000
 
 _Stamp = tuple[tuple[int, ...], ...]
 
 
 class Placements:
-    """Loads a variant anew where that is quick, and its file is the one that was loaded first.
+    """Loads a variant anew where that is quick, where its file is the one that was loaded first, and where it then
+    computes the same.
 
     Args:
-        runtime, path, options: how the variant is loaded.
+        runtime, path, options: how the variant is loaded. Made before it is loaded first.
     """
 
     def __init__(self, runtime: Runtime, path: Path, options: RunOptions) -> None:
         self._runtime, self._path, self._options = runtime, path, options
-        self._files = [path]
+        self._files = [] if path.is_dir() else [path]  # what is in a folder is not read again
         self._stamp = _stamp(self._files)
         self._load_ns = 0
-        self._ended = False
+        self._tried = self._ended = False
 
-    def loaded(self, took_ns: int) -> None:
-        """The variant was loaded for the first time, which took so long."""
-        self._ended = took_ns > _LONGEST_NS
-        if self._ended:
-            return
-        try:
-            beside = self._runtime.files_beside(self._path)
-        except QprofError:
-            self._ended = True
-            return
-        self._files += beside
-        self._stamp += _stamp(beside)
-
-    def moved(self, model: Model, block_ns: int) -> tuple[Model, int | None]:
+    def moved(self, model: Model, block_ns: int, inputs: Sequence[NDArray[Any]]) -> tuple[Model, int | None]:
         """`model`, loaded anew for a block that lasts so long, and the nanoseconds that took; where it is to stay where
-        it is, `model` and `None`."""
+        it is, `model` and `None`. `inputs`: some that it is tried with the first time."""
         if self._ended or self._load_ns > _SHARE * block_ns:
             return model, None
-        if isinstance(model, LanguageModel) or model.loaded.keeps_state or not self._unchanged():
-            self._ended = True
+        self._ended = True  # unless all goes well
+        if model.loaded.keeps_state or not (self._tried or self._small()) or not self._unchanged():
             return model, None
         began_ns = perf_counter_ns()
         try:
             # While the other is there, or it would be given the place of that.
             again = self._runtime.load_again(model, self._path, self._options)
+            self._load_ns = perf_counter_ns() - began_ns
+            alike = again is not None and (self._tried or _alike(model, again, inputs))
+        except (QprofError, MemoryError):
+            return model, None  # which serves
+        if again is None or not alike or not self._unchanged():
+            return model, None
+        self._tried, self._ended = True, False
+        return again, self._load_ns
+
+    def _small(self) -> bool:
+        try:
+            beside = self._runtime.files_beside(self._path) if self._files else ()
         except QprofError:
-            again = None  # the one that is loaded serves
-        self._load_ns = perf_counter_ns() - began_ns
-        self._ended = again is None or not self._unchanged()
-        return (model, None) if again is None or self._ended else (again, self._load_ns)
+            return False
+        self._files += beside
+        self._stamp += _stamp(beside)
+        return sum(size for *_, size in self._stamp) <= _LARGEST_BYTES
 
     def _unchanged(self) -> bool:
         """Whether the files are those of the first load, by what the file system knows of them."""
-        return bool(self._stamp) and _stamp(self._files) == self._stamp
+        now = _stamp(self._files)
+        return now == self._stamp and len(now) == len(self._files)
 
 
 def _stamp(files: Iterable[Path]) -> _Stamp:
-    """What changes with every writing to a file; nothing where one of them is none."""
+    """What changes with every writing to a file, of those that are files; its size comes last."""
     found = []
     for file in files:
         try:
             status = file.stat()
         except OSError:
-            return ()
-        if not file.is_file():
-            return ()
-        found.append((status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+            continue
+        if file.is_file():
+            found.append((status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size))
     return tuple(found)
+
+
+def _alike(model: Model, again: Model, inputs: Sequence[NDArray[Any]]) -> bool:
+    """Whether both compute the same, to the last bit, in every phase."""
+    for phase in model.loaded.phases:
+        found = []
+        for one in (model, again):
+            one.enter(phase.name)
+            one.set_inputs(inputs)
+            one.invoke()
+            found.append(one.outputs())
+        if not all(np.array_equal(a, b, equal_nan=a.dtype.kind == "f") for a, b in zip(*found, strict=True)):
+            return False
+    return True

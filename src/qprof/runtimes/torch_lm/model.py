@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -22,6 +23,9 @@ from qprof.runtimes.torch_lm.state import DecodingState
 #: What layers of libraries raise where a checkpoint has them as they cannot run: torchao's look at what they are given
 #: by assertions, and at settings out of the file as attributes.
 _OF_LAYERS = (RuntimeError, ValueError, LookupError, TypeError, AssertionError, AttributeError, ArithmeticError)
+
+#: Bytes of weights, of a model that is worth copying.
+_COPIED_BYTES = 100_000_000
 
 PREFILL = "prefill"
 DECODE = "decode"
@@ -76,6 +80,16 @@ class CausalLM:
 
         found = load_module(path, device=options.device, dtype=options.dtype, kernel=options.kernel)
         return cls(found.module, found.tokenizer, options, path=path, facts=found.facts, notes=found.notes)
+
+    def copied(self) -> CausalLM | None:
+        """The model with all its weights once more; `None` of one that is large, or not on the CPU. Raises
+        `ModelError`, where a module cannot be copied."""
+        if self.device.type != "cpu" or forms.footprint_bytes(self.module) > _COPIED_BYTES:
+            return None
+        with self._plain_errors("copying it"):
+            module = copy.deepcopy(self.module)
+        facts, notes = self.loaded.facts, self.loaded.notes
+        return CausalLM(module, self.tokenizer, self.options, path=self.path, facts=facts, notes=notes)
 
     def _check_lengths(self) -> None:
         wanted = self.options.prompt_tokens + self.options.generated_tokens

@@ -131,6 +131,11 @@ class TorchLMRuntime(base.Runtime):
             return load_wide(path, chosen)
         return CausalLM.load(path, chosen)
 
+    def load_again(self, model: Model, path: Path, options: RunOptions) -> Model | None:
+        from qprof.runtimes.torch_lm.model import CausalLM
+
+        return model.copied() if type(model) is CausalLM else None
+
     def instrument(self, model: Model, path: Path, options: RunOptions) -> base.ProfiledModel:
         """The same weights with timers around every layer."""
         from qprof.runtimes.torch_lm.model import CausalLM
