@@ -124,6 +124,7 @@ def test_a_folder_that_is_no_search_or_in_use_is_refused(tmp_path: Path) -> None
         {"profile": {**VALID, "protocol": {"layer_errors": {"a": 1}}}},
         {"profile": {**VALID, "protocol": []}},
         {"variant": 5},
+        {"variant": "../../x"},
     ],
 )
 def test_a_damaged_search_is_told_in_one_line(tmp_path: Path, change: dict[str, Any]) -> None:

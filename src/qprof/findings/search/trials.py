@@ -91,7 +91,10 @@ class SearchFolder:
             raise StoreError(f"{folder / _SEARCH}: is no search of this version of qprof; begin a new one")
         try:
             asked = msgspec.convert(data.get("asked"), Asked)
-            asked = replace(asked, profile=plain(validate(asked.profile, source="what is searched for")))
+            profile = validate(asked.profile, source="what is searched for")
+            if asked.variant not in {section.name for section in profile.variants}:
+                raise ProfileError(f"asked.variant {asked.variant!r} is none of its profile")
+            asked = replace(asked, profile=plain(profile))
             return cls(folder, asked, msgspec.convert(data.get("looks"), list[str]))
         except (msgspec.ValidationError, ProfileError) as error:
             raise StoreError(f"{folder / _SEARCH}: damaged ({error}); begin a new search") from error
