@@ -58,6 +58,16 @@ def test_each_clean_block_has_a_place_of_its_own(path: Path) -> None:
     assert len(places) > 4, "a model that is let go of leaves its place to the next one"
 
 
+def test_inputs_are_made_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a model is tried before a block: a block has kept those of the block before."""
+    tried, made = bench(path), []
+    inputs = tried._task.inputs
+    monkeypatch.setattr(tried._task, "inputs", lambda sample: (made.append(sample), inputs(sample))[1])
+    block(tried)
+    block(tried)
+    assert made == [0, 1, 2]
+
+
 def test_a_profiled_block_loads_nothing(path: Path) -> None:
     tried = bench(path)
     assert tried.instrument().ops

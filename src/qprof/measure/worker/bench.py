@@ -194,7 +194,7 @@ class Bench:
         min_ns = int(request.min_ms * 1e6)
         load_ns = None
         if request.kind in ("clean", "energy"):
-            self._model, load_ns = self._placements.moved(self._model, min_ns, self._inputs(samples[:1])[0])
+            self._model, load_ns = self._placements.moved(self._model, min_ns, self._inputs(samples[: self._chunk])[0])
         before = read_usage()
         gc.collect()
         gc.disable()
