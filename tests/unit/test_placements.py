@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +14,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from qprof import embedded
 from qprof.errors import ModelError
 from qprof.measure.requests import BlockAnswer, LoadedVariant, LoadVariant, MeasureBlock
 from qprof.measure.worker.bench import Bench
@@ -49,13 +53,29 @@ def address(tried: Bench) -> int:
     return int(view.__array_interface__["data"][0])
 
 
-def test_each_clean_block_has_a_place_of_its_own(path: Path) -> None:
-    tried, places = bench(path), set()
-    for _ in range(8):
-        answer = block(tried, min_ms=50.0)
-        assert answer.facts.load_ns is not None and answer.facts.load_ns > 0
-        places.add(address(tried))
-    assert len(places) > 4, "a model that is let go of leaves its place to the next one"
+def test_a_clean_block_is_of_a_model_loaded_anew(path: Path) -> None:
+    tried = bench(path)
+    first = tried._model
+    answer = block(tried)
+    assert answer.facts.load_ns is not None and answer.facts.load_ns > 0 and tried._model is not first
+
+
+def test_places_are_others_in_a_process_like_a_workers() -> None:
+    """Where else much was allocated and let go of, as in that of the tests, a few places come again and again."""
+    code = "import test_placements as tests; print(len(tests.places(12)))"
+    path = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
+    environment = {**os.environ, "PYTHONPATH": path}
+    said = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert int(said.stdout) > 8
+
+
+def places(blocks: int) -> set[int]:
+    """The places of a detector in some blocks."""
+    tried, found = bench(Path(embedded.__file__).parent / "shapes_detector.tflite"), set()
+    for _ in range(blocks):
+        block(tried, min_ms=50.0)
+        found.add(address(tried))
+    return found
 
 
 def test_inputs_are_made_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
