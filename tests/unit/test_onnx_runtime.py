@@ -527,3 +527,22 @@ def test_a_profile_that_json_cannot_hold_is_one_line(tmp_path: Path):
     (tmp_path / "profile.json").write_text('[{"name": "a"b"}]')
     with pytest.raises(ModelError, match="profile cannot be read"):
         trace.read_inferences(tmp_path / "profile.json")
+
+
+def test_a_model_is_loaded_again_on_the_cpu_alone(net: Path):
+    first = OnnxModel(net, options(net))
+    again = RUNTIME.load_again(first, net, first.options)
+    arrays = [onnx_models.sample(SHAPE, 3)]
+    found = []
+    for model in (first, again):
+        model.set_inputs(arrays)
+        model.invoke()
+        found.append(model.outputs())
+    assert again is not first and all(np.array_equal(a, b) for a, b in zip(*found, strict=True))
+    assert RUNTIME.load_again(first, net, options(net, provider="cuda")) is None
+
+
+def test_data_beside_a_model_are_files_of_it(net: Path, tmp_path: Path):
+    path = external(net, "data/weights.bin", tmp_path)
+    assert RUNTIME.files_beside(path) == [(tmp_path / "data/weights.bin").resolve()]
+    assert RUNTIME.files_beside(net) == []

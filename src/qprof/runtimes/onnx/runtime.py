@@ -99,7 +99,8 @@ class OnnxRuntime(base.Runtime):
         return OnnxModel(path, _own(options))
 
     def load_again(self, model: Model, path: Path, options: RunOptions) -> Model | None:
-        return self.load(path, options)
+        # On a GPU the driver places what computes.
+        return None if _own(options).provider == "cuda" else self.load(path, options)
 
     def files_beside(self, path: Path) -> Sequence[Path]:
         return model_file.external_files(path, model_file.read(path))
