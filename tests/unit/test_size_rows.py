@@ -224,6 +224,26 @@ def test_renamed_constants_are_matched_by_their_op(tmp_path: Path) -> None:
     assert row_of(found, "float32 -> int8").parts[0].name == "q2"
 
 
+def test_experts_that_were_renamed_are_matched_by_their_numbers() -> None:
+    """Mixtral's, as transformers writes them and as gptqmodel does."""
+
+    def stored(place: str, names: Sequence[str], dtype: str, size: int, experts: int = 2) -> StoredFiles:
+        parts = [
+            StoredPart(name=at, bytes=size, dtype=dtype, elements=100, op=name, at=at)
+            for expert in range(experts)
+            for name in names
+            for at in [f"model.layers.0.{place}.experts.{expert}.{name}.weight"]
+        ]
+        return StoredFiles(bytes=size * len(parts), parts=parts)
+
+    a = stored("block_sparse_moe", ("w1", "w2", "w3"), "bfloat16", 200)
+    b = stored("mlp", ("gate_proj", "up_proj", "down_proj"), "int4", 50)
+    (row,) = difference(a, b).rows
+    assert (row.what, row.a_bytes, row.b_bytes) == ("bfloat16 -> int4", 1200, 300)
+    one_more = difference(a, stored("mlp", ("gate_proj", "up_proj", "down_proj"), "int4", 50, experts=3))
+    assert [(row.kind, row.delta_bytes) for row in one_more.rows] == [("number format", -900), ("only in one", 150)]
+
+
 def test_what_no_part_holds_is_unattributed() -> None:
     part = StoredPart(name="w", bytes=100, dtype="float32", elements=25)
     found = difference(StoredFiles(bytes=110, parts=[part]), StoredFiles(bytes=170, parts=[part]))

@@ -1,7 +1,8 @@
 """Where a difference in size went: rows that add up to it, every byte of the files in exactly one of them.
 
 Constants of the two variants are matched by name, then by the op that reads them, then in order among those that an op
-of the same type reads and that hold as many numbers. What is not matched is only in one.
+of the same type reads and that hold as many numbers, or that are of the same expert of a layer and hold as many. What
+is not matched is only in one.
 """
 
 from __future__ import annotations
@@ -137,7 +138,13 @@ _KEYS: Sequence[_Key] = (
     lambda part: (part.name, part.elements) if part.name else None,
     lambda part: (part.at, part.elements) if part.at else None,
     lambda part: (part.op, part.elements),
+    lambda part: (_numbered(part.at), part.elements) if len(_numbered(part.at)) > 1 else None,
 )
+
+
+def _numbered(at: str) -> tuple[str, ...]:
+    """Layer and expert of a module's path: libraries give experts names of their own, and leave their numbers."""
+    return tuple(component for component in at.split(".") if component.isdecimal())
 
 
 def _matched(a: Sequence[StoredPart], b: Sequence[StoredPart]) -> Iterator[_Pair]:
