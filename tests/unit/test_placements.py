@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -163,6 +164,21 @@ def test_what_is_slow_to_load_stays(path: Path) -> None:
     assert second is not None, "what it takes is known once it was tried"
     assert drawn.another(second, block_ns=1) is None and runtime.loads == 1
     assert drawn.another(second) is not None
+
+
+def test_a_load_that_was_disturbed_is_not_the_last(path: Path) -> None:
+    slow = iter([0.0, 0.1, 0.0])
+
+    def load() -> Net:
+        end = time.monotonic() + next(slow)
+        while time.monotonic() < end:
+            pass
+        return Net()
+
+    drawn, model = Drawn(Runtime(load), path), Net()
+    for _ in range(3):
+        model = drawn.another(model, block_ns=50_000_000)
+        assert model is not None
 
 
 def test_what_is_large_is_not_tried(path: Path) -> None:

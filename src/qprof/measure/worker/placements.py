@@ -63,7 +63,8 @@ class Placements:
         try:
             # While the other is there, or it would be given the place of that.
             again = self._runtime.load_again(model, self._path, self._options)
-            self._load_ns = perf_counter_ns() - began_ns
+            took_ns = perf_counter_ns() - began_ns
+            self._load_ns = min(took_ns, self._load_ns or took_ns)  # others may have had the processor
             alike = again is not None and (self._tried or _alike(model, again, inputs))
         except (QprofError, MemoryError):
             return model, None  # which serves
@@ -71,7 +72,7 @@ class Placements:
             return model, None
         self._set_aside = set_aside
         self._tried, self._ended = True, False
-        return again, self._load_ns
+        return again, took_ns
 
     def _small(self) -> bool:
         try:
