@@ -86,8 +86,10 @@ class CausalLM:
         `ModelError`, where a module cannot be copied."""
         if self.device.type != "cpu" or forms.footprint_bytes(self.module) > _COPIED_BYTES:
             return None
-        with self._plain_errors("copying it"):
+        try:
             module = copy.deepcopy(self.module)
+        except Exception as error:  # whatever a library's tensors and layers raise that are not made to be copied
+            raise ModelError(f"{self.path}: copying it fails: {' '.join(str(error).split())[:300]}") from error
         facts, notes = self.loaded.facts, self.loaded.notes
         return CausalLM(module, self.tokenizer, self.options, path=self.path, facts=facts, notes=notes)
 
