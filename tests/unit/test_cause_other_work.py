@@ -288,6 +288,38 @@ def test_ops_that_fit_together_alone_are_one_claim_and_others_are_another(
     assert alone.claim.startswith("int8 has 1 FLOOR_MOD that float32 has not")
 
 
+def split_swish() -> tuple[PlantedVariant, PlantedVariant]:
+    """HARD_SWISH as four ops, of which one is done by its neighbour; the last gives what HARD_SWISH gave."""
+    chain = [
+        op("plus", 40.0, "ADD", macs=0),
+        op("max", 0.0, "MAXIMUM", kernel=FUSED, macs=0),
+        op("min", 60.0, "MINIMUM", macs=0),
+        op("swish", 90.0, "MUL", macs=0),
+    ]
+    before = [*MODEL, op("swish", 30.0, "HARD_SWISH", macs=0)]
+    return variant("float32", before), variant("int8", [*MODEL, *chain, op("mod", 80.0, "FLOOR_MOD", macs=0)])
+
+
+CHAIN = {"swish": ["min", "b"], "min": ["swish", "max"], "max": ["min", "plus"], "plus": ["max", "a"], "mod": ["a"]}
+
+
+def test_what_went_and_what_gives_its_output_now_are_one_claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else two claims of other signs would be told to be about the same ops, and chance would say which counts."""
+    fitting(monkeypatch, ["plus", "max", "min", "swish"], CHAIN)
+    together, alone = found(tmp_path, other_work.CAUSE, *split_swish())
+    assert together.claim.startswith("int8 has 1 MUL, 1 MINIMUM and 1 ADD in the place of 1 HARD_SWISH of float32: +1")
+    assert together.effect is not None and together.effect.value == pytest.approx(160.0, rel=0.06)
+    assert together.intervention is not None and together.intervention.variants == ({"name": "with-part"},)
+    assert alone.claim.startswith("int8 has 1 FLOOR_MOD that float32 has not")
+
+
+def test_where_the_ops_that_went_do_not_fit_each_kind_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fitting(monkeypatch, [], CHAIN)
+    claims = [claim.claim for claim in found(tmp_path, other_work.CAUSE, *split_swish())]
+    assert ["float32 has 1 HARD_SWISH" in claim for claim in claims] == [False, True]
+    assert claims[0].startswith("int8 has 1 MUL, 1 FLOOR_MOD, 1 MINIMUM and 1 other that float32 has not")
+
+
 def test_ops_that_do_not_fit_together_either_are_told_kind_by_kind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 from qprof.findings.causes.base import Evidence, Hypothesis, Intervention, Prediction, part_refs
 from qprof.findings.comparison import Comparison
@@ -102,23 +103,50 @@ def _tested(
         if of_all[0] is not None:
             yield "replaced", sorted(together, key=lambda part: -abs(part.delta_us)), of_all
             groups = [(what, [part for part in parts if part not in together]) for what, parts in groups]
+    if taken_over := _taken_over(comparison, dict(groups)):
+        idle = _idle_beside(comparison, rows_of(comparison, taken_over))
+        tested = with_baselines_part(comparison, costs, taken_over, idle)
+        if tested[0] is not None:
+            yield "replaced", sorted(taken_over, key=lambda part: -abs(part.delta_us)), tested
+            groups = [(what, [part for part in parts if part not in taken_over]) for what, parts in groups]
     for what, parts in groups:
         if parts and abs(math.fsum(part.delta_us for part in parts)) >= least_us:
             yield what, parts, _intervention(comparison, costs, what, parts)
 
 
+def _taken_over(comparison: Comparison, groups: Mapping[str, Sequence[OpPart]]) -> list[OpPart]:
+    """Ops that are gone whose output an inserted op gives now, and the inserted ones that hang together with these: an
+    activation that was written as several ops, say. What went and what came are one change."""
+    inserted, gone = groups["inserted"], groups["gone"]
+    names = {part.name for part in inserted} & {part.name for part in gone}
+    if not names:
+        return []
+    # A chain of them may lead through ops that take no time of their own.
+    inserted_names = {row.b.name for row in _alone(comparison) if row.b is not None}
+    found = _connected(comparison, names, inserted_names)
+    return [
+        *(part for part in inserted if part.name in found),
+        *(part for part in gone if part.name in names),
+    ]
+
+
 def _touching(comparison: Comparison, first: Sequence[OpPart], parts: Sequence[OpPart]) -> list[OpPart]:
     """Those of `parts` that hang together with the `first` of them in the variant's graph, and those that are gone."""
+    found = _connected(comparison, {p.name for p in first}, {p.name for p in parts if p.b is not None})
+    return [part for part in parts if part.b is None or part.name in found]
+
+
+def _connected(comparison: Comparison, first: AbstractSet[str], among: AbstractSet[str]) -> set[str]:
+    """Names of the variant's ops that the `first` are, or reach in its graph through others `among` some."""
     beside = comparison.interventions.beside(comparison.b)
-    ids = {op.name: op.op for op in comparison.ops(comparison.variant)}
-    left = {ids[part.name] for part in parts if part.b is not None and part.name in ids}
-    found, ahead = set[str](), [ids[part.name] for part in first if part.name in ids]
+    names = {op.op: op.name for op in comparison.ops(comparison.variant)}
+    found, ahead = set[str](), [op for op, name in names.items() if name in first]
     while ahead:
         op = ahead.pop()
         if op not in found:
             found.add(op)
-            ahead += [other for other in beside.get(op, ()) if other in left]
-    return [part for part in parts if part.b is None or ids.get(part.name) in found]
+            ahead += [other for other in beside.get(op, ()) if names.get(other) in among]
+    return {names[op] for op in found}
 
 
 def _claim(comparison: Comparison, what: str, parts: Sequence[OpPart], us: float) -> str:
@@ -183,10 +211,12 @@ def _alone(comparison: Comparison) -> list[DifferenceRow]:
     return [row for row in comparison.table.rows if row.a is None or row.b is None]
 
 
-def with_baselines_part(comparison: Comparison, costs: OpCosts, parts: Sequence[OpPart]) -> Tested:
-    """The variant with the baseline's ops in the place of these."""
+def with_baselines_part(
+    comparison: Comparison, costs: OpCosts, parts: Sequence[OpPart], idle: Sequence[DifferenceRow] = ()
+) -> Tested:
+    """The variant with the baseline's ops in the place of these, and of those among them that are `idle`."""
     assert comparison.table is not None  # parts are of its rows
-    keys = {part_key(part) for part in parts}
+    keys = {part_key(part) for part in parts} | {row_key(row) for row in idle}
     rows = [row for row in comparison.table.rows if row_key(row) in keys]
     out, into = [row.b.name for row in rows if row.b], [row.a.name for row in rows if row.a]
     around = named_pairs([row for row in comparison.table.rows if row_key(row) not in keys])
