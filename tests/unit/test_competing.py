@@ -1,4 +1,4 @@
-"""Of causes that are confirmed about one and the same lost score, one counts; those about other points all do."""
+"""Of causes that are confirmed about one and the same op or lost score, one counts; those about others all do."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from planted.cases_layers import variant
 from planted.world import World
-from qprof.findings.causes.base import Finding, Hypothesis, Intervention, Prediction
+from qprof.findings.causes.base import Finding, Hypothesis, Intervention, OpRef, Prediction
 from qprof.findings.comparison import Comparison
 from qprof.findings.competing import competed
 from qprof.findings.verify import Claim
@@ -47,6 +47,40 @@ def outcome(
         claims.append(Claim(comparison, hypothesis))
         found.append(Finding(hypothesis, status, "", around(back)))  # type: ignore[arg-type]
     return [(one.status, one.because) for one in competed(claims, found)]
+
+
+def of_ops(comparison: Comparison, *causes: tuple[str, float, str]) -> list[tuple[str, str]]:
+    """Status and reason of confirmed findings about the time of one op, which has a name and a type: each of a cause, an
+    effect, and a type. The later ones come nearer to their predictions."""
+    claims, found = [], []
+    for nearer, (cause, effect, op_type) in enumerate(causes):
+        prediction = Prediction("latency", "int8", f"int8+{nearer}", -0.12, -0.08, relative=True)
+        intervention = Intervention("takes it away", prediction)
+        ops = (OpRef("swish", op_type),)
+        hypothesis = Hypothesis(
+            cause, "a claim", "latency", around(effect), (), intervention, mechanism="work", ops=ops
+        )
+        claims.append(Claim(comparison, hypothesis))
+        measured = Interval(-0.085 - 0.01 * nearer, -0.12, -0.08, 0.95)
+        found.append(Finding(hypothesis, "confirmed", "", measured))
+    return [(one.status, one.because) for one in competed(claims, found)]
+
+
+def test_of_two_causes_about_one_op_the_nearer_counts(comparison: Comparison) -> None:
+    found = of_ops(comparison, ("other_work", -50.0, "MUL"), ("left_delegate", 290.0, "MUL"))
+    assert found == [
+        ("inconclusive", "left_delegate explains the same ops, and its prediction came nearer"),
+        ("confirmed", ""),
+    ]
+    assert [status for status, _ in of_ops(comparison, ("a", 1.0, "CONV_2D"), ("b", 1.0, "FUSED_CONV"))] == [
+        "inconclusive",
+        "confirmed",
+    ]
+
+
+def test_what_went_and_what_has_its_name_now_are_two_ops(comparison: Comparison) -> None:
+    found = of_ops(comparison, ("other_work", -50.0, "HARD_SWISH"), ("other_work", 290.0, "MUL"))
+    assert [status for status, _ in found] == ["confirmed", "confirmed"]
 
 
 def test_of_two_that_give_all_of_it_back_the_one_that_replaces_less_counts(comparison: Comparison) -> None:

@@ -47,8 +47,10 @@ def _miss(finding: Finding) -> float:
 
 def _overlap(one: Claim, other: Claim) -> bool:
     same = one.comparison is other.comparison and one.hypothesis.mechanism == other.hypothesis.mechanism
-    names = [{op.name for op in claim.hypothesis.ops} for claim in (one, other)]
-    return same and not names[0].isdisjoint(names[1])
+    # One cause claims no op twice. What went and what came in its place may have one name, and are not one op.
+    by_type = one.hypothesis.cause == other.hypothesis.cause
+    ops = [{(op.name, op.type if by_type else "") for op in claim.hypothesis.ops} for claim in (one, other)]
+    return same and not ops[0].isdisjoint(ops[1])
 
 
 def _about_scores(claims: Sequence[Claim], found: Sequence[Finding]) -> list[Finding]:
