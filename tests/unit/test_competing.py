@@ -50,7 +50,7 @@ def outcome(
 
 
 def of_ops(comparison: Comparison, *causes: tuple[str, float, str]) -> list[tuple[str, str]]:
-    """Status and reason of confirmed findings about the time of one op, which has a name and a type: each of a cause, an
+    """Status and reason of confirmed findings about the time of one op, that has a name and a type: each of a cause, an
     effect, and a type. The later ones come nearer to their predictions."""
     claims, found = [], []
     for nearer, (cause, effect, op_type) in enumerate(causes):
