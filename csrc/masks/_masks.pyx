@@ -232,7 +232,7 @@ def encode(const uint8_t[::1] pixels, height, width, count):
     if <size_t>pixels.shape[0] != each * <size_t>count:
         raise ValueError(f"{pixels.shape[0]} pixels where {each} x {count} are expected")
     encoded = []
-    for i in range(count):
+    for i in range(<size_t>count):
         counts = masks.from_bytes(&pixels[i * each] if each else NULL, size)
         encoded.append(_rle(counts))
     return encoded
