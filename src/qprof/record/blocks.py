@@ -34,9 +34,9 @@ class BlockFacts(Struct, omit_defaults=True, forbid_unknown_fields=True, kw_only
     `window_ns`: start of its first inference, end of the last. `repetitions`: inferences in it, also those of which no
     time was kept. `spent_ns`: the part of the window that inferences took, where predictions were decoded between them;
     `on_cpu_ns`: the part of that in which the thread that calls the runtime had a processor (its CPU time).
-    `load_ns`: what it took to load the variant anew for it,
-    elsewhere in memory. `lead_in`: untimed inferences before it. `loops`: how often its samples were run. `batches`,
-    `rows`: of a scored block. `when`: of an idle one, "before" or "after" all others.
+    `load_ns`: what it took to load the variant anew for it, elsewhere in memory. `lead_in`: untimed inferences before
+    it. `loops`: how often its samples were run. `batches`, `rows`: of a scored block. `when`: of an idle one, "before"
+    or "after" all others.
     """
 
     window_ns: tuple[int, int] | None = None

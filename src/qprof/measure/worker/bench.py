@@ -25,7 +25,7 @@ from qprof.measure.requests import (
     WarmedUpAnswer,
 )
 from qprof.measure.worker.decode_check import between_tokens
-from qprof.measure.worker.histories import outputs_from_the_start, timed_and_not
+from qprof.measure.worker.histories import outputs_from_the_start, same_outputs, timed_and_not
 from qprof.measure.worker.inferences import InferenceLog, lead_in, not_numbers, repeated
 from qprof.measure.worker.loading import refuse_changed
 from qprof.measure.worker.memory_growth import MemoryGrowth
@@ -150,9 +150,7 @@ class Bench:
         self._profiled = profiled
         _settle()
         ours, theirs = timed_and_not(self._model, profiled, self._load, phase, inputs)
-        same = all(
-            np.array_equal(mine, its, equal_nan=mine.dtype.kind == "f") for mine, its in zip(ours, theirs, strict=True)
-        )
+        same = same_outputs(ours, theirs)
         notes = [] if same else ["the instrumented model's outputs differ from the clean one's; mistrust its op times"]
         return InstrumentedAnswer(
             ops=list(ops),

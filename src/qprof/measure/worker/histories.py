@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from qprof.record.model import Model
@@ -42,6 +43,11 @@ def timed_and_not(
         profiled.end()
     profiled.drain()
     return ours, profiled.outputs()
+
+
+def same_outputs(ours: Arrays, theirs: Arrays) -> bool:
+    """Whether they are the same to the last bit; what is no number on both sides is."""
+    return all(np.array_equal(a, b, equal_nan=a.dtype.kind == "f") for a, b in zip(ours, theirs, strict=True))
 
 
 def outputs_from_the_start(model: Model, inputs: Iterable[Sequence[NDArray[Any]]]) -> Iterator[Arrays]:

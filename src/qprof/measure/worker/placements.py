@@ -10,6 +10,7 @@ anything obviously wrong, ASPLOS 2009; Curtsinger and Berger, STABILIZER, ASPLOS
 from __future__ import annotations
 
 import random
+import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from time import perf_counter_ns
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qprof.errors import QprofError
+from qprof.measure.worker.histories import same_outputs
 from qprof.record.model import Model, RunOptions
 from qprof.runtimes.base import Runtime
 
@@ -97,7 +99,7 @@ def _stamp(files: Iterable[Path]) -> _Stamp:
             status = file.stat()
         except OSError:
             continue
-        if file.is_file():
+        if stat.S_ISREG(status.st_mode):
             found.append((status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size))
     return tuple(found)
 
@@ -111,6 +113,6 @@ def _alike(model: Model, again: Model, inputs: Sequence[NDArray[Any]]) -> bool:
             one.set_inputs(inputs)
             one.invoke()
             found.append(one.outputs())
-        if not all(np.array_equal(a, b, equal_nan=a.dtype.kind == "f") for a, b in zip(*found, strict=True)):
+        if not same_outputs(*found):
             return False
     return True

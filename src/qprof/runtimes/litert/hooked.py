@@ -7,10 +7,9 @@ from pathlib import Path
 
 from qprof.core._op_profiler import PLUGIN_PATH, OpProfiler
 from qprof.errors import ModelError
-from qprof.runtimes.litert.flatbuffer import read_model
+from qprof.runtimes.litert.flatbuffer import read_again
 from qprof.runtimes.litert.guard import LayoutError, check_layout
 from qprof.runtimes.litert.interpreter import LiteRTModel
-from qprof.runtimes.litert.model_facts import ModelFacts
 
 
 class OpsUnreachableError(ModelError):
@@ -37,11 +36,10 @@ class HookedModel(LiteRTModel):
         input_shapes: Mapping[str, Sequence[int]] | None = None,
         before_ops: str = "nothing",
         kernels: bool = False,
-        facts: ModelFacts | None = None,
     ) -> None:
         from ai_edge_litert.interpreter import load_delegate
 
-        facts = facts if facts is not None else read_model(path)
+        facts = read_again(path)
         sizes = [(len(subgraph.tensors), len(subgraph.ops)) for subgraph in facts.subgraphs]
         self.profiler = OpProfiler(sizes, kernels)
         plugin = load_delegate(PLUGIN_PATH, self.profiler.options)

@@ -14,7 +14,7 @@ from qprof.errors import ModelError
 from qprof.record.model import Loaded
 from qprof.record.phases import INFERENCE
 from qprof.record.tensors import TensorSpec
-from qprof.runtimes.litert.flatbuffer import read_model
+from qprof.runtimes.litert.flatbuffer import read_again
 from qprof.runtimes.litert.model_facts import ModelFacts
 from qprof.runtimes.litert.signatures import arguments, notes_on_inputs
 from qprof.runtimes.litert.state import state_of
@@ -55,7 +55,7 @@ class LiteRTModel:
 
         self.path = path
         self._resized: set[int] = set()  # inputs whose shape was asked for
-        self.facts = facts if facts is not None else read_model(path)
+        self.facts = facts if facts is not None else read_again(path)
         self._state = state_of(self.facts)
         if delegate not in DELEGATES:
             raise ModelError(f"{path}: there is no delegate {delegate!r}; choose one of {', '.join(DELEGATES)}")

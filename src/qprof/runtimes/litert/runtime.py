@@ -120,15 +120,7 @@ class LiteRTRuntime(base.Runtime):
         return HookedModel(path, **_interpreter_options(options), before_ops=before_ops)
 
     def load_again(self, model: Model, path: Path, options: RunOptions) -> Model | None:
-        before_ops = _litert_options(options).before_ops
-        if before_ops:
-            from qprof.runtimes.litert.hooked import HookedModel
-
-            hooked = _litert_model(model)
-            return HookedModel(path, **_interpreter_options(options), before_ops=before_ops, facts=hooked.facts)
-        if not isinstance(model, LiteRTModel):
-            return None
-        return LiteRTModel(path, **_interpreter_options(options), facts=model.facts)
+        return self.load(path, options) if isinstance(model, LiteRTModel) else None
 
     def instrument(self, model: Model, path: Path, options: RunOptions) -> base.ProfiledModel:
         if _litert_options(options).patch:
